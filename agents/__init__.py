@@ -1,0 +1,1 @@
+"""Agents behind the port `dreamer.core.ports.Agent`."""

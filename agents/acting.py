@@ -1,0 +1,53 @@
+"""Who decides by day: the student alone, or the student with search (the planner).
+
+Both are `act(actor, keys [E], obs [E, ...], action_mask [E, A], memory) -> (action [E] int32, memory)`, where E is
+environment copies and `actor` is (Params, running spread of returns in reward units).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from dreamer.core.ports import Agent, WorldModel
+from dreamer.core.types import Params, PyTree
+from dreamer.sleep.search import Search
+
+Actor = tuple[Params, jax.Array]
+Act = Callable[[Actor, jax.Array, jax.Array, jax.Array, PyTree], tuple[jax.Array, PyTree]]
+
+
+def make_student(model: WorldModel, agent: Agent, *, greedy: bool) -> Act:
+    """Returns the search-free student: its likeliest allowed action if `greedy`, a sample otherwise."""
+
+    def act(
+        actor: Actor, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree
+    ) -> tuple[jax.Array, PyTree]:
+        params, _ = actor
+        logits = agent.evaluate(params.agent, memory, model.observe(params.model, obs)).logits
+        logits = jnp.where(action_mask, logits, -jnp.inf)
+        action = jnp.argmax(logits, axis=-1) if greedy else jax.vmap(jax.random.categorical)(keys, logits)
+        return action.astype(jnp.int32), memory
+
+    return act
+
+
+def make_planner(model: WorldModel, agent: Agent, search: Search, *, greedy: bool) -> Act:
+    """Returns the planner: search at every decision, with Gumbel noise at the root unless `greedy`."""
+
+    def act(
+        actor: Actor, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree
+    ) -> tuple[jax.Array, PyTree]:
+        params, return_spread = actor
+        found = search(
+            params,
+            memory,
+            model.observe(params.model, obs),
+            action_mask,
+            keys,
+            gumbel_scale=0.0 if greedy else 1.0,
+            return_spread=return_spread,
+        )
+        return found.action, memory
+
+    return act

@@ -1,0 +1,22 @@
+"""The disk and the network: run folder, facts, log, checkpoints."""
+
+from dreamer.io.checkpoints import CheckpointError, Checkpoints, Restored, require_finite
+from dreamer.io.facts import FactLog, FactsError
+from dreamer.io.log import Log, LogError, read_log
+from dreamer.io.minari_export import export_minari
+from dreamer.io.run_folder import RunFolder, RunFolderError
+
+__all__ = [
+    "CheckpointError",
+    "Checkpoints",
+    "FactLog",
+    "FactsError",
+    "Log",
+    "LogError",
+    "Restored",
+    "RunFolder",
+    "RunFolderError",
+    "export_minari",
+    "read_log",
+    "require_finite",
+]

@@ -1,0 +1,58 @@
+"""The loss of the night: world model, policy and value along one unroll from replayed states.
+
+Letters: B batch, K unroll steps, A actions.
+"""
+
+import dataclasses
+
+import jax
+
+from dreamer.core.ports import Agent, WorldModel
+from dreamer.core.types import DreamTargets, Metrics, Params, SequenceBatch
+from dreamer.sleep.distill import distill_loss
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """Weights of the agent's losses; the world model weighs its own."""
+
+    policy_weight: float = 1.0
+    """Weight of the distillation of search into the policy."""
+    value_weight: float = 0.25
+    """Weight of the value cross-entropy."""
+
+    def __post_init__(self) -> None:
+        for name in ("policy_weight", "value_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"fit.{name} is {getattr(self, name)}: give 0 (off) or a positive weight")
+
+
+def fit_loss(
+    params: Params,
+    key: jax.Array,
+    batch: SequenceBatch,
+    targets: DreamTargets,
+    *,
+    model: WorldModel,
+    agent: Agent,
+    config: FitConfig,
+) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+    """Returns the scalar loss, and (metrics, [B] absolute value error of the first state, for priorities).
+
+    The model's latents carry their own half-gradient; the loss is the mean over K + 1 positions and B rows, weighted
+    by importance.
+    """
+    latents, model_loss, metrics = model.unroll(params.model, key, batch)
+    evaluation = jax.vmap(lambda latent: agent.evaluate(params.agent, (), latent), 1, 1)(latents)
+    policy_loss = distill_loss(evaluation.logits, targets.policy, targets.policy_weight)
+    value_loss = targets.value_weight * agent.value_loss(evaluation, targets.value)
+    loss = model_loss + (config.policy_weight * policy_loss + config.value_weight * value_loss).mean(axis=1)
+    error = jax.lax.stop_gradient(abs(evaluation.value[:, 0] - targets.value[:, 0]))
+    metrics = metrics | {
+        "policy_loss": policy_loss.sum() / (targets.policy_weight.sum() + 1e-8),
+        "value_loss": value_loss.mean(),
+        "value_error": error.mean(),
+        "value_target": targets.value[:, 0].mean(),
+    }
+    loss = (batch.weight * loss).mean()
+    return loss, (metrics | {"loss": loss}, error)

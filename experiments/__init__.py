@@ -1,0 +1,7 @@
+"""Experiments: configs and presets, the wiring, runs, their rows and figures, and one folder a question."""
+
+from experiments.config import Config
+from experiments.presets import PRESETS
+from experiments.run import Result, resume, run
+
+__all__ = ["PRESETS", "Config", "Result", "resume", "run"]

@@ -1,0 +1,237 @@
+"""The only wiring: a config becomes an environment, a model, an agent, and the functions the loop turns.
+
+Letters: E environment copies, T decisions of each copy in a day, A actions.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents.acting import Act, make_planner, make_student
+from agents.actor_critic import make_actor_critic
+from dreamer import loop as loops
+from dreamer import replay as replays
+from dreamer.core import keys as streams
+from dreamer.core.ports import Agent, WorldModel
+from dreamer.core.types import EnvSpec, Params, Transition
+from dreamer.sleep.search import make_search
+from dreamer.sleep.targets import make_targets
+from dreamer.sleep.update import LearnerState, init_learner, make_optimizer
+from dreamer.wake import envs, session
+from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
+from dreamer.wake.recorded import HostDays
+from experiments.config import Config
+from world_models.efficientzero import make_efficientzero
+
+Evaluate = Callable[[LearnerState, int], np.ndarray]
+
+
+class Parts(NamedTuple):
+    """One experiment, wired."""
+
+    config: Config
+    spec: EnvSpec
+    model: WorldModel
+    agent: Agent
+    init: Callable[[], loops.LoopState]
+    """The state before anything was lived."""
+    step: loops.Step
+    """One turn of the loop."""
+    night: loops.Night
+    """What `step` sleeps: the pure function, for benchmarks and tests."""
+    searched_by: Callable[[int, int], int]
+    """(updates, decisions by day) -> world-model calls of search."""
+    evaluate: dict[str, Evaluate]
+    """`student` and `planner`: (learner, round) -> [episodes] undiscounted returns. Equal rounds meet equal starts."""
+    host: HostDays | None
+    """The host driver's days, None for environments on the device."""
+
+
+def build(config: Config, env: JaxEnv | None = None) -> Parts:
+    """Wires an experiment.
+
+    Args:
+      config: the experiment.
+      env: a device environment of your own; None makes the one that `config.env` names.
+
+    Raises:
+      ValueError: settings that do not fit the environment; the message names field, value and fix.
+    """
+    host, days = None, None
+    if env is None and envs.is_jax(config.env):
+        env = envs.make_jax(config.env)
+    elif env is None:
+        host = envs.make_host(config.env, config.seed)
+    spec = (env or host).spec
+    config.search.considered(spec.num_actions)
+    model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
+    agent = make_actor_critic(spec, config.agent)
+    search = make_search(model, agent, config.search, gamma=config.targets.gamma)
+    optimizer = make_optimizer(config.update)
+    night = loops.make_night(
+        model,
+        agent,
+        make_targets(model, agent, search, config.targets),
+        optimizer,
+        seed=config.seed,
+        loop=config.loop,
+        replay=config.replay,
+        target=config.targets,
+        fit=config.fit,
+        optimise=config.update,
+    )
+    by_day, by_evaluation = (
+        {
+            "student": make_student(model, agent, greedy=greedy),
+            "planner": make_planner(model, agent, search, greedy=greedy),
+        }
+        for greedy in (False, True)
+    )
+    act = by_day[config.loop.actor]
+    if env is not None:
+        begin, step = _on_device(env, act, night, config)
+    else:
+        days = HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
+        begin, step = _on_host(days, night, config)
+
+    return Parts(
+        config=config,
+        spec=spec,
+        model=model,
+        agent=agent,
+        init=functools.partial(_initial_state, config, spec, model, agent, optimizer, begin),
+        step=step,
+        night=night,
+        searched_by=functools.partial(_searched_by, config),
+        evaluate={name: _evaluation(env, act, config) for name, act in by_evaluation.items()},
+        host=days,
+    )
+
+
+def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
+    """Returns a day [T, E] of zeros: shapes and dtypes of what will be lived."""
+    lead = (num_steps, num_envs)
+    obs = jnp.zeros((*lead, *spec.obs_shape), spec.obs_dtype)
+    return Transition(
+        obs=obs,
+        action_mask=jnp.zeros((*lead, spec.num_actions), bool),
+        action=jnp.zeros(lead, jnp.int32),
+        reward=jnp.zeros(lead),
+        terminated=jnp.zeros(lead, bool),
+        truncated=jnp.zeros(lead, bool),
+        next_obs=jnp.copy(obs),
+    )
+
+
+def _initial_state(config: Config, spec: EnvSpec, model: WorldModel, agent: Agent, optimizer, begin) -> loops.LoopState:
+    model_key, agent_key = jax.random.split(streams.stream(config.seed, "init"))
+    obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
+
+    @jax.jit
+    def init_params() -> Params:
+        model_params = model.init(model_key, obs)
+        return Params(model_params, agent.init(agent_key, model.observe(model_params, obs)))
+
+    pending = blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
+    return loops.LoopState(
+        learner=init_learner(init_params(), optimizer),
+        replay=replays.init(config.replay, jax.tree.map(lambda x: x[0], pending), config.env.num_envs),
+        session=begin(),
+        pending=pending,
+    )
+
+
+def _actor(learner: LearnerState) -> tuple[Params, jax.Array]:
+    return learner.params, learner.return_spread
+
+
+def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config) -> tuple:
+    """Day and night as one XLA program: night first, so that a day has left the device before it is learned from."""
+    live = functools.partial(session.live, env, act, seed=config.seed, num_steps=config.loop.steps_per_day)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def program(
+        state: loops.LoopState, num_updates: jax.Array, store: jax.Array, live_on: jax.Array
+    ) -> tuple[loops.LoopState, dict]:
+        replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, state.replay, state.pending)
+        learner, replay, metrics = night(state.learner, replay, num_updates)
+        lived, pending = jax.lax.cond(
+            live_on, lambda: live(_actor(learner), state.session), lambda: (state.session, state.pending)
+        )
+        return loops.LoopState(learner, replay, lived, pending), metrics
+
+    def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
+        return program(state, jnp.int32(num_updates), jnp.bool_(store), jnp.bool_(live_on))
+
+    step.program = program  # its cache size is the number of traces, which a test holds at 1
+    begin = jax.jit(functools.partial(session.begin, env, seed=config.seed, num_envs=config.env.num_envs))
+    return begin, step
+
+
+def _on_host(host: HostDays, night: loops.Night, config: Config) -> tuple:
+    """The night is the same program; the day is a Python loop around the real environment."""
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def program(
+        learner: LearnerState,
+        replay: replays.ReplayState,
+        pending: Transition,
+        num_updates: jax.Array,
+        store: jax.Array,
+    ) -> tuple:
+        replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, replay, pending)
+        return night(learner, replay, num_updates)
+
+    def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
+        learner, replay, metrics = program(
+            state.learner, state.replay, state.pending, jnp.int32(num_updates), jnp.bool_(store)
+        )
+        pending = host.live(_actor(learner), config.loop.steps_per_day) if live_on else state.pending
+        return loops.LoopState(learner, replay, (), pending), metrics
+
+    def begin() -> tuple:
+        host.session.begin()
+        return ()
+
+    step.program = program
+    return begin, step
+
+
+def _searched_by(config: Config, num_updates: int, num_decisions: int) -> int:
+    """Returns the world-model calls of search in so many updates and so many decisions by day."""
+    by_night = num_updates * config.targets.num_searched(config.loop.batch_size) * (config.targets.unroll_steps + 1)
+    by_day = num_decisions if config.loop.actor == "planner" else 0
+    return (by_night + by_day) * config.search.num_simulations
+
+
+def _evaluation(env: JaxEnv | None, act: Act, config: Config) -> Evaluate:
+    """Returns (learner, round) -> [episodes] returns of `act`, greedy."""
+    settings = config.evaluation
+    if env is not None:
+        limit = env.max_steps or settings.max_steps
+        program = jax.jit(
+            lambda actor, seed: session.episode_returns(
+                env, act, actor, seed=seed, num_episodes=settings.episodes, max_steps=limit
+            )
+        )
+        return lambda learner, number: np.asarray(
+            program(_actor(learner), session.evaluation_seed(config.seed, number))
+        )
+    act = jax.jit(act)
+
+    def evaluate(learner: LearnerState, number: int) -> np.ndarray:
+        seed = int(session.evaluation_seed(config.seed, number))
+        copies: EnvConfig = dataclasses.replace(config.env, num_envs=settings.episodes)
+        env: HostEnv = envs.make_host(copies, seed)
+        try:
+            limit = env.max_steps or settings.max_steps
+            return session.host_episode_returns(env, act, _actor(learner), seed=seed, max_steps=limit)
+        finally:
+            env.close()
+
+    return evaluate

@@ -1,0 +1,151 @@
+"""The tree of frozen configs: one immutable, hashable value is the experiment."""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from typing import Any
+
+from agents.actor_critic import ActorCriticConfig
+from dreamer.loop import LoopConfig
+from dreamer.replay import ReplayConfig
+from dreamer.sleep.fit import FitConfig
+from dreamer.sleep.search import SearchConfig
+from dreamer.sleep.targets import TargetsConfig
+from dreamer.sleep.update import UpdateConfig
+from dreamer.wake.envs import EnvConfig
+from world_models.efficientzero import EfficientZeroConfig
+
+WANDB_MODES = ("disabled", "offline", "online")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How the deployed agent is measured. Its episodes are not real transitions: nobody learns from them."""
+
+    episodes: int = 32
+    """Episodes of each evaluation, each from its own start."""
+    every: int = 500
+    """Real transitions between evaluations of the deployed student; the final one always happens."""
+    max_steps: int = 1000
+    """Decisions after which an evaluation episode is cut where the environment itself sets no limit."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "every", "max_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"evaluation.{name} is {getattr(self, name)}: give 1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Where a run writes. No part of what the experiment is, so no part of its hash."""
+
+    folder: str | None = None
+    """Run folder, which must not exist yet; None makes `runs/<name>-<hash>-seed<seed>`, with a number if taken."""
+    checkpoint_every: int = 1000
+    """Real transitions between checkpoints; facts are on disk at every day's end all the same."""
+    wandb: str = "offline"
+    """`offline` (syncs later, no account), `online` or `disabled`; the plain log.jsonl is always written."""
+    project: str = "dreamer"
+    """The wandb project."""
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every < 1:
+            raise ValueError(f"run.checkpoint_every is {self.checkpoint_every}: give 1 or more real transitions")
+        if self.wandb not in WANDB_MODES:
+            raise ValueError(f"run.wandb is {self.wandb!r}: give one of {', '.join(WANDB_MODES)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One experiment."""
+
+    name: str
+    """What the experiment is called in folders and rows; presets set it to their own name."""
+    env: EnvConfig
+    """Which world."""
+    seed: int = 0
+    """The run's one source of randomness."""
+    loop: LoopConfig = LoopConfig()
+    """Days and nights."""
+    replay: ReplayConfig = ReplayConfig()
+    """What is remembered."""
+    targets: TargetsConfig = TargetsConfig()
+    """What is learned towards."""
+    search: SearchConfig = SearchConfig()
+    """The teacher."""
+    fit: FitConfig = FitConfig()
+    """Loss weights of the agent."""
+    update: UpdateConfig = UpdateConfig()
+    """The optimiser."""
+    model: EfficientZeroConfig = EfficientZeroConfig()
+    """The world model."""
+    agent: ActorCriticConfig = ActorCriticConfig()
+    """The student."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How it is measured."""
+    run: RunConfig = RunConfig()
+    """Where it writes."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed is {self.seed}: give an integer from 0 to {2**31 - 1}")
+        rows_per_copy = self.replay.capacity // self.env.num_envs
+        if self.targets.length > rows_per_copy:
+            raise ValueError(
+                f"targets.unroll_steps + td_steps is {self.targets.length} rows, but the replay holds {rows_per_copy} "
+                f"a copy: raise replay.capacity to {self.targets.length * self.env.num_envs} or more, or unroll less"
+            )
+        day = self.loop.steps_per_day * self.env.num_envs
+        if self.loop.steps_per_day > rows_per_copy:
+            raise ValueError(
+                f"loop.steps_per_day is {self.loop.steps_per_day}, but the replay holds {rows_per_copy} rows a copy: "
+                f"raise replay.capacity to {day} or more, or live shorter days"
+            )
+        if self.loop.real_transitions % day:
+            nearest = max(1, round(self.loop.real_transitions / day)) * day
+            raise ValueError(
+                f"loop.real_transitions is {self.loop.real_transitions}, no whole number of days of {day} transitions "
+                f"(steps_per_day * num_envs): give {nearest}, or another steps_per_day"
+            )
+
+    def identity(self) -> dict:
+        """Returns all that decides the outcome but the seed: the JSON that is hashed."""
+        tree = to_dict(self)
+        return {name: value for name, value in tree.items() if name not in ("seed", "run")}
+
+    def hash(self) -> str:
+        """Returns the first 12 hex digits of the SHA-256 of `identity()`: equal for runs that differ in seed alone."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def to_dict(config: Config) -> dict:
+    """Returns the config as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(tree: dict) -> Config:
+    """Returns the config that `to_dict` wrote.
+
+    Raises:
+      ValueError: a field is missing or unknown, as in a file of another version; the message names it.
+    """
+    return _restore(Config, tree, "config")
+
+
+def _restore(kind: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        unknown = sorted(set(value) - set(fields))
+        missing = sorted(set(fields) - set(value))
+        if unknown or missing:
+            raise ValueError(
+                f"{path} does not fit this version of the code: unknown fields {unknown}, missing fields {missing}; "
+                "use the commit named in the run's config.json"
+            )
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _restore(hints[name], value[name], f"{path}.{name}") for name in fields})
+    if typing.get_origin(kind) is tuple or isinstance(kind, types.GenericAlias):
+        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    return value

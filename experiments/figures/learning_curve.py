@@ -1,0 +1,62 @@
+"""Return of the deployed student against real transitions, one line an arm, the interval over seeds shaded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display is needed, or looked for
+
+import matplotlib.pyplot as plt  # noqa: E402
+
+from experiments.statistics import interquartile_mean  # noqa: E402
+
+COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b2d8b", "#8d99ae")
+DREAMING, CONTROL = "dreaming", "no dreams"
+
+
+def draw(rows: Sequence[dict], path: str | Path, *, best_return: float | None = None) -> Path:
+    """Draws rows of one environment to a PNG and returns its path.
+
+    Args:
+      rows: of `experiments.results`; rows of an arm that share `real` are its seeds.
+      path: the file to write.
+      best_return: drawn as a dotted line where the environment has a known best.
+
+    Raises:
+      ValueError: no rows, or rows of several environments.
+    """
+    worlds = sorted({(row["env_id"], row["env_version"]) for row in rows})
+    if len(worlds) != 1:
+        raise ValueError(f"a learning curve shows one environment, these rows have {worlds}: select the rows of one")
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), constrained_layout=True)
+    for arm, colour in zip(arms, COLOURS, strict=False):
+        _draw_arm(axes, arm, [row for row in rows if row["arm"] == arm], colour)
+    if best_return is not None:
+        axes.axhline(best_return, color="0.5", linewidth=1, linestyle=":")
+    axes.set_xlabel("real transitions (decisions)")
+    axes.set_ylabel("return of the deployed, search-free student")
+    axes.set_title(f"{worlds[0][0]} ({worlds[0][1]})", loc="left")
+    axes.set_xlim(left=0)
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="best")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    plt.close(figure)
+    return path
+
+
+def _draw_arm(axes: plt.Axes, arm: str, rows: list[dict], colour: str) -> None:
+    points = sorted({row["real"] for row in rows})
+    summaries = [interquartile_mean([row["student_return"] for row in rows if row["real"] == real]) for real in points]
+    centre, low, high = zip(*summaries, strict=True)
+    num_seeds = len({row["seed"] for row in rows})
+    ratios = sorted({row["dream_ratio"] for row in rows})
+    seeds = "1 seed" if num_seeds == 1 else f"IQM of {num_seeds} seeds, 95 % interval"
+    label = f"{arm}: dream ratio {', '.join(map(str, ratios))} ({seeds})"
+    axes.plot(points, centre, color=colour, linewidth=1.8, label=label, marker="o", markersize=3)
+    axes.fill_between(points, low, high, color=colour, alpha=0.18, linewidth=0)

@@ -1,0 +1,96 @@
+"""Rows of results: written by runs, read by figures, never typed by hand. One row is one evaluation of one run."""
+
+import csv
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+from dreamer.core.types import Meters
+from dreamer.io import RunFolder, read_log
+from experiments.config import from_dict
+
+FIELDS = (
+    "name", "arm", "env_id", "env_version", "config_hash", "commit", "seed", "dream_ratio", "actor", "episodes",
+    *(field.name for field in dataclasses.fields(Meters)), "final",
+    "student_return", "student_return_min", "student_return_max", "planner_return",
+)  # fmt: skip
+"""Columns: who and what, the meters at the evaluation, and the mean, lowest and highest return over its episodes."""
+
+
+class ResultsError(ValueError):
+    """Rows that cannot be read, and what to do about it."""
+
+
+def rows_of(path: str | Path, *, arm: str) -> list[dict]:
+    """Returns the evaluations of a run folder as rows of `FIELDS`, in order.
+
+    Args:
+      path: a run folder.
+      arm: what the run is called in a comparison, e.g. `dreaming` or `no dreams`.
+    """
+    folder = RunFolder.open(path)
+    config = from_dict(folder.config)
+    evaluated = [row for row in read_log(folder.log) if row.get("student_return") is not None]
+    about = {
+        "name": config.name,
+        "arm": arm,
+        "env_id": folder.spec.id,
+        "env_version": f"{folder.spec.suite} {folder.spec.version}",
+        "config_hash": folder.config_hash,
+        "commit": folder.commit,
+        "seed": config.seed,
+        "dream_ratio": config.loop.dream_ratio,
+        "actor": config.loop.actor,
+        "episodes": config.evaluation.episodes,
+    }
+    rows = []
+    for row in evaluated:
+        final = row["real"] >= config.loop.real_transitions
+        merged = about | row | {"final": int(final), "seconds": round(row["seconds"], 1)}
+        rows.append({name: merged.get(name) for name in FIELDS})
+    return rows
+
+
+def write_rows(path: str | Path, rows: Iterable[dict]) -> None:
+    """Adds rows to a CSV file, which is made where it does not exist.
+
+    Raises:
+      ResultsError: the file has other columns, so that adding would garble it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        read_rows(path)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: str | Path) -> list[dict]:
+    """Returns the rows of a CSV file that `write_rows` wrote; numbers are numbers, empty cells None.
+
+    Raises:
+      ResultsError: no such file, or not one of ours.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != FIELDS:
+                raise ResultsError(f"{path} does not have the columns of results: give a file that a sweep wrote")
+            return [{name: _value(name, cell) for name, cell in row.items()} for row in reader]
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be read ({error}): run the sweep that writes it first") from error
+
+
+_TEXT = {"name", "arm", "env_id", "env_version", "config_hash", "commit", "actor"}
+_EXACT = {"seed", "dream_ratio", "episodes", "real", "replayed", "dreamed", "searched", "updates", "final"}
+
+
+def _value(name: str, cell: str) -> str | int | float | None:
+    if cell == "":
+        return None
+    if name in _TEXT:
+        return cell
+    return int(cell) if name in _EXACT else float(cell)

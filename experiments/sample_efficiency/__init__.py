@@ -1,0 +1,1 @@
+"""Question: how many real transitions does the deployed, search-free student need, with dreams and without?"""

@@ -1,0 +1,68 @@
+"""How it is scored: the table of the README and a learning curve a task, from rows alone."""
+
+from pathlib import Path
+
+from experiments.figures import learning_curve
+from experiments.results import read_rows
+from experiments.sample_efficiency.runs import TASKS
+from experiments.statistics import interquartile_mean, median
+
+FOLDER = Path(__file__).parent
+SOLVED = {"cartpole": 475.0, "deep-sea": 0.98, "minatar-breakout": 8.0}
+"""Mean return over the evaluation episodes from which a task counts as solved."""
+BEST = {"cartpole": 500.0, "deep-sea": 0.99}
+
+
+def transitions_to_hold(curve: list[tuple[int, float]], threshold: float) -> int | None:
+    """Returns the real transitions from which on every evaluation to the end is at least `threshold`; None if never.
+
+    Args:
+      curve: (real transitions, mean return) in order.
+      threshold: in reward units.
+    """
+    held = None
+    for real, score in curve:
+        held = (held if held is not None else real) if score >= threshold else None
+    return held
+
+
+def analyse() -> tuple[str, list[Path]]:
+    """Returns the table as Markdown and the figures drawn; tasks without rows are left out."""
+    lines = [
+        "| task | arm | seeds | real transitions | final return, search-free: IQM [95 %] | worst | best "
+        "| planner IQM | real transitions until held (median) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    figures = []
+    for task in TASKS:
+        path = FOLDER / "results" / f"{task}.csv"
+        if not path.exists():
+            continue
+        rows = read_rows(path)
+        lines += [_line(task, arm, rows) for arm in dict.fromkeys(row["arm"] for row in rows)]
+        figures.append(learning_curve.draw(rows, FOLDER / "figures" / f"{task}.png", best_return=BEST.get(task)))
+    return "\n".join(lines), figures
+
+
+def _line(task: str, arm: str, rows: list[dict]) -> str:
+    rows = [row for row in rows if row["arm"] == arm]
+    seeds = sorted({row["seed"] for row in rows})
+    final = [row for row in rows if row["final"]]
+    scores = [row["student_return"] for row in final]
+    centre, low, high = interquartile_mean(scores)
+    planner, _, _ = interquartile_mean([row["planner_return"] for row in final])
+    curves = [[(row["real"], row["student_return"]) for row in rows if row["seed"] == seed] for seed in seeds]
+    held = [transitions_to_hold(curve, SOLVED[task]) for curve in curves]
+    reached = [real for real in held if real is not None]
+    when = "never" if not reached else f"{_median(held)} ({len(reached)} of {len(seeds)} seeds hold {SOLVED[task]:g})"
+    return (
+        f"| {task} | {arm} | {len(seeds)} | {final[0]['real']:,} | {centre:.2f} [{low:.2f}, {high:.2f}] | "
+        f"{min(scores):.2f} | {max(scores):.2f} | {planner:.2f} | {when} |"
+    )
+
+
+def _median(held: list[int | None]) -> str:
+    """Returns the median over all seeds, those that never hold counted as later than the run."""
+    if sum(real is None for real in held) * 2 >= len(held):
+        return "later than the run"
+    return f"{median([real if real is not None else 10**9 for real in held])[0]:,.0f}"

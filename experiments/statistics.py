@@ -1,0 +1,35 @@
+"""What is said of several seeds: interquartile means and medians with bootstrap intervals."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import stats
+
+Summary = tuple[float, float, float]
+
+
+def interquartile_mean(values: Sequence[float]) -> Summary:
+    """Returns (mean of the middle half, lower, upper end of its 95 % bootstrap interval).
+
+    "Deep RL at the edge of the statistical precipice" (https://arxiv.org/abs/2108.13264). With fewer than two values
+    the interval is the value itself.
+    """
+    return _with_interval(values, lambda x, axis: stats.trim_mean(x, 0.25, axis=axis))
+
+
+def median(values: Sequence[float]) -> Summary:
+    """Returns (median, lower, upper end of its 95 % bootstrap interval)."""
+    return _with_interval(values, np.median)
+
+
+def _with_interval(values: Sequence[float], statistic: Callable) -> Summary:
+    sample = np.asarray(values, np.float64)
+    if sample.size == 0 or not np.isfinite(sample).all():
+        raise ValueError(f"cannot summarise {list(values)}: give at least one number, all finite")
+    centre = float(statistic(sample, axis=0))
+    if sample.size == 1 or np.ptp(sample) == 0:
+        return centre, centre, centre
+    interval = stats.bootstrap(
+        (sample,), statistic, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return centre, float(interval.low), float(interval.high)

@@ -1,0 +1,87 @@
+"""Many runs of one question: every task, arm and seed, side by side in processes, into rows that are never repeated."""
+
+import dataclasses
+import importlib
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from experiments.config import Config
+from experiments.results import read_rows, rows_of, write_rows
+from experiments.run import run, use_compilation_cache
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run to make."""
+
+    arm: str
+    config: Config
+    results: Path
+
+
+def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds: range) -> list[Job]:
+    """Returns the runs of a question that have no rows yet.
+
+    Args:
+      question: a folder of `experiments/` with a `runs.py`.
+      tasks: names of its tasks; none means all.
+      arms: names of its arms; none means all.
+      seeds: of every arm.
+
+    Raises:
+      ValueError: no such question, task or arm; the message lists what there is.
+    """
+    try:
+        module = importlib.import_module(f"experiments.{question}.runs")
+    except ModuleNotFoundError as error:
+        here = sorted(path.parent.name for path in Path(__file__).parent.glob("*/runs.py"))
+        raise ValueError(f"there is no question {question!r}: choose one of {', '.join(here)}") from error
+    _require("task", tasks, module.ARMS)
+    found = []
+    for task, configs in module.ARMS.items():
+        if tasks and task not in tasks:
+            continue
+        _require("arm", arms, configs)
+        results = Path(module.__file__).parent / "results" / f"{task}.csv"
+        known = (
+            {(row["arm"], row["config_hash"], row["seed"]) for row in read_rows(results)} if results.exists() else ()
+        )
+        for seed in seeds:
+            for arm, config in configs.items():
+                if (not arms or arm in arms) and (arm, config.hash(), seed) not in known:
+                    found.append(Job(arm, dataclasses.replace(config, seed=seed), results))
+    return found
+
+
+def sweep(todo: list[Job], *, num_processes: int, say: Callable[[str], None]) -> None:
+    """Makes the runs and appends the rows of each as it ends; an interrupted sweep goes on where it stopped.
+
+    Args:
+      todo: from `jobs`.
+      num_processes: runs side by side.
+      say: told of each run that ends.
+    """
+    context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
+    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+        futures = {pool.submit(_make, job): job for job in todo}
+        for future in as_completed(futures):
+            job, rows = futures[future], future.result()
+            write_rows(job.results, rows)
+            last = rows[-1]
+            say(
+                f"{job.config.name} seed {job.config.seed}: deployed return {last['student_return']:.2f} after "
+                f"{last['real']:,} real transitions, {last['seconds']:.0f} s"
+            )
+
+
+def _make(job: Job) -> list[dict]:
+    use_compilation_cache()
+    return rows_of(run(job.config).folder, arm=job.arm)
+
+
+def _require(what: str, names: tuple[str, ...], known: dict) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"there is no {what} {name!r}: choose from {', '.join(known)}")

@@ -1,0 +1,29 @@
+"""Prints how fast each part is, as ratios measured in one run: `python -m scripts.bench [PRESET]`."""
+
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from experiments import PRESETS
+from experiments.bench import bench
+from scripts.display import console
+
+
+def main(preset: Annotated[str, tyro.conf.Positional] = "cartpole-jax", repeats: int = 7) -> None:
+    """Measures one preset's sizes; medians, after a call that is not counted.
+
+    Args:
+      preset: whose sizes.
+      repeats: timed calls of each part.
+    """
+    table = Table(title=f"bench: {preset}", title_justify="left")
+    for name in ("what", "figure", "remark"):
+        table.add_column(name)
+    for line in bench(PRESETS[preset], repeats=repeats):
+        table.add_row(*line)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,176 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.tabular import make_tabular_agent
+from dreamer.core import returns
+from dreamer.core.types import Params
+from dreamer.sleep.search import SearchConfig, SearchResult, make_search
+from dreamer.sleep.targets import TargetsConfig, make_targets
+from tests import tiny
+from world_models.tabular import make_tabular
+
+GAMMA, K, N = 0.5, 1, 2
+# Four rows of states 0 to 3 and what followed them; sequences are K + N = 3 rows long.
+OBS = [[0, 1, 2, 3], [1, 2, 3, 3], [2, 3, 3, 3], [0, 1, 1, 1]]
+ACTION = [[1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]]
+REWARD = [[1.0, 2.0, 4.0], [1.0, 2.0, 0.0], [8.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+TERMINATED = [[0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]]
+VALID = [[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]]  # row 3 was truncated, or is the newest there is
+VALUE = [10.0, 20.0, 30.0, 40.0]
+AGE = [0, 4, 5, 6]
+
+
+def batch():
+    return tiny.sequence(OBS, ACTION, reward=REWARD, terminated=TERMINATED, valid=VALID, age=AGE)
+
+
+def world_and_agent():
+    shape = (4, 2)
+    world = tiny.World(np.minimum(np.arange(4)[:, None] + [[0, 1]], 3), np.zeros(shape), np.ones(shape), GAMMA)
+    return make_tabular(*world.tables, num_unroll_steps=K), make_tabular_agent(*shape)
+
+
+def params(value=VALUE):
+    return Params({}, {"logits": jnp.zeros((4, 2)), "value": jnp.asarray(value)})
+
+
+def told(searched_params, memory, latent, action_mask, keys, *, gumbel_scale, return_spread):
+    """A search that answers with what it was given: policy one-hot on the state's parity, value 1000 + state."""
+    assert gumbel_scale == 1.0 and memory == () and action_mask.shape == (len(keys), 2)
+    value = 1000.0 + latent + searched_params.agent["value"][0] + return_spread
+    return SearchResult(latent % 2, jax.nn.one_hot(latent % 2, 2), value, jnp.zeros((len(latent), 2), jnp.int32))
+
+
+def make(search=told, **settings):
+    settings = {"unroll_steps": K, "td_steps": N, "gamma": GAMMA, **settings}
+    config = TargetsConfig(**settings)
+    keys = jax.random.split(jax.random.key(0), (config.num_searched(4), K + 1))
+    targets = jax.jit(make_targets(*world_and_agent(), search, config))
+    return functools.partial(lambda p, keys: targets(p, batch(), keys, return_spread=jnp.float32(0.5)), keys=keys)
+
+
+N_STEP = [
+    # 1 + 2/2 + 30/4; 2 + 4/2 + 40/4
+    [9.5, 14.0],
+    # 1 + 2/2, then the end; 2, then the end
+    [2.0, 2.0],
+    # 8, then the end; nothing was decided after it
+    [8.0, 0.0],
+    # one row known: 1 + 20/2, bootstrapped; nothing was decided after it
+    [11.0, 0.0],
+]
+SAID = np.array([[1, 1], [1, 1], [1, 0], [1, 0]], np.float32)
+SEARCHED = 1010.5 + np.array(OBS)[:, : K + 1]
+
+
+def test_n_step_values_and_masks_by_hand():
+    made = make(research_fraction=0.0)(params())
+    np.testing.assert_allclose(made.value, N_STEP)
+    np.testing.assert_array_equal(made.value_weight, SAID)
+    np.testing.assert_array_equal(made.policy_weight, np.zeros((4, 2)))
+    np.testing.assert_allclose(made.policy.sum(axis=-1), 1)
+
+
+@pytest.mark.parametrize(("fraction", "num_searched"), [(0.0, 0), (0.5, 2), (0.6, 3), (1.0, 4)])
+def test_share_that_is_searched_again(fraction, num_searched):
+    config = TargetsConfig(research_fraction=fraction)
+    assert config.num_searched(4) == num_searched
+    made = make(research_fraction=fraction, unsearched_policy="action")(params())
+    expected = np.eye(2)[np.array(ACTION)[:, : K + 1]]
+    expected[:num_searched] = np.eye(2)[np.array(OBS)[:num_searched, : K + 1] % 2]
+    np.testing.assert_array_equal(made.policy, expected)
+    np.testing.assert_array_equal(made.policy_weight, SAID)
+    np.testing.assert_allclose(made.value, N_STEP)
+
+
+def test_a_share_that_is_a_whole_number_of_rows_is_not_rounded_up_further():
+    for hundredths in range(101):
+        assert TargetsConfig(research_fraction=hundredths / 100).num_searched(100) == hundredths
+
+
+def test_rows_not_searched_say_nothing_by_default():
+    made = make(research_fraction=0.5)(params())
+    np.testing.assert_array_equal(made.policy_weight, SAID * np.array([[1], [1], [0], [0]]))
+    np.testing.assert_array_equal(made.value_weight, SAID)
+
+
+@pytest.mark.parametrize(
+    ("settings", "from_search"),
+    [
+        ({"value_source": "n_step"}, [0, 0, 0, 0]),
+        ({"value_source": "search"}, [1, 1, 1, 1]),
+        ({"value_source": "search", "research_fraction": 0.5}, [1, 1, 0, 0]),
+        ({"value_source": "mixed", "mixed_after": 5}, [0, 0, 1, 1]),
+        ({"value_source": "mixed", "mixed_after": 5, "research_fraction": 0.7}, [0, 0, 1, 0]),
+    ],
+)
+def test_where_values_come_from(settings, from_search):
+    made = make(**{"research_fraction": 1.0, **settings})(params())
+    expected = np.where(np.array(from_search, bool)[:, None], SEARCHED, N_STEP)
+    np.testing.assert_allclose(made.value * SAID, expected * SAID)
+    np.testing.assert_array_equal(made.value_weight, SAID)
+
+
+def test_no_gradient_reaches_whoever_made_the_targets():
+    make_made = make(research_fraction=0.5, value_source="search")
+
+    def total(value):
+        made = make_made(params(value))
+        return made.value.sum() + made.policy.sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(jnp.asarray(VALUE)), 0)
+
+
+def test_real_search_of_real_states_with_the_params_given():
+    model, agent = world_and_agent()
+    search = make_search(model, agent, SearchConfig(num_simulations=4), gamma=GAMMA)
+    made = make(search, research_fraction=1.0, value_source="search")
+    low, high = made(params([0.0, 0, 0, 0])), made(params([0.0, 0, 80, 80]))
+    np.testing.assert_allclose(low.policy, 0.5)
+    np.testing.assert_allclose(low.value, 0)
+    assert high.policy[0, 1, 1] > 0.9  # from state 1, action 1 leads to state 2
+    np.testing.assert_allclose(high.policy[2, 1], 0.5, atol=1e-6)  # both actions stay in state 3
+    assert (high.value[:3, 1] > 5).all()
+
+
+def test_search_is_given_its_roots_own_masks():
+    def masks(searched_params, memory, latent, action_mask, keys, **settings):
+        policy = action_mask / action_mask.sum(axis=-1, keepdims=True)
+        return SearchResult(latent, policy, latent.astype(jnp.float32), action_mask.astype(jnp.int32))
+
+    rows = batch()
+    allowed = np.ones((4, 3, 2), bool)
+    allowed[0, 1, 0] = allowed[2, 0, 1] = False
+    config = TargetsConfig(unroll_steps=K, td_steps=N, research_fraction=1.0)
+    targets = make_targets(*world_and_agent(), masks, config)
+    keys = jax.random.split(jax.random.key(0), (4, K + 1))
+    made = targets(params(), rows.replace(action_mask=jnp.asarray(allowed)), keys, return_spread=0.0)
+    np.testing.assert_array_equal(made.policy, allowed[:, :2] / allowed[:, :2].sum(axis=-1, keepdims=True))
+
+
+def test_agrees_with_the_naive_window():
+    rows, values = batch(), np.array(VALUE)[np.array(OBS)]
+    discount = returns.discounts(1.0 - np.array(TERMINATED), GAMMA)
+    for row in range(4):
+        for k in range(K + 1):
+            end = min(k + N, int(np.sum(VALID[row])))
+            total, factor = 0.0, 1.0
+            for i in range(k, end):
+                total, factor = total + factor * REWARD[row][i], factor * discount[row, i]
+            expected = total + factor * values[row, end] if k < np.sum(VALID[row]) else 0.0
+            np.testing.assert_allclose(N_STEP[row][k], expected)
+    assert rows.action.shape == (4, TargetsConfig(unroll_steps=K, td_steps=N).length)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("td_steps", 0), ("gamma", 1.5), ("research_fraction", 1.1), ("value_source", "td"), ("mixed_after", -1)]
+    + [("unsearched_policy", "all"), ("unroll_steps", 0)],
+)
+def test_bad_settings_are_refused_by_name(setting, value):
+    with pytest.raises(ValueError, match=f"targets.*{setting} is {value!r}"):
+        TargetsConfig(**{setting: value})

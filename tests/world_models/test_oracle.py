@@ -1,0 +1,83 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnax.environments.classic_control.cartpole import EnvState
+
+from dreamer.wake.envs import EnvConfig, make_jax
+from dreamer.wake.session import begin, live
+from tests import tiny, toys
+from world_models.oracle import make_oracle
+
+NUM_ENVS, NUM_STEPS, LIMIT = 3, 60, 25
+
+
+def cartpole_state(obs):
+    """The state that CartPole shows in full, but for its clock."""
+    return EnvState(time=jnp.int32(0), x=obs[0], x_dot=obs[1], theta=obs[2], theta_dot=obs[3])
+
+
+def lived_cartpole():
+    """Returns the environment and [E, T] transitions of a policy that balances for a while, with both kinds of end."""
+    env = make_jax(EnvConfig("CartPole-v1", "gymnax", num_envs=NUM_ENVS, max_steps=LIMIT))
+
+    def act(params, keys, obs, action_mask, memory):
+        balances = (obs[:, 2] + obs[:, 3] > 0).astype(jnp.int32)
+        return jnp.where(jnp.arange(NUM_ENVS) < 2, balances, 1), memory  # the last copy always goes right and falls
+
+    @jax.jit
+    def run():
+        state = begin(env, seed=0, num_envs=NUM_ENVS)
+        return live(env, act, None, state, seed=0, num_steps=NUM_STEPS)[1]
+
+    return env, jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), run())
+
+
+def test_dreams_what_really_happened_in_cartpole():
+    env, real = lived_cartpole()
+    assert real.terminated.any() and real.truncated.any()
+    model = make_oracle(env, cartpole_state, num_unroll_steps=5)
+
+    @jax.jit
+    def dream(obs, action):
+        return model.step({}, model.observe({}, obs), action)
+
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), real)
+    latent, reward, continuation = dream(flat.obs, flat.action)
+    np.testing.assert_allclose(reward, flat.reward)
+    np.testing.assert_array_equal(continuation, 1.0 - flat.terminated)  # 1 at truncations
+    shown = np.stack([latent.x, latent.x_dot, latent.theta, latent.theta_dot], axis=1)
+    np.testing.assert_allclose(shown, flat.next_obs, atol=1e-5)
+
+    rows = slice(0, 5)  # no episode is shorter
+    batch = tiny.sequence(np.concatenate([real.obs[:, rows], real.next_obs[:, 4:5]], axis=1), real.action[:, rows])
+    latents, loss, metrics = jax.jit(model.unroll)({}, None, batch)
+    np.testing.assert_allclose(latents.theta, batch.obs[..., 2], atol=1e-5)
+    np.testing.assert_array_equal(loss, np.zeros(NUM_ENVS))
+    assert metrics == {}
+
+
+def test_an_end_is_told_and_a_time_limit_is_not():
+    env = toys.corridor(2)
+    model = make_oracle(env, lambda obs: (jnp.argmax(obs).astype(jnp.int32), jnp.int32(0)), num_unroll_steps=1)
+    latent = model.observe({}, jnp.eye(2))
+    (cell, _), reward, continuation = model.step({}, latent, jnp.array([1, 1]))
+    np.testing.assert_array_equal(cell, [1, 2])
+    np.testing.assert_array_equal(reward, [0, 1])
+    np.testing.assert_array_equal(continuation, [1, 0])
+    clock = (jnp.zeros(1, jnp.int32), jnp.full(1, 7, jnp.int32))  # the eighth decision is the last
+    np.testing.assert_array_equal(model.step({}, clock, jnp.array([0]))[2], [1])
+
+
+def test_a_world_of_chance_is_refused():
+    def state_of(obs):
+        return (jnp.stack([obs[0], obs[2], obs[3]]), obs[1])
+
+    with pytest.raises(ValueError, match="chance decides the observation of counting's first step"):
+        make_oracle(toys.counting(), state_of, num_unroll_steps=1)
+
+
+def test_a_state_read_wrongly_is_refused():
+    env = toys.obs_and_action()
+    with pytest.raises(ValueError, match="the observation of obs-and-action's first step differs from the state"):
+        make_oracle(env, lambda obs: (-obs, jnp.int32(0)), num_unroll_steps=1)

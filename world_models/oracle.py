@@ -1,0 +1,93 @@
+"""The true dynamics behind the world-model port: what planning could do if nothing had to be learned.
+
+The upper bound for any learned model, and a model for tests of the search. Letters: B batch, K unroll steps, A actions,
+P probed states.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamer.core.ports import WorldModel
+from dreamer.core.types import Metrics, PyTree, SequenceBatch
+from dreamer.wake.envs.base import JaxEnv
+
+_NUM_PROBES = 4
+
+
+def make_oracle(env: JaxEnv, state_of: Callable[[jax.Array], PyTree], num_unroll_steps: int) -> WorldModel:
+    """Returns the model that steps `env` itself. Its latent is the environment's state, a pytree with leading [B].
+
+    For deterministic environments only: the port's `step` has no key, so every dreamed step uses the same one. The
+    continuation is 1 - terminated; a truncation ends only what is known, so the dream goes on through it. Never
+    trained: its params are `{}`, and `unroll` follows the real actions at zero loss. An agent on it reads the state.
+
+    Args:
+      env: one copy of the environment.
+      state_of: (obs) -> state, for a single observation; parts of the state that no observation, reward or termination
+        depends on, such as a clock, may be anything.
+      num_unroll_steps: K, how far `unroll` follows the real actions.
+
+    Raises:
+      ValueError: in the first step after a few resets, chance decides something, or the state read from the observation
+        leads elsewhere than the true one. Chance that strikes only later is not noticed.
+    """
+    _check_first_steps(env, state_of)
+    key = jax.random.key(0)
+
+    def init(key: jax.Array, obs: jax.Array) -> PyTree:
+        del key, obs
+        return {}
+
+    def observe(params: PyTree, obs: jax.Array) -> PyTree:
+        del params
+        return jax.vmap(state_of)(obs)
+
+    def step(params: PyTree, latent: PyTree, action: jax.Array) -> tuple[PyTree, jax.Array, jax.Array]:
+        del params
+        latent, _, reward, terminated, _ = jax.vmap(env.step, (None, 0, 0))(key, latent, action)
+        return latent, reward, 1.0 - terminated
+
+    def unroll(params: PyTree, key: jax.Array, batch: SequenceBatch) -> tuple[PyTree, jax.Array, Metrics]:
+        del key
+
+        def follow(latent: PyTree, action: jax.Array) -> tuple[PyTree, PyTree]:
+            latent, _, _ = step(params, latent, action)
+            return latent, latent
+
+        first = observe(params, batch.obs[:, 0])
+        _, later = jax.lax.scan(follow, first, batch.action[:, :num_unroll_steps].T)
+        latents = jax.tree.map(
+            lambda start, rest: jnp.concatenate([start[:, None], jnp.swapaxes(rest, 0, 1)], axis=1), first, later
+        )
+        return latents, jnp.zeros(batch.action.shape[0]), {}
+
+    return WorldModel(init=init, observe=observe, step=step, unroll=unroll)
+
+
+def _check_first_steps(env: JaxEnv, state_of: Callable[[jax.Array], PyTree]) -> None:
+    """Tries every action in P fresh states under two keys, and once more from the state read off the observation."""
+    actions = jnp.arange(env.spec.num_actions, dtype=jnp.int32)
+
+    @jax.jit
+    def probe() -> tuple[PyTree, PyTree, PyTree]:
+        states, obs = jax.vmap(env.reset)(jax.random.split(jax.random.key(1), _NUM_PROBES))
+        keys = jax.random.split(jax.random.key(2), 2)
+        step = jax.vmap(jax.vmap(env.step, (None, None, 0)), (None, 0, None))
+        one, other = (step(key, states, actions)[1:4] for key in keys)
+        return one, other, step(keys[0], jax.vmap(state_of)(obs), actions)[1:4]
+
+    one, other, read = jax.tree.map(np.asarray, probe())
+    for name, here, there, again in zip(("observation", "reward", "termination"), one, other, read, strict=True):
+        if not np.array_equal(here, there):
+            raise ValueError(
+                f"oracle: chance decides the {name} of {env.spec.id}'s first step, but a dreamed step draws nothing; "
+                "give a deterministic environment"
+            )
+        if not np.allclose(here, again, rtol=1e-5, atol=1e-6):
+            raise ValueError(
+                f"oracle: the {name} of {env.spec.id}'s first step differs from the state that `state_of` reads off "
+                "the observation; give one that recovers all that the dynamics depend on"
+            )
