@@ -68,6 +68,8 @@ class LoopState:
     """The jitted driver's SessionState; () for the host driver, which keeps its own."""
     pending: Transition
     """[T, E] the last day."""
+    seed: jax.Array
+    """[] uint32 the run's seed: data, so that runs which differ in it alone share their compiled programs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,9 @@ class Event:
     """All that was learned from and done up to and including this night."""
 
 
-Night = Callable[[LearnerState, replays.ReplayState, jax.Array], tuple[LearnerState, replays.ReplayState, Metrics]]
+Night = Callable[
+    [LearnerState, replays.ReplayState, jax.Array, jax.Array], tuple[LearnerState, replays.ReplayState, Metrics]
+]
 
 
 class Step(Protocol):
@@ -103,18 +107,17 @@ def make_night(
     targets: MakeTargets,
     optimizer: Optimizer,
     *,
-    seed: int,
     loop: LoopConfig,
     replay: replays.ReplayConfig,
     target: TargetsConfig,
     fit: FitConfig,
     optimise: UpdateConfig,
 ) -> Night:
-    """Returns the pure `night(learner, replay, num_updates)`: one loop of updates on the device, each re-searched."""
+    """Returns the pure `night(learner, replay, num_updates, seed)`: one loop of updates on the device."""
     num_searched = target.num_searched(loop.batch_size)
 
     def one_update(
-        learner: LearnerState, state: replays.ReplayState
+        learner: LearnerState, state: replays.ReplayState, seed: jax.Array
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
         update_key = streams.stream(seed, "update", learner.updates)
         sample_key, search_key, fit_key = jax.random.split(update_key, 3)
@@ -135,13 +138,13 @@ def make_night(
         return learner, state, metrics
 
     def night(
-        learner: LearnerState, state: replays.ReplayState, num_updates: jax.Array
+        learner: LearnerState, state: replays.ReplayState, num_updates: jax.Array, seed: jax.Array
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
-        shapes = jax.eval_shape(one_update, learner, state)[2]
+        shapes = jax.eval_shape(one_update, learner, state, seed)[2]
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
         def body(_: jax.Array, carry: tuple) -> tuple:
-            learner, state, metrics = one_update(*carry[:2])
+            learner, state, metrics = one_update(*carry[:2], seed)
             return learner, state, jax.tree.map(jnp.add, carry[2], metrics)
 
         learner, state, total = jax.lax.fori_loop(0, num_updates, body, (learner, state, zeros))

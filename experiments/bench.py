@@ -125,13 +125,13 @@ def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats
         last = event
     wall, compiling = time.perf_counter() - began, sum(compiled)
     night = jax.jit(parts.night)
-    learner, replay = last.state.learner, last.state.replay
+    learner, replay, seed = last.state.learner, last.state.replay, last.state.seed
     num_updates = 10
-    seconds = _median_seconds(lambda: night(learner, replay, jnp.int32(num_updates)), repeats) / num_updates
+    seconds = _median_seconds(lambda: night(learner, replay, jnp.int32(num_updates), seed), repeats) / num_updates
     targets = dataclasses.replace(parts.config.targets, research_fraction=0.0)
     blind = jax.jit(build(dataclasses.replace(parts.config, targets=targets)).night)
-    without = _median_seconds(lambda: blind(learner, replay, jnp.int32(num_updates)), repeats) / num_updates
-    flops = _matmul_flops(jax.make_jaxpr(blind)(learner, replay, jnp.int32(1)).jaxpr)
+    without = _median_seconds(lambda: blind(learner, replay, jnp.int32(num_updates), seed), repeats) / num_updates
+    flops = _matmul_flops(jax.make_jaxpr(blind)(learner, replay, jnp.int32(1), seed).jaxpr)
     peak = _matmul_rate(repeats)
     updating = last.meters.updates * without
     searching = last.meters.updates * max(0.0, seconds - without)

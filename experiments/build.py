@@ -22,9 +22,8 @@ from dreamer.core.types import EnvSpec, Params, Transition
 from dreamer.sleep.search import make_search
 from dreamer.sleep.targets import make_targets
 from dreamer.sleep.update import LearnerState, init_learner, make_optimizer
-from dreamer.wake import envs, session
+from dreamer.wake import envs, recorded, session
 from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
-from dreamer.wake.recorded import HostDays
 from experiments.config import Config
 from world_models.efficientzero import make_efficientzero
 
@@ -48,8 +47,15 @@ class Parts(NamedTuple):
     """(updates, decisions by day) -> world-model calls of search."""
     evaluate: dict[str, Evaluate]
     """`student` and `planner`: (learner, round) -> [episodes] undiscounted returns. Equal rounds meet equal starts."""
-    host: HostDays | None
+    host: recorded.HostDays | None
     """The host driver's days, None for environments on the device."""
+    begin_at: Callable[[np.ndarray], session.SessionState] | None
+    """(episode [E] int32) -> the session where each copy begins that episode; None for environments on the host."""
+
+    def close(self) -> None:
+        """Frees what the host environment holds."""
+        if self.host is not None:
+            self.host.session.env.close()
 
 
 def build(config: Config, env: JaxEnv | None = None) -> Parts:
@@ -62,7 +68,7 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
     Raises:
       ValueError: settings that do not fit the environment; the message names field, value and fix.
     """
-    host, days = None, None
+    host, days, begin_at = None, None, None
     if env is None and envs.is_jax(config.env):
         env = envs.make_jax(config.env)
     elif env is None:
@@ -78,7 +84,6 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
         agent,
         make_targets(model, agent, search, config.targets),
         optimizer,
-        seed=config.seed,
         loop=config.loop,
         replay=config.replay,
         target=config.targets,
@@ -95,10 +100,10 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
     act = by_day[config.loop.actor]
     if env is not None:
         begin, step = _on_device(env, act, night, config)
+        begin_at = jax.jit(functools.partial(recorded.begin_at, env, seed=config.seed))
     else:
-        days = HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
+        days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
         begin, step = _on_host(days, night, config)
-
     return Parts(
         config=config,
         spec=spec,
@@ -110,6 +115,7 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
         searched_by=functools.partial(_searched_by, config),
         evaluate={name: _evaluation(env, act, config) for name, act in by_evaluation.items()},
         host=days,
+        begin_at=begin_at,
     )
 
 
@@ -129,20 +135,21 @@ def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
 
 
 def _initial_state(config: Config, spec: EnvSpec, model: WorldModel, agent: Agent, optimizer, begin) -> loops.LoopState:
-    model_key, agent_key = jax.random.split(streams.stream(config.seed, "init"))
-    obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
+    obs, seed = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype), jnp.uint32(config.seed)
 
     @jax.jit
-    def init_params() -> Params:
+    def init_params(seed: jax.Array) -> Params:
+        model_key, agent_key = jax.random.split(streams.stream(seed, "init"))
         model_params = model.init(model_key, obs)
         return Params(model_params, agent.init(agent_key, model.observe(model_params, obs)))
 
     pending = blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
     return loops.LoopState(
-        learner=init_learner(init_params(), optimizer),
+        learner=init_learner(init_params(seed), optimizer),
         replay=replays.init(config.replay, jax.tree.map(lambda x: x[0], pending), config.env.num_envs),
-        session=begin(),
+        session=begin(seed),
         pending=pending,
+        seed=seed,
     )
 
 
@@ -152,28 +159,30 @@ def _actor(learner: LearnerState) -> tuple[Params, jax.Array]:
 
 def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config) -> tuple:
     """Day and night as one XLA program: night first, so that a day has left the device before it is learned from."""
-    live = functools.partial(session.live, env, act, seed=config.seed, num_steps=config.loop.steps_per_day)
+    live = functools.partial(session.live, env, act, num_steps=config.loop.steps_per_day)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def program(
         state: loops.LoopState, num_updates: jax.Array, store: jax.Array, live_on: jax.Array
     ) -> tuple[loops.LoopState, dict]:
         replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, state.replay, state.pending)
-        learner, replay, metrics = night(state.learner, replay, num_updates)
+        learner, replay, metrics = night(state.learner, replay, num_updates, state.seed)
         lived, pending = jax.lax.cond(
-            live_on, lambda: live(_actor(learner), state.session), lambda: (state.session, state.pending)
+            live_on,
+            lambda: live(_actor(learner), state.session, seed=state.seed),
+            lambda: (state.session, state.pending),
         )
-        return loops.LoopState(learner, replay, lived, pending), metrics
+        return loops.LoopState(learner, replay, lived, pending, state.seed), metrics
 
     def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
         return program(state, jnp.int32(num_updates), jnp.bool_(store), jnp.bool_(live_on))
 
     step.program = program  # its cache size is the number of traces, which a test holds at 1
-    begin = jax.jit(functools.partial(session.begin, env, seed=config.seed, num_envs=config.env.num_envs))
+    begin = jax.jit(lambda seed: session.begin(env, seed=seed, num_envs=config.env.num_envs))
     return begin, step
 
 
-def _on_host(host: HostDays, night: loops.Night, config: Config) -> tuple:
+def _on_host(host: recorded.HostDays, night: loops.Night, config: Config) -> tuple:
     """The night is the same program; the day is a Python loop around the real environment."""
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
@@ -183,19 +192,23 @@ def _on_host(host: HostDays, night: loops.Night, config: Config) -> tuple:
         pending: Transition,
         num_updates: jax.Array,
         store: jax.Array,
+        seed: jax.Array,
     ) -> tuple:
         replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, replay, pending)
-        return night(learner, replay, num_updates)
+        return night(learner, replay, num_updates, seed)
 
     def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
         learner, replay, metrics = program(
-            state.learner, state.replay, state.pending, jnp.int32(num_updates), jnp.bool_(store)
+            state.learner, state.replay, state.pending, jnp.int32(num_updates), jnp.bool_(store), state.seed
         )
-        pending = host.live(_actor(learner), config.loop.steps_per_day) if live_on else state.pending
-        return loops.LoopState(learner, replay, (), pending), metrics
+        pending = state.pending
+        if live_on:  # on the device like the first one, or the program would be traced again
+            pending = jax.tree.map(jnp.asarray, host.live(_actor(learner), config.loop.steps_per_day))
+        return loops.LoopState(learner, replay, (), pending, state.seed), metrics
 
-    def begin() -> tuple:
-        host.session.begin()
+    def begin(seed: jax.Array) -> tuple:
+        del seed  # the environment owns it
+        host.begin()
         return ()
 
     step.program = program

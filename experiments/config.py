@@ -1,13 +1,12 @@
 """The tree of frozen configs: one immutable, hashable value is the experiment."""
 
 import dataclasses
-import hashlib
 import json
-import types
 import typing
 from typing import Any
 
 from agents.actor_critic import ActorCriticConfig
+from dreamer.io.run_folder import config_hash
 from dreamer.loop import LoopConfig
 from dreamer.replay import ReplayConfig
 from dreamer.sleep.fit import FitConfig
@@ -117,7 +116,7 @@ class Config:
 
     def hash(self) -> str:
         """Returns the first 12 hex digits of the SHA-256 of `identity()`: equal for runs that differ in seed alone."""
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:12]
+        return config_hash(self.identity())
 
 
 def to_dict(config: Config) -> dict:
@@ -146,6 +145,6 @@ def _restore(kind: Any, value: Any, path: str) -> Any:
             )
         hints = typing.get_type_hints(kind)
         return kind(**{name: _restore(hints[name], value[name], f"{path}.{name}") for name in fields})
-    if typing.get_origin(kind) is tuple or isinstance(kind, types.GenericAlias):
+    if typing.get_origin(kind) is tuple:
         return tuple(tuple(item) if isinstance(item, list) else item for item in value)
     return value

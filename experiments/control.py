@@ -4,6 +4,9 @@ import dataclasses
 
 from experiments.config import Config
 
+SUFFIX = "-no-dreams"
+"""Ends the name of a control, after that of the experiment which it is held against."""
+
 
 def without_dreams(config: Config) -> Config:
     """Returns the same experiment where each transition is replayed once and nothing is searched again.
@@ -12,10 +15,10 @@ def without_dreams(config: Config) -> Config:
     """
     return dataclasses.replace(
         config,
-        name=f"{config.name}-no-dreams",
+        name=config.name + SUFFIX,
         loop=dataclasses.replace(config.loop, dream_ratio=1),
         targets=dataclasses.replace(
             config.targets, research_fraction=0.0, value_source="n_step", unsearched_policy="action"
         ),
-        run=dataclasses.replace(config.run, folder=config.run.folder and f"{config.run.folder}-no-dreams"),
+        run=dataclasses.replace(config.run, folder=config.run.folder and config.run.folder + SUFFIX),
     )

@@ -1,6 +1,7 @@
 """Measuring and filming what a run folder holds: the deployed student by its file, the planner by its checkpoint."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -12,9 +13,10 @@ from dreamer.core.types import PyTree
 from dreamer.io import Checkpoints, RunFolder
 from dreamer.sleep.search import make_search
 from dreamer.wake import Deployed, envs, session
+from dreamer.wake.envs import HostEnv
 from experiments.build import build
 from experiments.config import Config, from_dict
-from experiments.run import saved_state
+from experiments.recover import saved_state
 
 _FILM_ENDINGS = (".gif", ".mp4")
 
@@ -24,16 +26,20 @@ def evaluate(path: str | Path, *, planner: bool = False, num_episodes: int = 32,
 
     Args:
       path: a run folder.
-      planner: search at every decision, instead of the deployed search-free student.
+      planner: search at every decision with the newest checkpoint, instead of the deployed search-free student.
       num_episodes: environment copies that live one episode each.
       seed: equal seeds meet equal episodes.
+
+    Raises:
+      ValueError: no run folder, nothing deployed or saved in it yet, or no episodes asked for.
     """
+    if num_episodes < 1:
+        raise ValueError(f"episodes is {num_episodes}: give 1 or more")
     config, act, params = _open(path, planner=planner)
     episode_seed = int(session.evaluation_seed(seed))
     env = envs.make_host(dataclasses.replace(config.env, num_envs=num_episodes), episode_seed)
     try:
-        limit = env.max_steps or config.evaluation.max_steps
-        return session.host_episode_returns(env, act, params, seed=episode_seed, max_steps=limit)
+        return _returns(env, act, params, config, episode_seed)
     finally:
         env.close()
 
@@ -41,10 +47,17 @@ def evaluate(path: str | Path, *, planner: bool = False, num_episodes: int = 32,
 def film(
     path: str | Path, target: str | Path, *, planner: bool = False, seed: int = 0, frames_per_second: int = 30
 ) -> tuple[Path, float]:
-    """Films one episode to a GIF or MP4; returns the file and the episode's return.
+    """Films the first episode that `evaluate` meets, to its last state; returns the file and the episode's return.
+
+    Args:
+      path: a run folder.
+      target: the .gif or .mp4 file to write.
+      planner: as in `evaluate`.
+      seed: as in `evaluate`.
+      frames_per_second: decisions shown in a second.
 
     Raises:
-      ValueError: another ending, or an environment that draws nothing.
+      ValueError: as `evaluate`; another ending, or an environment that draws nothing.
       ImportError: MP4 without the package that encodes it; the message names the command that installs it.
     """
     target = Path(target)
@@ -53,21 +66,55 @@ def film(
     config, act, params = _open(path, planner=planner)
     episode_seed = int(session.evaluation_seed(seed))
     env = envs.make_host(dataclasses.replace(config.env, num_envs=1), episode_seed, render=True)
+    filmed = _Filmed(env)
     try:
-        life = session.HostSession(env, act, seed=episode_seed)
-        life.begin()
-        frames, total = [env.render(0)], 0.0
-        limit = env.max_steps or config.evaluation.max_steps
-        while life.state.episode[0] == 0 and life.state.step[0] < limit:
-            total += float(life.live(params, 1).reward[0, 0])
-            frames.append(env.render(0))
+        (total,) = _returns(filmed, act, params, config, episode_seed)
     finally:
         env.close()
-    if frames[0] is None:
-        raise ValueError(f"{config.env.id} draws nothing: leave out --film")
-    # After the last step the environment has begun its next episode, so its picture is left out.
-    _write(target, np.stack(frames[:-1] or frames), frames_per_second)
-    return target, total
+    _write(target, np.stack(filmed.frames), frames_per_second)
+    return target, float(total)
+
+
+class _Filmed:
+    """A `HostEnv` of one copy that keeps a picture of every state, also of the last before a reset."""
+
+    def __init__(self, env: HostEnv):
+        self.spec = env.spec
+        self.num_envs = env.num_envs
+        self.max_steps = env.max_steps
+        self.frames: list[np.ndarray] = []
+        self._env = env
+
+    def reset(self, copies: np.ndarray, episodes: Sequence[int]) -> np.ndarray:
+        obs = self._env.reset(copies, episodes)
+        if not self.frames:  # what follows the filmed episode is not filmed
+            self._expose()
+        return obs
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        outcome = self._env.step(action)
+        self._expose()
+        return outcome
+
+    def action_mask(self) -> np.ndarray:
+        return self._env.action_mask()
+
+    def render(self, copy: int) -> np.ndarray | None:
+        return self._env.render(copy)
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _expose(self) -> None:
+        frame = self._env.render(0)
+        if frame is None:
+            raise ValueError(f"{self.spec.suite} {self.spec.id} draws nothing: leave out --film")
+        self.frames.append(frame)
+
+
+def _returns(env: HostEnv, act: Act, params: PyTree, config: Config, seed: int) -> np.ndarray:
+    limit = env.max_steps or config.evaluation.max_steps
+    return session.host_episode_returns(env, act, params, seed=seed, max_steps=limit)
 
 
 def _write(target: Path, frames: np.ndarray, frames_per_second: int) -> None:
@@ -86,12 +133,12 @@ def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree]:
     folder = RunFolder.open(path)
     config = from_dict(folder.config)
     if planner:
-        parts = build(dataclasses.replace(config, env=dataclasses.replace(config.env, num_envs=1)))
-        like = jax.eval_shape(lambda: saved_state(build(config).init()))
-        learner = Checkpoints(folder.checkpoints).restore(like).tree["learner"]
-        search = make_search(parts.model, parts.agent, config.search, gamma=config.targets.gamma)
-        act = make_planner(parts.model, parts.agent, search, greedy=True)
-        return config, jax.jit(act), (learner.params, learner.return_spread)
+        return config, *_planner(config, Checkpoints(folder.checkpoints))
+    if not folder.deployed.exists():
+        raise ValueError(
+            f"{path} has not deployed an agent yet, which a run does at its end: go on with it by --resume {path}, or "
+            "measure the planner of its newest checkpoint"
+        )
     deployed = Deployed.load(folder.deployed)
 
     def student(params: PyTree, keys: jax.Array, obs: np.ndarray, action_mask: np.ndarray, memory: PyTree) -> tuple:
@@ -99,3 +146,17 @@ def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree]:
         return deployed.act(obs, action_mask), memory
 
     return config, student, ()
+
+
+def _planner(config: Config, checkpoints: Checkpoints) -> tuple[Act, PyTree]:
+    """Returns the greedy planner of the newest checkpoint, which must be whole: an older one is another agent."""
+    parts = build(config)
+    try:
+        like = jax.eval_shape(lambda: saved_state(parts.init()))
+    finally:
+        parts.close()
+    days = checkpoints.days
+    learner = checkpoints.restore(like, day=days[-1] if days else None).tree["learner"]
+    search = make_search(parts.model, parts.agent, config.search, gamma=config.targets.gamma)
+    act = make_planner(parts.model, parts.agent, search, greedy=True)
+    return jax.jit(act), (learner.params, learner.return_spread)

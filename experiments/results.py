@@ -2,11 +2,13 @@
 
 import csv
 import dataclasses
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
 from dreamer.core.types import Meters
 from dreamer.io import RunFolder, read_log
+from dreamer.io.files import write_atomically
 from experiments.config import from_dict
 
 FIELDS = (
@@ -52,20 +54,19 @@ def rows_of(path: str | Path, *, arm: str) -> list[dict]:
 
 
 def write_rows(path: str | Path, rows: Iterable[dict]) -> None:
-    """Adds rows to a CSV file, which is made where it does not exist.
+    """Adds rows to a CSV file, which is made where it does not exist; after a crash the old file or the new is there.
 
     Raises:
-      ResultsError: the file has other columns, so that adding would garble it.
+      ResultsError: the file is damaged or has other columns, so that adding would garble it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        read_rows(path)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerows(rows)
+    before = read_rows(path) if path.exists() else []
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*before, *rows])
+    write_atomically(path, text.getvalue().encode())
 
 
 def read_rows(path: str | Path) -> list[dict]:
@@ -79,9 +80,15 @@ def read_rows(path: str | Path) -> list[dict]:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != FIELDS:
                 raise ResultsError(f"{path} does not have the columns of results: give a file that a sweep wrote")
-            return [{name: _value(name, cell) for name, cell in row.items()} for row in reader]
-    except OSError as error:
+            return [_read_row(path, reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path} cannot be read ({error}): run the sweep that writes it first") from error
+
+
+def newest(rows: list[dict]) -> list[dict]:
+    """Returns, for each arm, the rows of the configuration that was run last: curves of two are never mixed."""
+    last = {row["arm"]: row["config_hash"] for row in rows}
+    return [row for row in rows if row["config_hash"] == last[row["arm"]]]
 
 
 _TEXT = {"name", "arm", "env_id", "env_version", "config_hash", "commit", "actor"}
@@ -94,3 +101,12 @@ def _value(name: str, cell: str) -> str | int | float | None:
     if name in _TEXT:
         return cell
     return int(cell) if name in _EXACT else float(cell)
+
+
+def _read_row(path: str | Path, line: int, row: dict) -> dict:
+    try:
+        if set(row) != set(FIELDS) or None in row.values():
+            raise ValueError("it does not have a cell for every column")
+        return {name: _value(name, cell) for name, cell in row.items()}
+    except ValueError as error:
+        raise ResultsError(f"{path}, line {line}: {error}. Take that line out, and sweep again what it held") from error

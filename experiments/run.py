@@ -1,8 +1,9 @@
 """One run, from a config to a folder: facts first, then learning, measuring, logging, checkpoints, and a deployment."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -10,15 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamer import loop as loops
-from dreamer import replay as replays
 from dreamer.core import trees
-from dreamer.core.types import Meters, Params, PyTree, Transition
+from dreamer.core.types import Meters, Params
 from dreamer.io import Checkpoints, FactLog, Log, RunFolder
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import Deployed
-from dreamer.wake.recorded import cut
 from experiments.build import Parts, build
 from experiments.config import Config, from_dict, to_dict
+from experiments.recover import Past, saved_state
 
 
 class DivergedError(RuntimeError):
@@ -27,9 +27,10 @@ class DivergedError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a watcher is told after each night."""
+    """What a watcher is told when a run begins, and after each night."""
 
     config: Config
+    folder: Path
     meters: Meters
     student_return: float | None
     """Mean return of the deployed student at its last evaluation; None before the first."""
@@ -53,82 +54,82 @@ class Result:
 Watch = Callable[[Progress], None]
 
 
-def run(config: Config, *, watch: Watch | None = None) -> Result:
+def run(config: Config, *, watch: Watch | None = None, parts: Parts | None = None) -> Result:
     """Runs an experiment in a new folder.
+
+    Args:
+      config: the experiment.
+      watch: told how far the run is; an exception that it raises interrupts the run.
+      parts: the experiment wired already, as with an environment of your own (`build(config, env)`); several runs in
+        turn may share them, and with them what was compiled.
 
     Raises:
       ValueError, OSError: settings that do not fit, a folder that exists or cannot be written; the message names it.
       DivergedError: a loss that is not finite; facts and the last good checkpoint are on disk.
     """
-    parts = build(config)
-    path = Path(config.run.folder) if config.run.folder else _free_folder(config)
-    with RunFolder.create(path, to_dict(config), parts.spec, identity=config.identity()) as folder:
-        facts = FactLog.create(folder.facts, parts.spec, config.env.num_envs)
-        checkpoints = Checkpoints(folder.checkpoints)
-        return _live_and_learn(parts, folder, facts, checkpoints, after=None, state=parts.init(), watch=watch)
+    with _wired(config, parts) as parts:
+        path = Path(config.run.folder) if config.run.folder else _free_folder(config)
+        with RunFolder.create(path, to_dict(config), parts.spec, identity=config.identity()) as folder:
+            facts = FactLog.create(folder.facts, parts.spec, config.env.num_envs)
+            return _live_and_learn(parts, folder, facts, past=None, after=None, state=parts.init(), watch=watch)
 
 
-def resume(path: str | Path, *, watch: Watch | None = None) -> Result:
+def resume(path: str | Path, *, watch: Watch | None = None, parts: Parts | None = None) -> Result:
     """Goes on with the run in a folder, from its newest whole checkpoint and all the facts that are on disk.
+
+    A run that had finished is measured again, and nothing in its folder changes.
+
+    Args:
+      path: the run folder.
+      watch: as in `run`.
+      parts: as in `run`.
 
     Raises:
       ValueError: no run folder, or one that cannot be read; the message says what and how to go on.
+      DivergedError: as in `run`.
     """
-    with RunFolder.open(path, write=True) as folder:
-        config = from_dict(folder.config)
-        parts = build(config)
+    with RunFolder.open(path, write=True) as folder, _wired(from_dict(folder.config), parts) as parts:
         facts = FactLog.open(folder.facts)
-        checkpoints = Checkpoints(folder.checkpoints)
+        past = Past(parts, facts)
         state = parts.init()
-        messages = list(facts.messages)
-        after = None
-        if checkpoints.days:
-            saved = checkpoints.restore(saved_state(state))
-            messages += saved.messages
-            meters = Meters(**saved.counters)
-            after = loops.Event(saved.day, state, None, {}, meters)
-        days = _days(facts)
-        broken_at = None
-        if parts.host is not None and not parts.host.remember(days, first=after.nights + 1 if after else 0):
-            broken_at = len(days)
-            days[-1] = cut(days[-1])
-            messages.append(
-                f"{parts.spec.id} could not be brought back to where it stood, so all copies began a new episode; "
-                "the interrupted ones count as truncated"
-            )
-        if after:
-            state = _rebuild(state, saved.tree, days[: after.nights + 1])
-        result = _live_and_learn(
-            parts, folder, facts, checkpoints, after=after, state=state, watch=watch, broken_at=broken_at
-        )
-        return dataclasses.replace(result, messages=messages)
+        after = past.last_event(Checkpoints(folder.checkpoints), state)
+        if after and after.meters.real >= parts.config.loop.real_transitions:
+            return _finish(parts, folder, after, {}, past.messages)
+        past.begin(after.nights + 1 if after else 0)
+        state = after.state if after else state
+        return _live_and_learn(parts, folder, facts, past=past, after=after, state=state, watch=watch)
 
 
 def _live_and_learn(
     parts: Parts,
     folder: RunFolder,
     facts: FactLog,
-    checkpoints: Checkpoints,
     *,
+    past: Past | None,
     after: loops.Event | None,
     state: loops.LoopState,
     watch: Watch | None,
-    broken_at: int | None = None,
 ) -> Result:
     config, settings = parts.config, parts.config.run
-    events = loops.days_and_nights(parts.step, state, config=config.loop, searched_by=parts.searched_by, after=after)
+    checkpoints = Checkpoints(folder.checkpoints)
     returns: dict[str, np.ndarray] = {}
     event, real = after, after.meters.real if after else 0
+    if watch:
+        watch(Progress(config, folder.path, after.meters if after else Meters(), None))
+    events = loops.days_and_nights(
+        past.step if past else parts.step, state, config=config.loop, searched_by=parts.searched_by, after=after
+    )
     with Log(
         folder.path,
         wandb_mode=settings.wandb,
         project=settings.project,
         config=to_dict(config),
-        resume_day=None if after is None else after.nights,
+        resume_day=None if past is None else after.nights if after else 0,
     ) as log:
         for event in events:
-            if event.lived is not None:
-                facts.append(event.nights, jax.device_get(event.lived), continues=event.nights != broken_at)
+            if event.lived is not None and event.nights not in facts.days:
+                continues = past is None or past.continues(event.nights)
+                facts.append(event.nights, jax.device_get(event.lived), continues=continues)
             if not event.nights:
                 continue
             metrics = _finite(jax.device_get(event.metrics), event, folder)
@@ -143,11 +144,19 @@ def _live_and_learn(
             real = event.meters.real
             if watch:
                 student = float(returns["student"].mean()) if returns else None
-                watch(Progress(config, event.meters, student))
-    if "planner" not in returns:  # the run had finished before it was resumed
-        returns = {name: evaluate(event.state.learner, real) for name, evaluate in parts.evaluate.items()}
-    deploy(parts, event.state.learner, event.meters, version=event.nights).save(folder.deployed)
-    return Result(config, folder.path, event.meters, returns["student"], returns["planner"], messages=[])
+                watch(Progress(config, folder.path, event.meters, student))
+    return _finish(parts, folder, event, returns, past.messages if past else [])
+
+
+def _finish(
+    parts: Parts, folder: RunFolder, event: loops.Event, returns: dict[str, np.ndarray], messages: list[str]
+) -> Result:
+    """Deploys what the last night made, unless that was done before, and says what the run came to."""
+    learner, meters = event.state.learner, event.meters
+    returns = returns or {name: evaluate(learner, meters.real) for name, evaluate in parts.evaluate.items()}
+    if not folder.deployed.exists():
+        deploy(parts, learner, meters, version=event.nights).save(folder.deployed)
+    return Result(parts.config, folder.path, meters, returns["student"], returns["planner"], messages)
 
 
 def deploy(parts: Parts, learner: LearnerState, meters: Meters, *, version: int) -> Deployed:
@@ -169,35 +178,19 @@ def deploy(parts: Parts, learner: LearnerState, meters: Meters, *, version: int)
     )
 
 
-def saved_state(state: loops.LoopState) -> PyTree:
-    """Returns what a checkpoint holds: everything but the rows of the replay and the pending day, which are facts."""
-    return {"learner": state.learner, "session": state.session, "priority": state.replay.priority}
-
-
-def _days(facts: FactLog) -> list[Transition]:
-    """Returns all days on disk, each cut at its end where the next one did not continue it."""
-    days: list[Transition] = []
-    for _, continues, day in facts.read():
-        if days and not continues:
-            days[-1] = cut(days[-1])
-        days.append(day)
-    return days
-
-
-def _rebuild(state: loops.LoopState, saved: PyTree, days: list[Transition]) -> loops.LoopState:
-    """Returns the state of a checkpoint: its arrays, the replay made of the facts, and the last day pending."""
-    insert = jax.jit(replays.insert, donate_argnums=0)
-    replay, pending = state.replay, None
-    for day in days:
-        if pending is not None:
-            replay = insert(replay, pending)
-        pending = jax.tree.map(jnp.asarray, day)
-    return loops.LoopState(
-        learner=saved["learner"],
-        replay=replay.replace(priority=saved["priority"]),
-        session=saved["session"],
-        pending=pending if pending is not None else state.pending,
-    )
+@contextlib.contextmanager
+def _wired(config: Config, parts: Parts | None) -> Iterator[Parts]:
+    """Gives the parts of an experiment, and frees them afterwards where they were not given."""
+    if parts is None:
+        parts = build(config)
+        try:
+            yield parts
+        finally:
+            parts.close()
+        return
+    if dataclasses.replace(parts.config, run=config.run) != config:
+        raise ValueError("the parts were wired for another config: build them from the config of this run")
+    yield parts._replace(config=config)
 
 
 def _finite(metrics: dict, event: loops.Event, folder: RunFolder) -> dict:

@@ -36,6 +36,8 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
     try:
         module = importlib.import_module(f"experiments.{question}.runs")
     except ModuleNotFoundError as error:
+        if error.name not in (f"experiments.{question}", f"experiments.{question}.runs"):
+            raise
         here = sorted(path.parent.name for path in Path(__file__).parent.glob("*/runs.py"))
         raise ValueError(f"there is no question {question!r}: choose one of {', '.join(here)}") from error
     _require("task", tasks, module.ARMS)
@@ -55,25 +57,46 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
     return found
 
 
+class SweepError(RuntimeError):
+    """Runs of a sweep that failed; those that did not have their rows."""
+
+
 def sweep(todo: list[Job], *, num_processes: int, say: Callable[[str], None]) -> None:
     """Makes the runs and appends the rows of each as it ends; an interrupted sweep goes on where it stopped.
 
     Args:
       todo: from `jobs`.
       num_processes: runs side by side.
-      say: told of each run that ends.
+      say: told of each run that ends, well or not.
+
+    Raises:
+      SweepError: after all runs, if some failed.
     """
+    if num_processes < 1:
+        raise ValueError(f"num_processes is {num_processes}: give 1 or more")
     context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
+    num_failed = 0
     with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
         futures = {pool.submit(_make, job): job for job in todo}
-        for future in as_completed(futures):
-            job, rows = futures[future], future.result()
-            write_rows(job.results, rows)
-            last = rows[-1]
-            say(
-                f"{job.config.name} seed {job.config.seed}: deployed return {last['student_return']:.2f} after "
-                f"{last['real']:,} real transitions, {last['seconds']:.0f} s"
-            )
+        try:
+            for future in as_completed(futures):
+                job = futures[future]
+                name = f"{job.config.name} seed {job.config.seed}"
+                if error := future.exception():
+                    num_failed += 1
+                    say(f"{name}: failed, {type(error).__name__}: {error}")
+                    continue
+                write_rows(job.results, future.result())
+                last = future.result()[-1]
+                say(
+                    f"{name}: deployed return {last['student_return']:.2f} after {last['real']:,} real transitions, "
+                    f"{last['seconds']:.0f} s"
+                )
+        except BaseException:  # an interrupt: runs that have not begun are not to begin
+            pool.shutdown(cancel_futures=True)
+            raise
+    if num_failed:
+        raise SweepError(f"{num_failed} of {len(todo)} runs failed; the same command makes only those again")
 
 
 def _make(job: Job) -> list[dict]:

@@ -1,16 +1,19 @@
 """Prints how fast each part is, as ratios measured in one run: `python -m scripts.bench [PRESET]`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.table import Table
 
 from experiments import PRESETS
 from experiments.bench import bench
-from scripts.display import console
+from scripts.display import clear_errors, console
 
 
-def main(preset: Annotated[str, tyro.conf.Positional] = "cartpole-jax", repeats: int = 7) -> None:
+def main(
+    preset: Annotated[Literal[tuple(PRESETS)], tyro.conf.Positional] = "cartpole-jax",
+    repeats: int = 7,
+) -> None:
     """Measures one preset's sizes; medians, after a call that is not counted.
 
     Args:
@@ -20,8 +23,9 @@ def main(preset: Annotated[str, tyro.conf.Positional] = "cartpole-jax", repeats:
     table = Table(title=f"bench: {preset}", title_justify="left")
     for name in ("what", "figure", "remark"):
         table.add_column(name)
-    for line in bench(PRESETS[preset], repeats=repeats):
-        table.add_row(*line)
+    with clear_errors():
+        for line in bench(PRESETS[preset], repeats=repeats):
+            table.add_row(*line)
     console.print(table)
 
 

@@ -1,102 +1,153 @@
-"""What a run looks like in a terminal: one live line while it runs, one table at its end."""
+"""What a run looks like in a terminal: a live line while it runs, a table at its end, one message if it fails."""
 
+import contextlib
+import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from experiments.run import Progress, Result
+from experiments.run import DivergedError, Progress, Result
 
-console = Console()
+_PIPE_WIDTH = 140
+"""Columns where there is no terminal to ask: rich would take 80 and break lines that somebody may search."""
+
+console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+errors = Console(width=None if sys.stderr.isatty() else _PIPE_WIDTH, highlight=False, stderr=True)
+
+
+def say(line: str, *, style: str = "") -> None:
+    """Prints one line as it is, however long: no markup, no wrapping."""
+    console.print(Text(line, style), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turns what can go wrong for the user into one message and exit code 1, without a traceback."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not type(error).__module__.startswith("experiments."):
+            raise  # a fault of the program's: whoever mends it needs the traceback
+        errors.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        sys.exit(1)
 
 
 class Watch:
     """A live line in a terminal; elsewhere one plain line at each evaluation."""
 
-    def __init__(self, title: str):
-        """Takes the name of the run."""
+    def __init__(self, title: str, *, preset: str):
+        """Takes the name of the run, and the preset that the command to resume it begins with."""
         self._title = title
-        self._live = Live(console=console, refresh_per_second=4, transient=False) if console.is_terminal else None
+        self._preset = preset
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._folder: Path | None = None
         self._began: tuple[float, int] | None = None
         self._said: float | None = None
 
     def __enter__(self) -> "Watch":
+        waiting = f"{self._title}: compiling, and living the first day ..."
         if self._live:
             self._live.start()
-            self._live.update(f"[bold]{self._title}[/bold]  compiling, and living the first day ...")
+            self._live.update(Text(waiting))
         else:
-            console.print(f"{self._title}: compiling, and living the first day ...")
+            say(waiting)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         if self._live:
             self._live.stop()
+        if error is None or self._folder is None or isinstance(error, DivergedError):
+            return
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error"
+        message = f"{what}; all facts are on disk. To go on: python -m scripts.train {self._preset} --resume "
+        errors.print(Text(f"{message}{self._folder}"), soft_wrap=True)
 
     def __call__(self, progress: Progress) -> None:
         """Shows how far the run is."""
+        self._folder = progress.folder
+        if progress.meters.real == 0:
+            return
+        left = self._left(progress)
         if self._live:
-            self._live.update(self._table(progress))
+            self._live.update(self._table(progress, left))
         elif progress.student_return is not None and progress.student_return != self._said:
             self._said = progress.student_return
             meters = progress.meters
-            console.print(
+            say(
                 f"{self._title}: real {meters.real:,}/{progress.config.loop.real_transitions:,}  "
                 f"updates {meters.updates:,}  searched {meters.searched:,}  "
-                f"deployed return {progress.student_return:.1f}  {self._left(progress)} s left",
-                highlight=False,
+                f"deployed return {progress.student_return:.1f}  {left}"
             )
 
-    def _left(self, progress: Progress) -> int:
-        """Returns the seconds left, at the pace since the first night was over (which compiled)."""
+    def _left(self, progress: Progress) -> str:
+        """Returns the time left, at the pace since the first night was over (which compiled)."""
         now, real = time.perf_counter(), progress.meters.real
         self._began = self._began or (now, real)
         began, first = self._began
         if real == first:
-            return 0
-        return round((now - began) / (real - first) * (progress.config.loop.real_transitions - real))
+            return "? s left"
+        return f"{(now - began) / (real - first) * (progress.config.loop.real_transitions - real):,.0f} s left"
 
-    def _table(self, progress: Progress) -> Table:
-        meters, config = progress.meters, progress.config
-        deployed = "-" if progress.student_return is None else f"{progress.student_return:.1f}"
+    def _table(self, progress: Progress, left: str) -> Table:
+        meters = progress.meters
+        student = progress.student_return
         cells = {
-            "": f"[bold]{self._title}[/bold]",
-            "real transitions": f"{meters.real:,} / {config.loop.real_transitions:,}",
-            "dream ratio": f"{meters.replayed / max(1, meters.real):.0f}",
-            "updates": f"{meters.updates:,}",
-            "searched model calls": f"{meters.searched:,}",
-            "deployed return": f"[bold green]{deployed}[/bold green]",
-            "seconds left": f"{self._left(progress)}",
+            "real\ntransitions": f"{meters.real:,}/{progress.config.loop.real_transitions:,}",
+            "dream\nratio": f"{_dream_ratio(progress.meters):.4g}",
+            "\nupdates": f"{meters.updates:,}",
+            "searched\nmodel calls": f"{meters.searched:,}",
+            "deployed\nreturn": Text("-" if student is None else f"{student:.1f}", "bold green"),
+            "seconds\nleft": left.removesuffix(" s left"),
         }
-        table = Table(box=None, padding=(0, 2))
+        table = Table(box=None, padding=(0, 1), collapse_padding=True)
+        table.add_column("", overflow="ellipsis", no_wrap=True)
         for name in cells:
-            table.add_column(name, justify="left" if not name else "right")
-        table.add_row(*cells.values())
+            table.add_column(name, justify="right", no_wrap=True, min_width=_width(cells[name]))
+        table.add_row(Text(self._title, "bold"), *cells.values())
         return table
 
 
 def show_results(results: dict[str, Result]) -> None:
     """Prints the table at the end, a row a run."""
-    table = Table(title="What was learned", title_justify="left")
+    table = Table(title="What was learned", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("run", overflow="fold")
     for name in (
-        "run",
-        "deployed student (no search)",
-        "planner (with search)",
-        "real transitions",
-        "synthetic updates per real transition",
-        "wall time",
+        "deployed student\n(no search)",
+        "planner\n(with search)",
+        "real\ntransitions",
+        "synthetic\nupdates per\ntransition",
+        "wall\ntime",
     ):
-        table.add_column(name, justify="left" if name == "run" else "right")
+        table.add_column(name, justify="right", no_wrap=True)
     for arm, result in results.items():
         table.add_row(
             f"{arm}, seed {result.config.seed}",
-            f"{result.student.mean():.1f} ({result.student.min():.1f} to {result.student.max():.1f})",
-            f"{result.planner.mean():.1f} ({result.planner.min():.1f} to {result.planner.max():.1f})",
+            _spread(result.student),
+            _spread(result.planner),
             f"{result.meters.real:,}",
-            f"{result.meters.replayed / max(1, result.meters.real):.0f}",
+            f"{_dream_ratio(result.meters):.4g}",
             f"{result.meters.seconds:.0f} s",
         )
     console.print(table)
     episodes = next(iter(results.values())).config.evaluation.episodes
-    console.print(f"Returns are means over {episodes} episodes (lowest to highest) by the final parameters.")
+    say(f"Returns are means over {episodes} episodes (lowest to highest) by the final parameters.")
+
+
+def _spread(returns) -> str:
+    return f"{returns.mean():.2f} ({returns.min():.4g} to {returns.max():.4g})"
+
+
+def _dream_ratio(meters) -> float:
+    """Returns the rows trained on for each real transition."""
+    return (meters.replayed + meters.dreamed) / max(1, meters.real)
+
+
+def _width(cell: str | Text) -> int:
+    return len(cell)

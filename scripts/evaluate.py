@@ -1,6 +1,5 @@
 """Measures a run's agent: `python -m scripts.evaluate RUN_FOLDER [--planner] [--episodes 32] [--film episode.gif]`."""
 
-import sys
 from typing import Annotated
 
 import tyro
@@ -8,7 +7,7 @@ import tyro
 from experiments.evaluate import evaluate, film
 from experiments.run import use_compilation_cache
 from experiments.statistics import interquartile_mean
-from scripts.display import console
+from scripts.display import clear_errors, say
 
 
 def main(
@@ -28,22 +27,17 @@ def main(
       film_to: also film one episode to this .gif or .mp4 file.
     """
     use_compilation_cache()
-    try:
+    with clear_errors():
         returns = evaluate(folder, planner=planner, num_episodes=episodes, seed=seed)
-        filmed = film(folder, film_to, planner=planner, seed=seed) if film_to else None
-    except (ValueError, OSError, ImportError) as error:
-        console.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    who = "planner (with search)" if planner else "deployed student (no search)"
-    centre, low, high = interquartile_mean(returns)
-    console.print(
-        f"{who}: mean return {returns.mean():.1f} over {episodes} episodes "
-        f"({returns.min():.1f} to {returns.max():.1f}); IQM {centre:.1f}, 95 % interval {low:.1f} to {high:.1f}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if filmed:
-        console.print(f"filmed an episode of return {filmed[1]:.1f} to {filmed[0]}", highlight=False, soft_wrap=True)
+        who = "planner (with search)" if planner else "deployed student (no search)"
+        centre, low, high = interquartile_mean(returns)
+        say(
+            f"{who}: mean return {returns.mean():.2f} over {episodes} episodes "
+            f"({returns.min():.4g} to {returns.max():.4g}); IQM {centre:.2f}, 95 % interval {low:.2f} to {high:.2f}"
+        )
+        if film_to:
+            path, total = film(folder, film_to, planner=planner, seed=seed)
+            say(f"filmed an episode of return {total:.2f} to {path}")
 
 
 if __name__ == "__main__":

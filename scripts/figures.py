@@ -1,15 +1,16 @@
 """Redraws every figure and prints every table from the recorded rows: `python -m scripts.figures`."""
 
 from experiments.sample_efficiency import analysis
-from scripts.display import console
+from scripts.display import clear_errors, say
 
 
 def main() -> None:
     """Draws and prints."""
-    table, figures = analysis.analyse()
-    console.print(table, highlight=False, soft_wrap=True, markup=False)
-    for path in figures:
-        console.print(f"drew {path}", highlight=False, soft_wrap=True)
+    with clear_errors():
+        table, figures = analysis.analyse()
+        say(table)
+        for path in figures:
+            say(f"drew {path}")
 
 
 if __name__ == "__main__":

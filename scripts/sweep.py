@@ -1,12 +1,11 @@
 """Makes the runs of a question over seeds: `python -m scripts.sweep sample_efficiency --tasks cartpole --seeds 5`."""
 
-import sys
 from typing import Annotated
 
 import tyro
 
 from experiments import sweep
-from scripts.display import console
+from scripts.display import clear_errors, say
 
 
 def main(
@@ -25,13 +24,10 @@ def main(
       seeds: seeds 0 to this many, exclusive.
       processes: runs side by side.
     """
-    try:
+    with clear_errors():
         todo = sweep.jobs(question, tasks=tasks, arms=arms, seeds=range(seeds))
-        console.print(f"{len(todo)} runs to make; the others have rows already")
-        sweep.sweep(todo, num_processes=processes, say=lambda line: console.print(line, highlight=False))
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        console.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        say(f"{len(todo)} runs to make; the others have rows already")
+        sweep.sweep(todo, num_processes=processes, say=say)
 
 
 if __name__ == "__main__":

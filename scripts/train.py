@@ -6,12 +6,13 @@ from typing import Annotated
 
 import tyro
 
+from dreamer.wake.envs.base import unknown
 from experiments import PRESETS, Config, Result, resume, run
-from experiments.control import without_dreams
+from experiments.control import SUFFIX, without_dreams
 from experiments.figures import learning_curve
 from experiments.results import rows_of
-from experiments.run import DivergedError, use_compilation_cache
-from scripts.display import Watch, console, show_results
+from experiments.run import use_compilation_cache
+from scripts.display import Watch, clear_errors, say, show_results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,47 +31,56 @@ def main() -> None:
     """Parses the command line, runs, and shows what came of it; exits with 1 and one message on bad input."""
     use_compilation_cache()
     try:
-        choices = {name: (f"{config.env.suite} {config.env.id}", Train(config)) for name, config in PRESETS.items()}
-        train = tyro.extras.overridable_config_cli(choices, config=(tyro.conf.FlagConversionOff,))
-        results = _resume(train) if train.resume else _run(train)
-    except (ValueError, OSError, ImportError, DivergedError) as error:
-        console.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        with clear_errors():
+            preset, train = _parse(sys.argv[1:])
+            _show(_resume(train, preset) if train.resume else _run(train, preset), preset)
     except KeyboardInterrupt:
-        console.print("interrupted; go on with --resume and the run's folder. All facts are on disk.")
         sys.exit(130)
-    _show(results)
 
 
-def _run(train: Train) -> dict[str, Result]:
+def _parse(words: list[str]) -> tuple[str, Train]:
+    """Returns the preset and what the command line made of it; help and errors of usage are printed and end it."""
+    if words and words[0] in PRESETS:
+        preset, default = words[0], Train(PRESETS[words[0]])
+        program = f"python -m scripts.train {preset}"
+        return preset, tyro.cli(Train, prog=program, default=default, args=words[1:])
+    if words and not words[0].startswith("-"):
+        raise unknown("preset", words[0], PRESETS)
+    choices = {name: (f"{config.env.suite} {config.env.id}", Train(config)) for name, config in PRESETS.items()}
+    train = tyro.extras.overridable_config_cli(choices, prog="python -m scripts.train", args=words)
+    return next(word for word in words if word in PRESETS), train
+
+
+def _run(train: Train, preset: str) -> dict[str, Result]:
     arms = {learning_curve.DREAMING: train.config}
     if train.control:
         arms[learning_curve.CONTROL] = without_dreams(train.config)
     results = {}
     for arm, config in arms.items():
-        with Watch(config.name) as watch:
+        with Watch(config.name, preset=preset) as watch:
             results[arm] = run(config, watch=watch)
     return results
 
 
-def _resume(train: Train) -> dict[str, Result]:
-    if train.control or train.config not in PRESETS.values():
+def _resume(train: Train, preset: str) -> dict[str, Result]:
+    if train.control or train.config != PRESETS[preset]:
         raise ValueError(
             "--resume goes on under the settings in the folder's config.json: leave out --control and all other fields"
         )
-    with Watch(train.resume) as watch:
+    with Watch(train.resume, preset=preset) as watch:
         result = resume(train.resume, watch=watch)
     for message in result.messages:
-        console.print(f"[yellow]note:[/yellow] {message}", soft_wrap=True)
-    return {learning_curve.DREAMING: result}
+        say(f"note: {message}", style="yellow")
+    is_control = result.config.name.endswith(SUFFIX)
+    return {learning_curve.CONTROL if is_control else learning_curve.DREAMING: result}
 
 
-def _show(results: dict[str, Result]) -> None:
+def _show(results: dict[str, Result], preset: str) -> None:
     rows = [row for arm, result in results.items() for row in rows_of(result.folder, arm=arm)]
     folder = next(iter(results.values())).folder
     figure = learning_curve.draw(rows, folder / "figures" / "learning_curve.png")
     show_results(results)
-    console.print(
+    say(
         f"""
 figure          {figure}
 run folder      {folder}
@@ -79,11 +89,9 @@ deployed agent  {folder / "deployed.safetensors"}
 What to do next
   python -m scripts.evaluate {folder} --film episode.gif    # watch the deployed agent
   python -m scripts.evaluate {folder} --planner             # the same parameters with search
-  python -m scripts.train {next(iter(results.values())).config.name} --seed 1 --loop.dream-ratio 32   # dream less
+  python -m scripts.train {preset} --seed 1 --loop.dream-ratio 32   # another seed, and fewer dreams
   python -m scripts.train --help                            # other environments
-""",
-        highlight=False,
-        soft_wrap=True,
+"""
     )
 
 

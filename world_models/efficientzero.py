@@ -19,6 +19,8 @@ from dreamer.core import supports
 from dreamer.core.ports import WorldModel
 from dreamer.core.types import EnvSpec, Metrics, PyTree, SequenceBatch
 
+_LARGEST_GRID = 10  # cells a side; larger images are halved by further convolutions until they fit
+
 
 @dataclasses.dataclass(frozen=True)
 class EfficientZeroConfig:
@@ -30,7 +32,7 @@ class EfficientZeroConfig:
     """Width of every hidden layer."""
     num_blocks: int = 1
     """Residual blocks in the encoder and in the dynamics."""
-    num_channels: int = 32
+    num_channels: int = 16
     """Channels of the convolutional encoder, for image observations [H, W, C]."""
     projection_size: int = 128
     """Width of the consistency projection."""
@@ -67,7 +69,7 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Representation: observation [B, *obs_shape] -> latent [B, D]; images pass two convolutions first."""
+    """Representation: observation [B, *obs_shape] -> latent [B, D]; images are convolved first."""
 
     config: EfficientZeroConfig
     obs_rank: int
@@ -78,8 +80,9 @@ class Encoder(nn.Module):
         is_byte = obs.dtype == jnp.uint8
         x = obs.astype(jnp.float32) / (255.0 if is_byte else 1.0)
         if self.obs_rank == 3:
-            x = nn.relu(nn.LayerNorm()(nn.Conv(self.config.num_channels, (3, 3))(x)))
-            x = nn.relu(nn.LayerNorm()(nn.Conv(self.config.num_channels, (3, 3), strides=2)(x)))
+            x = nn.relu(nn.LayerNorm()(nn.Conv(self.config.num_channels, (3, 3), padding="VALID")(x)))
+            while max(x.shape[-3:-1]) > _LARGEST_GRID:
+                x = nn.relu(nn.LayerNorm()(nn.Conv(self.config.num_channels, (3, 3), strides=2)(x)))
         else:
             x = x if obs.dtype == jnp.bool_ or is_byte else at_several_scales(x)
         x = x.reshape(*x.shape[: x.ndim - self.obs_rank], -1)

@@ -65,7 +65,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f"{folder} cannot be written ({error}). Pass another --folder.") from error
+            raise CheckpointError(f"{folder} cannot be written ({error}). Pass another --run.folder.") from error
 
     @property
     def days(self) -> list[int]:

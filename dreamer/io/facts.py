@@ -66,10 +66,10 @@ class FactLog:
         try:
             facts.folder.mkdir(parents=True, exist_ok=True)
             if any(facts.folder.glob("*.facts")):
-                raise FactsError(f"{folder} already holds facts. Pass another --folder, or resume that run.")
+                raise FactsError(f"{folder} already holds facts. Pass another --run.folder, or resume that run.")
             facts._begin_segment(0)
         except OSError as error:
-            raise FactsError(f"Facts cannot be written to {folder} ({error}). Pass another --folder.") from error
+            raise FactsError(f"Facts cannot be written to {folder} ({error}). Pass another --run.folder.") from error
         return facts
 
     @classmethod

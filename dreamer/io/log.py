@@ -51,19 +51,19 @@ class Log:
         """
         folder = Path(folder)
         if wandb_mode not in ("disabled", "offline", "online"):
-            raise LogError(f"log.wandb is {wandb_mode!r}; pick --log.wandb disabled, offline or online.")
+            raise LogError(f"run.wandb is {wandb_mode!r}; pick --run.wandb disabled, offline or online.")
         self._path = folder / LOG_NAME
         self._num_rows = 0
         if resume_day is not None:
             self._num_rows = _cut(self._path, resume_day)
         elif self._path.exists():
-            raise LogError(f"{self._path} already exists. Pass another --folder, or --resume {folder}.")
+            raise LogError(f"{self._path} already exists. Pass another --run.folder, or --resume {folder}.")
         self._wandb = None if wandb_mode == "disabled" else _start_wandb(folder, wandb_mode, project, config=config)
         try:
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
             self._finish_wandb()
-            raise LogError(f"The log {self._path} cannot be written ({error}). Pass another --folder.") from error
+            raise LogError(f"The log {self._path} cannot be written ({error}). Pass another --run.folder.") from error
 
     def write(self, day: int, meters: Meters, metrics: Mapping[str, Any]) -> None:
         """Writes one row: the day, every meter, and `metrics`.
@@ -160,6 +160,8 @@ def _start_wandb(folder: Path, mode: WandbMode, project: str, *, config: Mapping
         id_path = folder / WANDB_ID_NAME
         if not id_path.exists():
             write_atomically(id_path, uuid.uuid4().hex[:12].encode())
+        # It takes our package `agents` for a library of that name and advertises a product for it.
+        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
         import wandb  # here, because it takes a second and opens a service that a disabled log has no use for
 
         run = wandb.init(
@@ -175,7 +177,7 @@ def _start_wandb(folder: Path, mode: WandbMode, project: str, *, config: Mapping
         run.define_metric("*", step_metric="real")
     except Exception as error:  # whatever keeps wandb from starting (account, network, disk), the way out is the same
         raise LogError(
-            f"wandb did not start in mode {mode!r} ({type(error).__name__}: {error}). Pass --log.wandb disabled to do "
+            f"wandb did not start in mode {mode!r} ({type(error).__name__}: {error}). Pass --run.wandb disabled to do "
             f"without it: the rows are in {folder / LOG_NAME} in any case."
         ) from error
     return run

@@ -61,7 +61,7 @@ class RunFolder:
         about = describe(config, spec, config if identity is None else identity)
         if path.is_dir() and any(entry.name not in UNFINISHED for entry in path.iterdir()):
             raise RunFolderError(
-                f"The run folder {path} already holds something. Pass another --folder, or go on with the run in it "
+                f"The run folder {path} already holds something. Pass another --run.folder, or go on with its run "
                 f"by --resume {path}."
             )
         try:
@@ -71,7 +71,7 @@ class RunFolder:
             write_atomically(path / CONFIG_NAME, content.encode())
         except OSError as error:
             raise RunFolderError(
-                f"The run folder {path} cannot be written ({error}). Pass a --folder that you may write to."
+                f"The run folder {path} cannot be written ({error}). Pass a --run.folder that you may write to."
             ) from error
         return cls(path, json.loads(content), lock_handle=handle)
 
@@ -241,7 +241,7 @@ def lock(path: Path) -> int:
         owner = os.pread(handle, 64, 0).decode(errors="replace").strip() or "unknown"
         os.close(handle)
         raise RunFolderError(
-            f"Process {owner} is writing the run folder {path}. Wait for it, end it, or pass another --folder."
+            f"Process {owner} is writing the run folder {path}. Wait for it, end it, or pass another --run.folder."
         ) from error
     except OSError:
         os.close(handle)

@@ -105,14 +105,14 @@ def make_search(model: WorldModel, agent: Agent, config: SearchConfig, *, gamma:
 
     def expand(params: Params, key: jax.Array, action: jax.Array, embedding: PyTree) -> tuple:
         del key  # a deterministic model draws nothing
-        latent, memory = embedding
+        latent, memory, alive = embedding
         latent, reward, continuation = model.step(params.model, latent, action)
         evaluation = agent.evaluate(params.agent, memory, latent)
         discount = returns.discounts(continuation, gamma)
         output = mctx.RecurrentFnOutput(
             reward=reward, discount=discount, prior_logits=evaluation.logits, value=evaluation.value
         )
-        return output, (latent, memory)
+        return output, (latent, memory, alive * continuation)
 
     def search(
         params: Params,
@@ -134,7 +134,9 @@ def make_search(model: WorldModel, agent: Agent, config: SearchConfig, *, gamma:
         tree = mctx.search(
             params,
             keys[0],  # unused: selection and expansion are deterministic given the noise above
-            root=mctx.RootFnOutput(prior_logits=logits, value=evaluation.value, embedding=(latent, memory)),
+            root=mctx.RootFnOutput(
+                prior_logits=logits, value=evaluation.value, embedding=(latent, memory, jnp.ones(batch_size))
+            ),
             recurrent_fn=expand,
             root_action_selection_fn=functools.partial(
                 mctx.gumbel_muzero_root_action_selection,
@@ -182,7 +184,9 @@ def completed_q(tree: mctx.Tree, node_index: jax.Array, *, config: SearchConfig)
     """
     chex.assert_rank(node_index, 0)
     edge_q = tree.children_rewards + tree.children_discounts * tree.children_values  # [N + 1, A]
-    seen = tree.children_visits > 0
+    # A dream past its own end is worth nothing, so it must not stretch the range either.
+    alive = tree.embeddings[-1] > 0.5  # [N + 1]
+    seen = (tree.children_visits > 0) & alive[:, None]
     low = jnp.min(jnp.where(seen, edge_q, jnp.inf))
     high = jnp.max(jnp.where(seen, edge_q, -jnp.inf))
     low, high = (jnp.where(seen.any(), bound, 0.0) for bound in (low, high))

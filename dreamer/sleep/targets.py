@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from dreamer.core import returns, trees
 from dreamer.core.ports import Agent, WorldModel
-from dreamer.core.types import DreamTargets, Params, SequenceBatch
+from dreamer.core.types import DreamTargets, Params, PyTree, SequenceBatch
 from dreamer.sleep.search import Search
 
 VALUE_SOURCES = ("n_step", "search", "mixed")
@@ -81,10 +81,10 @@ def make_targets(model: WorldModel, agent: Agent, search: Search, config: Target
     def targets(params: Params, batch: SequenceBatch, keys: jax.Array, *, return_spread: jax.Array) -> DreamTargets:
         chex.assert_shape(batch.action, (None, config.length))
         batch_size, num_searched = batch.action.shape[0], keys.shape[0]
-        latents = trees.unflatten_lead(
-            model.observe(params.model, trees.flatten_lead(batch.obs, 2)), (batch_size, config.length + 1)
-        )
-        values = jax.vmap(lambda latent: agent.evaluate(params.agent, (), latent).value, 1, 1)(latents)
+        # Past its end a sequence repeats the last state, so these are the states that the K + 1 windows end in.
+        ends = _observe(model, params, batch.obs[:, config.td_steps :])
+        end_values = jax.vmap(lambda latent: agent.evaluate(params.agent, (), latent).value, 1, 1)(ends)
+        values = jnp.pad(end_values, ((0, 0), (config.td_steps, 0)), mode="edge")
         value = returns.n_step_returns(
             batch.reward,
             returns.discounts(1.0 - batch.terminated, config.gamma),
@@ -97,7 +97,7 @@ def make_targets(model: WorldModel, agent: Agent, search: Search, config: Target
         policy = jax.nn.one_hot(batch.action[:, :num_positions], batch.action_mask.shape[-1])
         said = jnp.full((batch_size, num_positions), float(config.unsearched_policy == "action"))
         if num_searched:
-            roots = jax.tree.map(lambda x: x[:num_searched, :num_positions], latents)
+            roots = _observe(model, params, batch.obs[:num_searched, :num_positions])
             found = search(
                 params,
                 (),
@@ -118,3 +118,8 @@ def make_targets(model: WorldModel, agent: Agent, search: Search, config: Target
         return jax.lax.stop_gradient(made)
 
     return targets
+
+
+def _observe(model: WorldModel, params: Params, obs: jax.Array) -> PyTree:
+    """Returns the latents [B, P, ...] of observations [B, P, ...]."""
+    return trees.unflatten_lead(model.observe(params.model, trees.flatten_lead(obs, 2)), obs.shape[:2])

@@ -1,4 +1,4 @@
-"""A host life that was interrupted: days already on disk are remembered, and only then new ones are lived.
+"""A life that was interrupted: days already on disk are remembered, and only then new ones are lived.
 
 Letters: T decisions of a day, E environment copies.
 """
@@ -7,19 +7,27 @@ from collections import deque
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dreamer.core.types import PyTree, Transition
-from dreamer.wake.session import HostSession
+from dreamer.wake.envs.base import JaxEnv
+from dreamer.wake.envs.copies import reset_copies
+from dreamer.wake.session import HostSession, SessionState
 
 
 class HostDays:
     """The days of a host session, the recorded ones first."""
 
     def __init__(self, session: HostSession):
-        """Takes a session that has begun."""
+        """Takes a session; `begin` starts it."""
         self.session = session
         self._recorded: deque[Transition] = deque()
+
+    def begin(self) -> None:
+        """Starts episode 0 of every copy, with nothing recorded."""
+        self._recorded.clear()
+        self.session.begin()
 
     def live(self, params: PyTree, num_steps: int) -> Transition:
         """Returns the next recorded day, or lives `num_steps` decisions in every copy; [T, E] NumPy arrays."""
@@ -35,27 +43,42 @@ class HostDays:
           first: number of the first day that `live` is to return.
 
         Returns:
-          True if every copy stands where it stood. False if the environment cannot be replayed: then all copies have
-          begun their next episode, and the last recorded day is marked truncated, because its sequences end there.
+          True if every copy stands where it stood. False if the environment cannot be replayed: then all copies that
+          were in mid-episode have begun their next one, and `live` returns the last recorded day truncated there,
+          because its sequences end.
         """
         days = list(days)
         if not days:
             return True
-        rows = jax.tree.map(lambda *leaves: np.concatenate(leaves), *days)
-        ended = rows.terminated | rows.truncated
-        episode = ended.sum(axis=0).astype(np.int32)
+        ended = _joined(days, "terminated") | _joined(days, "truncated")
         ticks = np.arange(1, len(ended) + 1)[:, None]
         began = np.max(np.where(ended, ticks, 0), axis=0)  # the tick at which each copy's current episode began
         state = self.session.state.replace(
-            obs=rows.next_obs[-1], episode=episode, step=(len(ended) - began).astype(np.int32)
+            obs=np.asarray(days[-1].next_obs[-1]),
+            episode=episodes_begun(days),
+            step=(len(ended) - began).astype(np.int32),
         )
-        actions = [rows.action[start:, copy] for copy, start in enumerate(began)]
-        faithful = bool(self.session.restore(state, actions).all())
+        action = _joined(days, "action")
+        faithful = self.session.restore(state, [action[start:, copy] for copy, start in enumerate(began)]).all()
         if not faithful:
-            self.session.restart(np.ones(len(episode), bool))
+            self.session.restart(state.step > 0)
             days[-1] = cut(days[-1])
         self._recorded = deque(days[first:])
-        return faithful
+        return bool(faithful)
+
+
+def begin_at(env: JaxEnv, episode: jax.Array, *, seed: int | jax.Array) -> SessionState:
+    """Returns the session of the jitted driver where each copy begins episode `episode` [E], without memory. Pure."""
+    env_state, obs = reset_copies(env, seed, episode)
+    return SessionState(
+        env_state, obs, jax.vmap(env.action_mask)(env_state), (), episode.astype(jnp.int32), jnp.zeros_like(episode)
+    )
+
+
+def episodes_begun(days: Sequence[Transition]) -> np.ndarray:
+    """Returns [E] int32, the number of each copy's episode at the end of the days [T, E]: how many ended before it."""
+    ended = _joined(days, "terminated") | _joined(days, "truncated")
+    return ended.sum(axis=0).astype(np.int32)
 
 
 def cut(day: Transition) -> Transition:
@@ -63,3 +86,8 @@ def cut(day: Transition) -> Transition:
     truncated = np.array(day.truncated)
     truncated[-1] = ~np.asarray(day.terminated[-1])
     return day.replace(truncated=truncated)
+
+
+def _joined(days: Sequence[Transition], name: str) -> np.ndarray:
+    """Returns one field of all days, [T * days, E]."""
+    return np.concatenate([getattr(day, name) for day in days])

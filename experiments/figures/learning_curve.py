@@ -1,5 +1,6 @@
 """Return of the deployed student against real transitions, one line an arm, the interval over seeds shaded."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def draw(rows: Sequence[dict], path: str | Path, *, best_return: float | None = 
         raise ValueError(f"a learning curve shows one environment, these rows have {worlds}: select the rows of one")
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     figure, axes = plt.subplots(figsize=(7.2, 4.2), constrained_layout=True)
-    for arm, colour in zip(arms, COLOURS, strict=False):
+    for arm, colour in zip(arms, itertools.cycle(COLOURS), strict=False):
         _draw_arm(axes, arm, [row for row in rows if row["arm"] == arm], colour)
     if best_return is not None:
         axes.axhline(best_return, color="0.5", linewidth=1, linestyle=":")

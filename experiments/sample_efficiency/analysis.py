@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from experiments.figures import learning_curve
-from experiments.results import read_rows
+from experiments.results import newest, read_rows
 from experiments.sample_efficiency.runs import TASKS
 from experiments.statistics import interquartile_mean, median
 
@@ -27,7 +27,10 @@ def transitions_to_hold(curve: list[tuple[int, float]], threshold: float) -> int
 
 
 def analyse() -> tuple[str, list[Path]]:
-    """Returns the table as Markdown and the figures drawn; tasks without rows are left out."""
+    """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
+
+    Tasks without rows are left out.
+    """
     lines = [
         "| task | arm | seeds | real transitions | final return, search-free: IQM [95 %] | worst | best "
         "| planner IQM | real transitions until held (median) |",
@@ -38,7 +41,7 @@ def analyse() -> tuple[str, list[Path]]:
         path = FOLDER / "results" / f"{task}.csv"
         if not path.exists():
             continue
-        rows = read_rows(path)
+        rows = newest(read_rows(path))
         lines += [_line(task, arm, rows) for arm in dict.fromkeys(row["arm"] for row in rows)]
         figures.append(learning_curve.draw(rows, FOLDER / "figures" / f"{task}.png", best_return=BEST.get(task)))
     return "\n".join(lines), figures

@@ -103,7 +103,7 @@ def test_what_cannot_be_saved_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="keep is 1"):
         Checkpoints(tmp_path, keep=1)
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"cannot be written .* --folder"):
+    with pytest.raises(CheckpointError, match=r"cannot be written .* --run.folder"):
         Checkpoints(tmp_path / "file" / "checkpoints")
 
 

@@ -172,7 +172,7 @@ def test_create_refuses_a_folder_with_facts_or_that_cannot_be_written(tmp_path):
     with pytest.raises(FactsError, match="already holds facts"):
         FactLog.create(tmp_path / "facts", SPEC, NUM_ENVS)
     (tmp_path / "file").write_text("")
-    with pytest.raises(FactsError, match=r"cannot be written .* --folder"):
+    with pytest.raises(FactsError, match=r"cannot be written .* --run.folder"):
         FactLog.create(tmp_path / "file" / "facts", SPEC, NUM_ENVS)
 
 

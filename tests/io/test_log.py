@@ -99,9 +99,9 @@ def test_new_run_never_writes_into_an_old_log(tmp_path):
 
 
 def test_unwritable_folder_and_unknown_mode(tmp_path):
-    with pytest.raises(LogError, match=r"cannot be written .* --folder"):
+    with pytest.raises(LogError, match=r"cannot be written .* --run.folder"):
         open_log(tmp_path / "missing")
-    with pytest.raises(LogError, match="log.wandb is 'on'; pick"):
+    with pytest.raises(LogError, match="run.wandb is 'on'; pick"):
         open_log(tmp_path, wandb_mode="on")
 
 
@@ -158,6 +158,6 @@ def test_wandb_that_does_not_start_names_the_way_out(tmp_path, monkeypatch):
         raise wandb.errors.UsageError("no API key configured")
 
     monkeypatch.setattr(wandb, "init", fail)
-    with pytest.raises(LogError, match=r"no API key configured.*--log.wandb disabled"):
+    with pytest.raises(LogError, match=r"no API key configured.*--run.wandb disabled"):
         open_log(tmp_path, wandb_mode="online")
     assert not (tmp_path / "log.jsonl").exists()

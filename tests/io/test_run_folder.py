@@ -43,7 +43,7 @@ def test_config_hash_depends_on_values_and_not_on_order():
 
 def test_create_refuses_a_folder_that_holds_something(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match=r"already holds something. Pass another --folder, .*--resume"):
+    with pytest.raises(RunFolderError, match=r"already holds something. Pass another --run.folder, .*--resume"):
         RunFolder.create(tmp_path, CONFIG, SPEC)
     assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -57,7 +57,7 @@ def test_create_goes_on_where_an_earlier_one_died(tmp_path):
 
 def test_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match=r"cannot be written .* --folder"):
+    with pytest.raises(RunFolderError, match=r"cannot be written .* --run.folder"):
         RunFolder.create(tmp_path / "file" / "run", CONFIG, SPEC)
 
 

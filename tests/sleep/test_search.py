@@ -236,7 +236,7 @@ def test_completed_q_by_hand():
         children_rewards=zeros.at[0, 0].set(1.0).at[1, 1].set(-1.0),
         children_discounts=zeros.at[0, 0].set(0.5).at[1, 1].set(0.5),
         children_values=zeros.at[0, 0].set(4.0).at[1, 1].set(2.0),
-        embeddings=(),
+        embeddings=(jnp.ones(3),),
         root_invalid_actions=jnp.zeros(3),
         extra_data=_Extra(jnp.zeros(3), jnp.float32(0.01)),
     )
@@ -261,3 +261,18 @@ def test_bad_settings_are_refused_by_name():
     for bad in ({"num_simulations": 0}, {"num_considered": 0}, {"min_q_range": 0.0}, {"relative_q_range": -1.0}):
         with pytest.raises(ValueError, match=f"search.{next(iter(bad))}"):
             SearchConfig(**bad)
+
+
+def test_what_lies_past_an_end_does_not_blunt_the_choice_before_it():
+    # Both actions end life, one with reward 1; past the end a model may dream anything, here rewards of +-100.
+    def world(past):
+        return tiny.World(
+            np.array([[1, 2], [1, 1], [2, 2]]),
+            np.array([[0, 1.0], [past, -past], [past, -past]]),
+            np.array([[0.0, 0], [1, 1], [1, 1]]),
+            0.9,
+        )
+
+    settings = SearchConfig(num_simulations=16)
+    clean, dirty = (tiny.search_states(world(p), settings, states=[0]) for p in (0.0, 100.0))
+    np.testing.assert_allclose(dirty.policy, clean.policy, rtol=1e-5)

@@ -30,7 +30,8 @@ class EnvConfig:
     max_steps: int | None = None
     """Decisions after which an episode is truncated; None keeps the environment's own limit."""
     kwargs: tuple[tuple[str, bool | int | float | str], ...] = ()
-    """Further (name, value) pairs for the environment's constructor, e.g. `(("size", 10),)` for `DeepSea-bsuite`."""
+    """Further arguments of the environment's constructor, names and values in turn: on the command line
+    `--env.kwargs size 10` for `DeepSea-bsuite`, in Python `kwargs=(("size", 10),)`."""
 
     def __post_init__(self):
         if self.suite not in SUITES:

@@ -19,6 +19,7 @@ def make(config: EnvConfig, seed: int, *, render: bool = False) -> HostEnv:
 
     Raises:
       ValueError: unknown id, unknown keyword, or a space other than a Box observation with Discrete actions.
+      ImportError: the environment needs a package that is not installed; the message names it.
     """
     copies = itertools.count()
     arguments = dict(config.kwargs)
@@ -38,6 +39,8 @@ def make(config: EnvConfig, seed: int, *, render: bool = False) -> HostEnv:
         )
     except gym.error.UnregisteredEnv as error:
         raise unknown("gymnasium environment", config.id, gym.registry) from error
+    except gym.error.DependencyNotInstalled as error:
+        raise ImportError(f"{config.id}: {error}") from error
     except TypeError as error:
         raise ValueError(f"kwargs {dict(config.kwargs)} do not fit {config.id}: {error}") from error
     return _HostGymnasium(env, config, seed)
@@ -87,7 +90,10 @@ class _HostGymnasium:
     def render(self, copy: int) -> np.ndarray | None:
         """See `HostEnv.render`."""
         env = self._env.envs[copy]
-        return env.render() if env.render_mode == "rgb_array" else None
+        try:
+            return env.render() if env.render_mode == "rgb_array" else None
+        except gym.error.DependencyNotInstalled as error:
+            raise ImportError(f"a picture of {self.spec.id} needs a package: {error}") from error
 
     def close(self) -> None:
         """See `HostEnv.close`."""

@@ -1,0 +1,251 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.tabular import make_tabular_agent
+from dreamer import replay as replays
+from dreamer.core import trees
+from dreamer.core.keys import stream
+from dreamer.core.types import DreamTargets, Meters, Params, Transition
+from dreamer.loop import LoopConfig, LoopState, days_and_nights, make_night
+from dreamer.replay import ReplayConfig
+from dreamer.sleep.fit import FitConfig
+from dreamer.sleep.targets import TargetsConfig
+from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer
+from experiments.build import build
+from tests import tiny, toys
+from world_models.tabular import make_tabular
+
+
+class Tape:
+    """A loop's step that lives numbered transitions and writes down what it is asked to do."""
+
+    def __init__(self, day_size=5, next_number=0):
+        self.day_size, self.next_number = day_size, next_number
+        self.stored, self.nights = [], []
+
+    def __call__(self, state, num_updates, *, store, live_on):
+        if store:
+            self.stored += list(np.ravel(state.pending.reward))
+        self.nights.append(num_updates)
+        pending = state.pending
+        if live_on:
+            numbers = np.arange(self.next_number, self.next_number + self.day_size, dtype=np.float32)
+            self.next_number += self.day_size
+            pending = Transition(**{f.name: numbers[None] for f in dataclasses.fields(Transition)})
+        return LoopState(None, None, (), pending, None), {"night": jnp.float32(len(self.nights))}
+
+    def turn(self, config, **kwargs):
+        kwargs = {"state": LoopState(None, None, (), None, None), **kwargs}
+        return days_and_nights(self, config=config, searched_by=lambda updates, lived: 1000 * updates + lived, **kwargs)
+
+
+def config(**settings):
+    return LoopConfig(**{"real_transitions": 60, "steps_per_day": 5, "dream_ratio": 3, "batch_size": 8, **settings})
+
+
+def test_every_transition_is_handed_out_before_it_is_stored_and_stored_once():
+    tape, handed = Tape(), []
+    for event in tape.turn(config()):
+        assert tape.stored == handed[: event.meters.real]
+        if event.lived is not None:
+            handed += list(np.ravel(event.lived.reward))
+    assert handed == tape.stored == list(range(60))
+    assert tape.next_number == 60  # no day is lived that nobody learns from
+
+
+def test_events_and_meters_say_what_happened():
+    tape, settings = Tape(), config(learn_after=12)
+    events = list(tape.turn(settings))
+    assert [event.nights for event in events] == list(range(13))
+    assert events[0].meters == Meters() and events[-1].lived is None
+    seconds = 0.0
+    for event in events:
+        real = 5 * event.nights
+        updates = real * 3 // 8 if real >= 12 else 0
+        assert dataclasses.replace(event.meters, seconds=0.0) == Meters(
+            real=real, replayed=8 * updates, dreamed=0, searched=1000 * updates + real, updates=updates
+        )
+        assert event.meters.seconds >= seconds
+        seconds = event.meters.seconds
+    assert [bool(event.metrics) for event in events] == [bool(due) for due in tape.nights]
+    assert tape.nights[:4] == [0, 0, 0, 5]  # the first day, two nights before `learn_after`, and one that catches up
+
+
+@pytest.mark.parametrize("dream_ratio", [0, 1, 3, 7, 128])
+@pytest.mark.parametrize("batch_size", [1, 8, 13, 128])
+@pytest.mark.parametrize("learn_after", [0, 23, 60, 61])
+def test_updates_are_exact_for_any_rhythm(dream_ratio, batch_size, learn_after):
+    settings = config(dream_ratio=dream_ratio, batch_size=batch_size, learn_after=learn_after)
+    tape = Tape()
+    *_, last = tape.turn(settings)
+    expected = 60 * dream_ratio // batch_size if learn_after <= 60 else 0
+    assert sum(tape.nights) == last.meters.updates == settings.updates_due(60) == expected
+    assert all(due >= 0 for due in tape.nights)
+    # How long a day is never changes how much is learned from as many transitions.
+    *_, other = Tape(day_size=20).turn(settings)
+    assert other.meters.updates == expected
+
+
+def test_resuming_at_an_event_goes_on_as_if_nothing_had_happened():
+    whole, half, rest = Tape(), Tape(), Tape()
+    events = [dataclasses.replace(event.meters, seconds=0.0) for event in whole.turn(config())]
+    for event in half.turn(config()):
+        if event.nights == 5:
+            break
+    rest.next_number = half.next_number
+    late = list(rest.turn(config(), state=event.state, after=event))
+    assert half.stored + rest.stored == whole.stored
+    assert [dataclasses.replace(event.meters, seconds=0.0) for event in late] == events[6:]
+    assert half.nights + rest.nights == whole.nights
+    assert late[0].meters.seconds >= event.meters.seconds
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("real_transitions", 0), ("steps_per_day", 0), ("batch_size", 0), ("dream_ratio", -1), ("learn_after", -1)]
+    + [("actor", "teacher")],
+)
+def test_bad_rhythms_are_refused_by_name(setting, value):
+    with pytest.raises(ValueError, match=f"loop.{setting} is {value!r}"):
+        LoopConfig(**{setting: value})
+
+
+@functools.cache
+def table_night():
+    """Returns (jitted night, learner, replay) on tables; its targets are 1 + the value that made them."""
+    world = tiny.corridor(3)
+    model, agent = make_tabular(*world.tables, num_unroll_steps=1), make_tabular_agent(*world.shape)
+    target, replay = TargetsConfig(unroll_steps=1, td_steps=1), ReplayConfig(capacity=20, priority_exponent=1.0)
+    loop = config(batch_size=4)
+    optimise = UpdateConfig(learning_rate=0.1, warmup_updates=0, target_period=2, target_step=1.0)
+    optimizer = make_optimizer(optimise)
+
+    def targets(params, batch, keys, *, return_spread):
+        assert keys.shape == (2, 2)  # half of the batch, K + 1 states
+        value = 1 + params.agent["value"][jnp.zeros((4, 2), jnp.int32)]
+        return DreamTargets(jnp.full((4, 2, 2), 0.5), jnp.ones((4, 2)), value, jnp.ones((4, 2)))
+
+    night = make_night(
+        model,
+        agent,
+        targets,
+        optimizer,
+        loop=loop,
+        replay=replay,
+        target=target,
+        fit=FitConfig(),
+        optimise=optimise,
+    )
+    lead, states = (12, 1), jnp.zeros((12, 1), jnp.int32)
+    flags, ones = jnp.zeros(lead, bool), jnp.ones((*lead, 2), bool)
+    lived = Transition(states, ones, states, jnp.zeros(lead), flags, flags, states)
+    state = replays.insert(replays.init(replay, jax.tree.map(lambda leaf: leaf[0], lived), 1), lived)
+    night = jax.jit(functools.partial(night, seed=jnp.uint32(0)))
+    return night, init_learner(Params({}, agent.init(None, None)), optimizer), state
+
+
+def test_targets_come_from_the_lagged_params():
+    night, learner, state = table_night()
+    values, told = [0.0], []
+    for _ in range(5):
+        learner, state, metrics = night(learner, state, jnp.int32(1))
+        values.append(float(learner.params.agent["value"][0]))
+        told.append(float(metrics["value_target"]))
+    assert len(set(values)) == 6
+    np.testing.assert_allclose(told, 1 + np.array(values)[[0, 0, 2, 2, 4]], rtol=1e-6)
+
+
+def test_one_long_night_is_many_short_ones():
+    night, learner, state = table_night()
+    long = night(learner, state, jnp.int32(5))
+    for _ in range(5):
+        learner, state, _ = night(learner, state, jnp.int32(1))
+    assert trees.digest(long[:2]) == trees.digest((learner, state))
+
+
+def test_row_errors_become_priorities_and_none_are_changed_without_an_update():
+    night, learner, state = table_night()
+    _, after, metrics = night(learner, state, jnp.int32(0))
+    assert trees.digest(after) == trees.digest(state)
+    assert all(float(value) == 0 for value in metrics.values())
+    learner = learner.replace(params=Params({}, {**learner.params.agent, "value": jnp.full(4, -1.5)}))
+    _, after, _ = night(learner, state, jnp.int32(1))  # target 1, value -1.5
+    changed = np.asarray(after.priority != state.priority)
+    assert 1 <= changed.sum() <= 4
+    np.testing.assert_allclose(after.priority[changed], 2.5)
+
+
+@functools.cache
+def counting_run():
+    """Runs the whole engine on the tape recorder; returns its config, parts, events (as they were) and lived [T, E]."""
+    settings = tiny.config(loop={"dream_ratio": 3, "learn_after": 20})
+    parts = build(settings, env=toys.counting())
+    events, lived = [], []
+    for event in turn(parts):
+        if event.lived is not None:
+            lived.append(jax.tree.map(np.array, event.lived))
+        events.append((event.nights, event.meters, event.metrics, int(event.state.learner.updates)))
+    return settings, parts, events, jax.tree.map(lambda *days: np.concatenate(days), *lived), event.state
+
+
+def turn(parts):
+    return days_and_nights(parts.step, parts.init(), config=parts.config.loop, searched_by=parts.searched_by)
+
+
+def test_the_engine_stores_each_life_whole_and_in_order():
+    settings, _, _, lived, state = counting_run()
+    assert lived.reward.shape == (20, 2)
+    for copy in range(2):
+        episode, step = 0, 0
+        for i in range(20):
+            tag = int(toys.counting_tag(stream(settings.seed, "reset", copy, episode)))
+            np.testing.assert_array_equal(lived.obs[i, copy, :2], [tag, step])
+            np.testing.assert_array_equal(lived.next_obs[i, copy, [0, 1, 3]], [tag, step + 1, lived.action[i, copy]])
+            assert lived.reward[i, copy] == tag % 7 + step
+            step += 1
+            if lived.terminated[i, copy] or lived.truncated[i, copy]:
+                episode, step = episode + 1, 0
+        assert episode > 2
+    assert state.replay.stored == 20
+    stored = jax.tree.map(lambda ring: np.swapaxes(ring[:, :20], 0, 1), state.replay.rows)
+    jax.tree.map(np.testing.assert_array_equal, stored, lived)
+
+
+def test_the_engine_never_learns_across_a_reset():
+    settings, _, _, _, state = counting_run()
+    batch = replays.sample(settings.replay, state.replay, jax.random.key(0), batch_size=200, length=4)
+    tags, steps = batch.obs[..., 0], batch.obs[..., 1]
+    assert 0.2 < batch.valid.mean() < 1
+    np.testing.assert_array_equal(tags, np.broadcast_to(tags[:, :1], tags.shape))
+    np.testing.assert_array_equal((steps[:, 1:] - steps[:, :-1])[batch.valid], 1)
+
+
+def test_the_engine_counts_what_it_does():
+    settings, _, events, _, _ = counting_run()
+    for nights, meters, metrics, updates in events:
+        due = 10 * nights * 3 // 8 if nights >= 2 else 0
+        assert (meters.real, meters.updates, meters.replayed) == (10 * nights, due, 8 * due) and updates == due
+        # Four simulations for each decision, and in each update for 3 states of each of 4 of the 8 sequences.
+        assert meters.searched == 4 * (10 * nights + due * 4 * 3)
+        assert all(np.isfinite(value) for value in metrics.values())
+    assert "grad_norm" in events[-1][2] and events[1][2] == {}
+
+
+def test_the_engine_is_compiled_once_and_a_second_life_is_the_same():
+    _, parts, _, _, state = counting_run()
+    *_, last = turn(parts)
+    assert parts.step.program._cache_size() == 1
+    assert trees.digest((last.state.learner, last.state.replay)) == trees.digest((state.learner, state.replay))
+
+
+def test_the_student_by_day_searches_nothing_by_day():
+    student, planner = (
+        build(tiny.config(loop={"actor": actor}), env=toys.counting()) for actor in ("student", "planner")
+    )
+    assert student.searched_by(0, 10) == 0 and planner.searched_by(0, 10) == 40
+    assert student.searched_by(2, 10) == 2 * 4 * 3 * 4 and planner.searched_by(2, 10) == 2 * 4 * 3 * 4 + 40
