@@ -4,8 +4,9 @@ Letters: B roots, E environment copies, N simulations.
 """
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.extend
@@ -23,34 +24,51 @@ Line = tuple[str, str, str]
 
 
 def bench(config: Config, *, repeats: int = 7) -> list[Line]:
-    """Returns (what, figure, remark) lines for one experiment's sizes."""
+    """Returns (what, figure, remark) lines for one experiment's sizes.
+
+    Programs are compiled afresh, although a second run of the same sizes would find them in the persistent cache.
+
+    Args:
+      config: whose sizes.
+      repeats: timed calls of each part, at least 1.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}: give 1 or more")
     compiled: list[float] = []
 
     def heard(event: str, seconds: float, **_: str) -> None:
         if event.endswith("compile_duration"):
             compiled.append(seconds)
 
+    uses_cache = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
     jax.monitoring.register_event_duration_secs_listener(heard)
+    parts = build(config)
     try:
-        parts = build(config)
         state = parts.init()
         lines = [_environment(parts, repeats)]
         lines += _search(parts, state.learner.params, repeats)
         lines += _shares(parts, state, compiled, repeats)
     finally:
+        parts.close()
         jax.monitoring.unregister_event_duration_listener(heard)
+        jax.config.update("jax_enable_compilation_cache", uses_cache)
     return lines
 
 
-def _median_seconds(function: Callable[[], object], repeats: int) -> float:
-    """Returns the median of `repeats` timed calls, after one that is not counted."""
-    jax.block_until_ready(function())
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(function())
-        times.append(time.perf_counter() - began)
-    return float(np.median(times))
+def _medians(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Returns the median seconds of each call, after one that is not counted.
+
+    The calls take turns, so that whatever else the machine does slows all of them and leaves their ratios alone.
+    """
+    seconds = []
+    for number in range(repeats + 1):
+        for call in calls:
+            began = time.perf_counter()
+            jax.block_until_ready(call())
+            if number:
+                seconds.append(time.perf_counter() - began)
+    return [float(np.median(seconds[place :: len(calls)])) for place in range(len(calls))]
 
 
 def _environment(parts: Parts, repeats: int) -> Line:
@@ -64,18 +82,18 @@ def _environment(parts: Parts, repeats: int) -> Line:
         env = envs.make_jax(config.env)
         state = jax.jit(lambda: session.begin(env, seed=0, num_envs=config.env.num_envs))()
         live = jax.jit(lambda state: session.live(env, act, (), state, seed=0, num_steps=num_steps))
-        seconds = _median_seconds(lambda: live(state), repeats)
+        (seconds,) = _medians([lambda: live(state)], repeats)
     else:
         env = envs.make_host(config.env, 0)
         life = session.HostSession(env, jax.jit(act), seed=0)
         life.begin()
-        seconds = _median_seconds(lambda: life.live((), num_steps), repeats)
+        (seconds,) = _medians([lambda: life.live((), num_steps)], repeats)
         env.close()
     steps = num_steps * config.env.num_envs
     return (
         "environment",
         f"{steps / seconds:,.0f} steps/s",
-        f"{config.env.num_envs} copies, random actions, driver included",
+        f"num_envs {config.env.num_envs}, random actions, driver included",
     )
 
 
@@ -101,10 +119,8 @@ def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
 
             return jax.lax.scan(one, latent, length=num_simulations)
 
-        plan, bare = jax.jit(plan), jax.jit(bare)
-        seconds, floor = (
-            _median_seconds(lambda call=call, latent=latent: call(params, latent), repeats) for call in (plan, bare)
-        )
+        calls = [functools.partial(jax.jit(call), params, latent) for call in (plan, bare)]
+        seconds, floor = _medians(calls, repeats)
         lines.append(
             (
                 f"search, {num_roots} roots x {num_simulations}",
@@ -116,35 +132,42 @@ def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
 
 
 def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats: int) -> list[Line]:
-    """Lives a short run, and says where its time went and how well an update uses the machine."""
+    """Lives a short run, and says where the time of a whole one goes and how well an update uses the machine."""
+    whole = parts.config.loop
+    short = dataclasses.replace(whole, real_transitions=20 * parts.config.env.num_envs * whole.steps_per_day)
     compiled.clear()
     began = time.perf_counter()
-    config = dataclasses.replace(parts.config.loop, real_transitions=20 * parts.config.loop.steps_per_day)
-    last = None
-    for event in loops.days_and_nights(parts.step, state, config=config, searched_by=parts.searched_by):
-        last = event
-    wall, compiling = time.perf_counter() - began, sum(compiled)
-    night = jax.jit(parts.night)
+    events = loops.days_and_nights(parts.step, state, config=short, searched_by=parts.searched_by)
+    next(events)  # traces and compiles
+    compiling, starting = sum(compiled), time.perf_counter() - began
+    for last in events:  # noqa: B007
+        pass
+    living = time.perf_counter() - began - starting
     learner, replay, seed = last.state.learner, last.state.replay, last.state.seed
     num_updates = 10
-    seconds = _median_seconds(lambda: night(learner, replay, jnp.int32(num_updates), seed), repeats) / num_updates
     targets = dataclasses.replace(parts.config.targets, research_fraction=0.0)
-    blind = jax.jit(build(dataclasses.replace(parts.config, targets=targets)).night)
-    without = _median_seconds(lambda: blind(learner, replay, jnp.int32(num_updates), seed), repeats) / num_updates
-    flops = _matmul_flops(jax.make_jaxpr(blind)(learner, replay, jnp.int32(1), seed).jaxpr)
-    peak = _matmul_rate(repeats)
-    updating = last.meters.updates * without
-    searching = last.meters.updates * max(0.0, seconds - without)
-    rest = max(0.0, wall - compiling - updating - searching)
-    share = [
-        f"{name} {100 * part / wall:.0f} %"
-        for name, part in (
-            ("compile", compiling),
-            ("update", updating),
-            ("search by night", searching),
-            ("days and Python", rest),
-        )
+    blind_parts = build(dataclasses.replace(parts.config, targets=targets))
+    blind_parts.close()
+    blind, multiply, matrix = jax.jit(blind_parts.night), jax.jit(jnp.matmul), jnp.ones((1024, 1024))
+    calls = [
+        functools.partial(jax.jit(parts.night), learner, replay, jnp.int32(num_updates), seed),
+        functools.partial(blind, learner, replay, jnp.int32(num_updates), seed),
+        functools.partial(multiply, matrix, matrix),
     ]
+    *nights, product = _medians(calls, repeats)
+    seconds, without = (night / num_updates for night in nights)
+    flops = matmul_flops(jax.make_jaxpr(blind)(learner, replay, jnp.int32(1), seed).jaxpr)
+    peak = 2 * 1024**3 / product
+    day = max(0.0, living - last.meters.updates * seconds) / short.real_transitions
+    updates = whole.updates_due(whole.real_transitions)
+    times = {
+        "trace": max(0.0, starting - compiling),
+        "compile": compiling,
+        "update": updates * without,
+        "search by night": updates * max(0.0, seconds - without),
+        "days with their search, Python": whole.real_transitions * day,
+    }
+    total = sum(times.values())
     return [
         (
             "update, re-searching",
@@ -156,23 +179,26 @@ def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats
             f"{flops / without / 1e9:.1f} GFLOP/s",
             f"{100 * flops / without / peak:.0f} % of a 1024-cube matmul's {peak / 1e9:.0f} GFLOP/s here",
         ),
-        (f"a run of {last.meters.real} transitions", f"{wall:.1f} s", ", ".join(share)),
+        (
+            f"a run of {whole.real_transitions:,}",
+            f"{total:.0f} s",
+            ", ".join(f"{name} {100 * part / total:.0f} %" for name, part in times.items())
+            + f" (from {short.real_transitions:,})",
+        ),
     ]
 
 
-def _matmul_rate(repeats: int) -> float:
-    matrix = jnp.ones((1024, 1024))
-    multiply = jax.jit(jnp.matmul)
-    return 2 * 1024**3 / _median_seconds(lambda: multiply(matrix, matrix), repeats)
+def matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
+    """Returns the operations of all matrix products and convolutions.
 
-
-def _matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
-    """Returns the operations of all matrix products and convolutions; a loop of unknown length counts once."""
+    A loop of unknown length counts once, and of the branches of a condition the dearest.
+    """
     total = 0.0
     for equation in jaxpr.eqns:
-        inner = [value.jaxpr for value in equation.params.values() if hasattr(value, "jaxpr")]
-        inner += [value for value in equation.params.values() if hasattr(value, "eqns")]
-        total += equation.params.get("length", 1) * sum(_matmul_flops(part) for part in inner)
+        inner = {name: _jaxprs(value) for name, value in equation.params.items()}
+        branches = [matmul_flops(part) for part in inner.pop("branches", [])]
+        once = sum(matmul_flops(part) for parts in inner.values() for part in parts) + max(branches, default=0.0)
+        total += once * (equation.params["length"] if equation.primitive.name == "scan" else 1)
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             left = equation.invars[0].aval.shape
@@ -182,3 +208,10 @@ def _matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
             features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
             total += 2 * equation.outvars[0].aval.size * kernel.size / features
     return total
+
+
+def _jaxprs(value: object) -> list[jax.extend.core.Jaxpr]:
+    """Returns the programs in one parameter of an equation, closed over constants or not."""
+    values = value if isinstance(value, tuple | list) else (value,)
+    values = [getattr(value, "jaxpr", value) for value in values]
+    return [value for value in values if hasattr(value, "eqns")]

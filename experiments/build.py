@@ -78,7 +78,7 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
     model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
     agent = make_actor_critic(spec, config.agent)
     search = make_search(model, agent, config.search, gamma=config.targets.gamma)
-    optimizer = make_optimizer(config.update)
+    optimizer = make_optimizer(config.update, config.loop.updates_due(config.loop.real_transitions))
     night = loops.make_night(
         model,
         agent,
@@ -100,7 +100,7 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
     act = by_day[config.loop.actor]
     if env is not None:
         begin, step = _on_device(env, act, night, config)
-        begin_at = jax.jit(functools.partial(recorded.begin_at, env, seed=config.seed))
+        begin_at = functools.partial(jax.jit(functools.partial(recorded.begin_at, env)), seed=jnp.uint32(config.seed))
     else:
         days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
         begin, step = _on_host(days, night, config)
@@ -109,7 +109,7 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
         spec=spec,
         model=model,
         agent=agent,
-        init=functools.partial(_initial_state, config, spec, model, agent, optimizer, begin),
+        init=_initialiser(config, spec, model, agent, optimizer, begin),
         step=step,
         night=night,
         searched_by=functools.partial(_searched_by, config),
@@ -134,8 +134,8 @@ def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
     )
 
 
-def _initial_state(config: Config, spec: EnvSpec, model: WorldModel, agent: Agent, optimizer, begin) -> loops.LoopState:
-    obs, seed = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype), jnp.uint32(config.seed)
+def _initialiser(config: Config, spec: EnvSpec, model: WorldModel, agent: Agent, optimizer, begin) -> Callable:
+    obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
 
     @jax.jit
     def init_params(seed: jax.Array) -> Params:
@@ -143,14 +143,17 @@ def _initial_state(config: Config, spec: EnvSpec, model: WorldModel, agent: Agen
         model_params = model.init(model_key, obs)
         return Params(model_params, agent.init(agent_key, model.observe(model_params, obs)))
 
-    pending = blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
-    return loops.LoopState(
-        learner=init_learner(init_params(seed), optimizer),
-        replay=replays.init(config.replay, jax.tree.map(lambda x: x[0], pending), config.env.num_envs),
-        session=begin(seed),
-        pending=pending,
-        seed=seed,
-    )
+    def init() -> loops.LoopState:
+        seed, pending = jnp.uint32(config.seed), blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
+        return loops.LoopState(
+            learner=init_learner(init_params(seed), optimizer),
+            replay=replays.init(config.replay, jax.tree.map(lambda x: x[0], pending), config.env.num_envs),
+            session=begin(seed),
+            pending=pending,
+            seed=seed,
+        )
+
+    return init
 
 
 def _actor(learner: LearnerState) -> tuple[Params, jax.Array]:

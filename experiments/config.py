@@ -135,6 +135,8 @@ def from_dict(tree: dict) -> Config:
 
 def _restore(kind: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{path} is {value!r}, where fields are expected: use the file that the run wrote")
         fields = {field.name: field for field in dataclasses.fields(kind)}
         unknown = sorted(set(value) - set(fields))
         missing = sorted(set(fields) - set(value))

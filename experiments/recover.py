@@ -14,6 +14,8 @@ from dreamer.io import CheckpointError, Checkpoints, FactLog
 from dreamer.wake import recorded
 from experiments.build import Parts
 
+_insert = jax.jit(replays.insert, donate_argnums=0)
+
 
 def saved_state(state: loops.LoopState) -> PyTree:
     """Returns what a checkpoint holds: everything but the rows of the replay and the pending day, which are facts."""
@@ -39,11 +41,10 @@ class Past:
         records = list(facts.read())
         self._as_lived = [day for _, _, day in records]
         self._continues = [continues for _, continues, _ in records]
-        broken_off = [not continues for continues in self._continues[1:]]
-        self.days = [
-            recorded.cut(day) if broken else day
-            for day, broken in zip(self._as_lived, [*broken_off, False], strict=True)
-        ]
+        self.days = list(self._as_lived)
+        for day, continues in enumerate(self._continues[1:]):
+            if not continues:
+                self.days[day] = recorded.cut(self.days[day])
         self.messages = list(facts.messages)
         self._next = 0
         self._same_life = True
@@ -111,10 +112,9 @@ class Past:
 
 def _rebuild(state: loops.LoopState, saved: PyTree, days: Sequence[Transition], *, num_stored: int) -> loops.LoopState:
     """Returns the state of a checkpoint: its arrays, the replay made of the facts, and the last day pending."""
-    insert = jax.jit(replays.insert, donate_argnums=0)
     replay = state.replay
     for day in days[:num_stored]:
-        replay = insert(replay, jax.tree.map(jnp.asarray, day))
+        replay = _insert(replay, jax.tree.map(jnp.asarray, day))
     return dataclasses.replace(
         state,
         learner=saved["learner"],

@@ -14,7 +14,7 @@ def main(
     preset: Annotated[Literal[tuple(PRESETS)], tyro.conf.Positional] = "cartpole-jax",
     repeats: int = 7,
 ) -> None:
-    """Measures one preset's sizes; medians, after a call that is not counted.
+    """Measures one preset's sizes; medians, after a call that is not counted. All is compiled afresh.
 
     Args:
       preset: whose sizes.

@@ -122,8 +122,8 @@ def table_night():
     model, agent = make_tabular(*world.tables, num_unroll_steps=1), make_tabular_agent(*world.shape)
     target, replay = TargetsConfig(unroll_steps=1, td_steps=1), ReplayConfig(capacity=20, priority_exponent=1.0)
     loop = config(batch_size=4)
-    optimise = UpdateConfig(learning_rate=0.1, warmup_updates=0, target_period=2, target_step=1.0)
-    optimizer = make_optimizer(optimise)
+    optimise = UpdateConfig(learning_rate=0.1, warmup_updates=0, final_share=1.0, target_period=2, target_step=1.0)
+    optimizer = make_optimizer(optimise, num_updates=1000)
 
     def targets(params, batch, keys, *, return_spread):
         assert keys.shape == (2, 2)  # half of the batch, K + 1 states

@@ -98,16 +98,17 @@ def lambda_returns(
       discount: [B, L] from `discounts`; 0 at termination.
       value: [B, L + 1] value of each state, in reward units.
       valid: [B, L] bool, a prefix of True, from `sequence_valid`.
-      lam: 0 is one-step bootstrapping, 1 bootstraps at the end only.
+      lam: scalar or [B, L], how much row i trusts what was lived after it: 0 is one-step bootstrapping, 1 bootstraps
+        at the end only.
     """
     reward, discount, value = _stand_still_after_end(reward, discount, value, valid)
 
     def backward(later: jax.Array, row: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        row_reward, row_discount, next_value = row
-        now = row_reward + row_discount * ((1 - lam) * next_value + lam * later)
+        row_reward, row_discount, next_value, row_lam = row
+        now = row_reward + row_discount * ((1 - row_lam) * next_value + row_lam * later)
         return now, now
 
-    rows = (reward.T, discount.T, value[:, 1:].T)
+    rows = (reward.T, discount.T, value[:, 1:].T, jnp.broadcast_to(lam, reward.shape).T)
     _, returns = jax.lax.scan(backward, value[:, -1], rows, reverse=True)
     return jnp.where(valid, returns.T, 0)
 

@@ -41,7 +41,13 @@ class SearchConfig:
     relative_q_range: float = 0.05
     """Smallest range as a share of the running spread of returns: differences below it count as noise."""
 
+    prior_power: float = 1.0
+    """Power of the student's policy within the improved one. At 1 small advantages add up until the policy is certain;
+    below 1 they are forgotten at that rate, which keeps it exploring (alpha in https://arxiv.org/abs/2003.14089)."""
+
     def __post_init__(self) -> None:
+        if not 0 <= self.prior_power <= 1:
+            raise ValueError(f"search.prior_power is {self.prior_power}: give a power in [0, 1]")
         if self.num_simulations < 1:
             raise ValueError(f"search.num_simulations is {self.num_simulations}: give 1 or more")
         if self.num_considered is not None and self.num_considered < 1:
@@ -151,21 +157,21 @@ def make_search(model: WorldModel, agent: Agent, config: SearchConfig, *, gamma:
             invalid_actions=jnp.logical_not(action_mask),
             extra_data=_Extra(gumbel, jnp.broadcast_to(q_range, (batch_size,))),
         )
-        return _read_root(tree, transform, logits)
+        return _read_root(tree, transform, logits, config.prior_power)
 
     return search
 
 
-def _read_root(tree: mctx.Tree, transform: Callable, logits: jax.Array) -> SearchResult:
+def _read_root(tree: mctx.Tree, transform: Callable, logits: jax.Array, prior_power: float) -> SearchResult:
     """Reads improved policy, best action and value off the root, [B] each."""
     summary = tree.summary()
     visits = summary.visit_counts
-    improved = logits + jax.vmap(transform, (0, None))(tree, tree.ROOT_INDEX)
+    advantage = jax.vmap(transform, (0, None))(tree, tree.ROOT_INDEX)
     survives = visits == visits.max(axis=-1, keepdims=True)
-    score = jnp.where(survives, tree.extra_data.root_gumbel + improved, -jnp.inf)
+    score = jnp.where(survives, tree.extra_data.root_gumbel + logits + advantage, -jnp.inf)
     return SearchResult(
         action=jnp.argmax(score, axis=-1).astype(jnp.int32),
-        policy=jax.nn.softmax(improved),
+        policy=jax.nn.softmax(jnp.where(logits > _IMPOSSIBLE, prior_power * logits + advantage, _IMPOSSIBLE)),
         value=summary.value,
         visits=visits.astype(jnp.int32),
     )

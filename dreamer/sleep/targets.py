@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 from dreamer.core import returns, trees
 from dreamer.core.ports import Agent, WorldModel
-from dreamer.core.types import DreamTargets, Params, PyTree, SequenceBatch
+from dreamer.core.types import DreamTargets, Evaluation, Params, PyTree, SequenceBatch
 from dreamer.sleep.search import Search
 
-VALUE_SOURCES = ("n_step", "search", "mixed")
+VALUE_SOURCES = ("trace", "n_step", "search", "mixed")
 UNSEARCHED = ("none", "action")
 
 
@@ -32,9 +32,12 @@ class TargetsConfig:
     """Discount per decision."""
     research_fraction: float = 0.5
     """Share of each batch whose K + 1 states are searched again with the lagged network."""
-    value_source: str = "n_step"
-    """`n_step` returns, the `search` root value of re-searched rows, or `mixed` (EfficientZero V2): search for rows
+    value_source: str = "trace"
+    """`trace`: lambda-returns cut where the lagged student would have acted otherwise. `n_step` returns, whoever acted.
+    `search`: the root value of re-searched rows, n-step for the others. `mixed` (EfficientZero V2): search for rows
     older than `mixed_after`, n-step for the fresh."""
+    trace_decay: float = 0.97
+    """Lambda of `trace` where the student agrees with what was done."""
     mixed_after: int = 5000
     """Age, in real transitions, from which `mixed` prefers the search value."""
     unsearched_policy: str = "none"
@@ -54,6 +57,8 @@ class TargetsConfig:
             raise ValueError(f"targets.value_source is {self.value_source!r}: give one of {', '.join(VALUE_SOURCES)}")
         if self.unsearched_policy not in UNSEARCHED:
             raise ValueError(f"targets.unsearched_policy is {self.unsearched_policy!r}: give one of {UNSEARCHED}")
+        if not 0 <= self.trace_decay <= 1:
+            raise ValueError(f"targets.trace_decay is {self.trace_decay}: give a share in [0, 1]")
         if self.mixed_after < 0:
             raise ValueError(f"targets.mixed_after is {self.mixed_after}: give 0 or more transitions")
 
@@ -81,18 +86,8 @@ def make_targets(model: WorldModel, agent: Agent, search: Search, config: Target
     def targets(params: Params, batch: SequenceBatch, keys: jax.Array, *, return_spread: jax.Array) -> DreamTargets:
         chex.assert_shape(batch.action, (None, config.length))
         batch_size, num_searched = batch.action.shape[0], keys.shape[0]
-        # Past its end a sequence repeats the last state, so these are the states that the K + 1 windows end in.
-        ends = _observe(model, params, batch.obs[:, config.td_steps :])
-        end_values = jax.vmap(lambda latent: agent.evaluate(params.agent, (), latent).value, 1, 1)(ends)
-        values = jnp.pad(end_values, ((0, 0), (config.td_steps, 0)), mode="edge")
-        value = returns.n_step_returns(
-            batch.reward,
-            returns.discounts(1.0 - batch.terminated, config.gamma),
-            values,
-            batch.valid,
-            n=config.td_steps,
-            num_positions=num_positions,
-        )
+        real_value = _traced if config.value_source == "trace" else _n_step
+        value, trust = real_value(model, agent, params, batch, config)
         decided = batch.valid[:, :num_positions]
         policy = jax.nn.one_hot(batch.action[:, :num_positions], batch.action_mask.shape[-1])
         said = jnp.full((batch_size, num_positions), float(config.unsearched_policy == "action"))
@@ -114,10 +109,58 @@ def make_targets(model: WorldModel, agent: Agent, search: Search, config: Target
             if config.value_source == "mixed":
                 stale = batch.age[:num_searched] >= config.mixed_after
             value = value.at[:num_searched].set(jnp.where(stale[:, None], found.value, value[:num_searched]))
-        made = DreamTargets(policy, said * decided, value, decided.astype(jnp.float32))
+        made = DreamTargets(policy, said * decided, value, decided * trust)
         return jax.lax.stop_gradient(made)
 
     return targets
+
+
+def _n_step(
+    model: WorldModel, agent: Agent, params: Params, batch: SequenceBatch, config: TargetsConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Returns n-step returns [B, K + 1], and ones: each is trusted, whoever acted."""
+    # Past its end a sequence repeats the last state, so these are the states that the K + 1 windows end in.
+    ends = _evaluate(model, agent, params, batch.obs[:, config.td_steps :])
+    values = jnp.pad(ends.value, ((0, 0), (config.td_steps, 0)), mode="edge")
+    value = returns.n_step_returns(
+        batch.reward,
+        returns.discounts(1.0 - batch.terminated, config.gamma),
+        values,
+        batch.valid,
+        n=config.td_steps,
+        num_positions=config.unroll_steps + 1,
+    )
+    return value, jnp.ones_like(value)
+
+
+def _traced(
+    model: WorldModel, agent: Agent, params: Params, batch: SequenceBatch, config: TargetsConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Returns lambda-returns [B, K + 1] over all L rows, and how far each speaks of the student's policy.
+
+    What was done before the student knew better says little of what its states are worth now, and says it forever. As
+    in V-trace (https://arxiv.org/abs/1802.01561), truncated importance ratios min(1, pi(a) / mu(a)) cut the traces, and
+    weigh each row's own decision; mu, which nobody recorded, is taken as uniform over the allowed actions.
+    """
+    now = _evaluate(model, agent, params, batch.obs)
+    logits = jnp.where(batch.action_mask, now.logits[:, :-1], -jnp.inf)
+    taken = jnp.take_along_axis(jax.nn.softmax(logits), batch.action[..., None], axis=-1)[..., 0]
+    ratio = jnp.minimum(1.0, taken * batch.action_mask.sum(axis=-1))
+    value = returns.lambda_returns(
+        batch.reward,
+        returns.discounts(1.0 - batch.terminated, config.gamma),
+        now.value,
+        batch.valid,
+        lam=config.trace_decay * jnp.pad(ratio[:, 1:], ((0, 0), (0, 1)), constant_values=1.0),
+    )
+    num_positions = config.unroll_steps + 1
+    return value[:, :num_positions], ratio[:, :num_positions]
+
+
+def _evaluate(model: WorldModel, agent: Agent, params: Params, obs: jax.Array) -> Evaluation:
+    """Returns the agent's evaluation [B, P] of observations [B, P, ...]."""
+    latents = _observe(model, params, obs)
+    return jax.vmap(lambda latent: agent.evaluate(params.agent, (), latent), 1, 1)(latents)
 
 
 def _observe(model: WorldModel, params: Params, obs: jax.Array) -> PyTree:

@@ -22,6 +22,8 @@ class UpdateConfig:
     """Peak step size of AdamW."""
     warmup_updates: int = 50
     """Updates over which the step size grows from 0."""
+    final_share: float = 0.1
+    """Share of the peak step size that is left at the last update of the run; it falls on a straight line."""
     weight_decay: float = 1e-4
     """Decoupled weight decay."""
     max_grad_norm: float = 5.0
@@ -41,6 +43,8 @@ class UpdateConfig:
             raise ValueError(
                 f"update.warmup_updates is {self.warmup_updates}, weight_decay {self.weight_decay}: give 0 or more"
             )
+        if not 0 <= self.final_share <= 1:
+            raise ValueError(f"update.final_share is {self.final_share}: give a share in [0, 1]")
         if self.target_period < 1:
             raise ValueError(f"update.target_period is {self.target_period}: give 1 or more updates")
         if not 0 < self.target_step <= 1:
@@ -63,13 +67,15 @@ class LearnerState:
     """float32 scalar, running 5th-to-95th-percentile spread of value targets, in reward units."""
 
 
-def make_optimizer(config: UpdateConfig) -> Optimizer:
-    """Returns AdamW behind a global-norm clip, with linear warm-up."""
-    schedule = optax.linear_schedule(0.0, config.learning_rate, max(1, config.warmup_updates))
-    if config.warmup_updates == 0:
-        schedule = optax.constant_schedule(config.learning_rate)
+def make_optimizer(config: UpdateConfig, num_updates: int) -> Optimizer:
+    """Returns AdamW behind a global-norm clip; the step size warms up, then falls until the last of `num_updates`."""
+    peak = config.learning_rate
+    fall = optax.linear_schedule(peak, config.final_share * peak, max(1, num_updates - config.warmup_updates))
+    if config.warmup_updates:
+        rise = optax.linear_schedule(0.0, peak, config.warmup_updates)
+        fall = optax.join_schedules([rise, fall], [config.warmup_updates])
     return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm), optax.adamw(schedule, weight_decay=config.weight_decay)
+        optax.clip_by_global_norm(config.max_grad_norm), optax.adamw(fall, weight_decay=config.weight_decay)
     )
 
 

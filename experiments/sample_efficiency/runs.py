@@ -1,11 +1,22 @@
 """What is run: each task with dreams and without, over seeds."""
 
+import dataclasses
+
 from experiments.config import Config
 from experiments.control import without_dreams
 from experiments.figures.learning_curve import CONTROL, DREAMING
 from experiments.presets import PRESETS
 
-TASKS = {name: PRESETS[name] for name in ("cartpole", "deep-sea", "minatar-breakout")}
+_CARTPOLE = PRESETS["cartpole"]
+
+TASKS: dict[str, Config] = {
+    "cartpole": _CARTPOLE,
+    "cartpole-5000": dataclasses.replace(
+        _CARTPOLE, name="cartpole-5000", loop=dataclasses.replace(_CARTPOLE.loop, real_transitions=5000)
+    ),
+    "deep-sea": PRESETS["deep-sea"],
+    "minatar-breakout": PRESETS["minatar-breakout"],
+}
 
 ARMS: dict[str, dict[str, Config]] = {
     task: {DREAMING: config, CONTROL: without_dreams(config)} for task, config in TASKS.items()

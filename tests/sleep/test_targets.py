@@ -46,7 +46,7 @@ def told(searched_params, memory, latent, action_mask, keys, *, gumbel_scale, re
 
 
 def make(search=told, **settings):
-    settings = {"unroll_steps": K, "td_steps": N, "gamma": GAMMA, **settings}
+    settings = {"unroll_steps": K, "td_steps": N, "gamma": GAMMA, "value_source": "n_step", **settings}
     config = TargetsConfig(**settings)
     keys = jax.random.split(jax.random.key(0), (config.num_searched(4), K + 1))
     targets = jax.jit(make_targets(*world_and_agent(), search, config))
@@ -90,6 +90,42 @@ def test_share_that_is_searched_again(fraction, num_searched):
 def test_a_share_that_is_a_whole_number_of_rows_is_not_rounded_up_further():
     for hundredths in range(101):
         assert TargetsConfig(research_fraction=hundredths / 100).num_searched(100) == hundredths
+
+
+def traced(p, decay):
+    """The same in plain Python: (value, weight) [B, K + 1]."""
+    logits, values = np.asarray(p.agent["logits"]), np.asarray(p.agent["value"])
+    value, weight = np.zeros((4, K + 1)), np.zeros((4, K + 1))
+    for row in range(4):
+        num_valid, states = int(np.sum(VALID[row])), OBS[row]
+        ratios = [
+            min(1.0, 2 * float(jax.nn.softmax(logits[states[i]])[ACTION[row][i]])) for i in range(len(ACTION[row]))
+        ]
+        later = values[states[num_valid]]
+        for i in reversed(range(num_valid)):
+            lam = decay * (ratios[i + 1] if i + 1 < num_valid else 1.0)
+            discount = GAMMA * (1.0 - TERMINATED[row][i])
+            later = REWARD[row][i] + discount * ((1 - lam) * values[states[i + 1]] + lam * later)
+            if i <= K:
+                value[row, i], weight[row, i] = later, ratios[i]
+    return value, weight
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9, 1.0])
+def test_traces_are_cut_where_the_student_would_have_acted_otherwise(decay):
+    p = params()
+    p = p.replace(agent=p.agent | {"logits": jnp.array([[2.0, 0.0], [0.0, 1.0], [-1.0, 1.0], [0.0, 0.0]])})
+    made = make(value_source="trace", trace_decay=decay, research_fraction=0.0)(p)
+    value, weight = traced(p, decay)
+    np.testing.assert_allclose(made.value, value, rtol=1e-6)
+    np.testing.assert_allclose(made.value_weight, weight, rtol=1e-6)
+
+
+def test_a_student_that_does_what_was_done_is_traced_to_the_end():
+    # Ratios of 1 and decay 1: all known rewards, then the value of the last state.
+    made = make(value_source="trace", trace_decay=1.0, research_fraction=0.0)(params())
+    np.testing.assert_allclose(made.value[1:3, 0], [2.0, 8.0])
+    np.testing.assert_array_equal(made.value_weight, SAID)
 
 
 def test_rows_not_searched_say_nothing_by_default():
@@ -145,7 +181,7 @@ def test_search_is_given_its_roots_own_masks():
     rows = batch()
     allowed = np.ones((4, 3, 2), bool)
     allowed[0, 1, 0] = allowed[2, 0, 1] = False
-    config = TargetsConfig(unroll_steps=K, td_steps=N, research_fraction=1.0)
+    config = TargetsConfig(unroll_steps=K, td_steps=N, research_fraction=1.0, value_source="n_step")
     targets = make_targets(*world_and_agent(), masks, config)
     keys = jax.random.split(jax.random.key(0), (4, K + 1))
     made = targets(params(), rows.replace(action_mask=jnp.asarray(allowed)), keys, return_spread=0.0)

@@ -8,16 +8,16 @@ import pytest
 from dreamer.core.types import Params
 from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer, update
 
-CONFIG = UpdateConfig(learning_rate=0.1, warmup_updates=0, weight_decay=0.01, max_grad_norm=2.0)
+CONFIG = UpdateConfig(learning_rate=0.1, warmup_updates=0, weight_decay=0.01, max_grad_norm=2.0, final_share=1.0)
 
 
 def learner_of(value, config):
-    return init_learner(Params({}, {"w": jnp.asarray(value, jnp.float32)}), make_optimizer(config))
+    return init_learner(Params({}, {"w": jnp.asarray(value, jnp.float32)}), make_optimizer(config, num_updates=1000))
 
 
 def advance(learner, config, num_updates, value_targets=None, gradient=None):
     """Updates on loss 3 w^2 / 2, or with a gradient given; returns all states."""
-    optimizer = make_optimizer(config)
+    optimizer = make_optimizer(config, num_updates=1000)
     targets = jnp.zeros(4) if value_targets is None else value_targets
 
     def loss(params):

@@ -1,6 +1,7 @@
 """Gymnasium environments (https://gymnasium.farama.org) as a `HostEnv`: E synchronous copies without auto-reset."""
 
 import itertools
+import os
 from collections.abc import Sequence
 
 import gymnasium as gym
@@ -12,6 +13,8 @@ from dreamer.wake.envs.base import EnvConfig, HostEnv, unknown
 
 # JAX computes in 32 bits, so a 64-bit observation would lose its other half at the first network anyway.
 _NARROWED = {"float64": "float32", "int64": "int32", "uint64": "uint32"}
+# Pictures are taken without a screen or a loudspeaker, which pygame would look for and miss aloud.
+_NO_DEVICES = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 
 
 def make(config: EnvConfig, seed: int, *, render: bool = False) -> HostEnv:
@@ -27,6 +30,8 @@ def make(config: EnvConfig, seed: int, *, render: bool = False) -> HostEnv:
         arguments["max_episode_steps"] = config.max_steps
     if render:
         arguments["render_mode"] = "rgb_array"
+        for name, value in _NO_DEVICES.items():
+            os.environ.setdefault(name, value)
     try:
         env = gym.make_vec(
             config.id,

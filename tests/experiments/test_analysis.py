@@ -1,0 +1,102 @@
+import pytest
+
+from experiments.figures import learning_curve
+from experiments.results import write_rows
+from experiments.sample_efficiency import analysis
+from experiments.sample_efficiency.runs import ARMS, TASKS
+
+ROW = {
+    "env_id": "CartPole-v1",
+    "env_version": "gymnasium 1",
+    "commit": "c",
+    "dream_ratio": 8,
+    "actor": "planner",
+    "episodes": 4,
+    "replayed": 0,
+    "dreamed": 0,
+    "searched": 0,
+    "updates": 0,
+    "seconds": 1.5,
+    "planner_return": None,
+}
+
+
+def rows(arm, returns, *, task="cartpole", config_hash="h"):
+    """Rows of one arm from {seed: returns at 100, 200, ... real transitions}."""
+    return [
+        ROW
+        | {
+            "name": task,
+            "arm": arm,
+            "config_hash": config_hash,
+            "seed": seed,
+            "real": 100 * (number + 1),
+            "final": int(number + 1 == len(curve)),
+            "student_return": float(score),
+            "student_return_min": float(score) - 1,
+            "student_return_max": float(score) + 1,
+            "planner_return": 490.0 if number + 1 == len(curve) else None,
+        }
+        for seed, curve in returns.items()
+        for number, score in enumerate(curve)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("curve", "held"),
+    [
+        ([], None),
+        ([(1, 400), (2, 480), (3, 480)], 2),
+        ([(1, 480), (2, 400), (3, 480)], 3),
+        ([(1, 480), (2, 480), (3, 474.9)], None),
+        ([(1, 475), (2, 500)], 1),
+    ],
+)
+def test_transitions_to_hold(curve, held):
+    assert analysis.transitions_to_hold(curve, 475) == held
+
+
+def test_every_task_is_scored():
+    assert set(TASKS) == set(ARMS) == set(analysis.SOLVED)
+
+
+def test_the_table_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(analysis, "FOLDER", tmp_path)
+    stale = rows("dreaming", {0: [1, 1]}, config_hash="of an older configuration")
+    dreaming = rows("dreaming", {0: [10, 480, 490], 1: [480, 480, 500], 2: [10, 20, 480]})
+    control = rows("no dreams", {0: [9, 9, 9], 1: [9, 9, 480], 2: [9, 9, 9]})
+    write_rows(tmp_path / "results" / "cartpole.csv", stale + dreaming + control)
+    table, figures = analysis.analyse()
+    _, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert [line[:4] for line in lines] == [["cartpole", "dreaming", "3", "300"], ["cartpole", "no dreams", "3", "300"]]
+    assert lines[0][4].startswith("490.00 [480.00")
+    assert lines[0][5:] == ["480.00", "500.00", "490.00", "200 (3 of 3 seeds hold 475)"]
+    assert lines[1][8] == "later than the run (1 of 3 seeds hold 475)"
+    assert figures == [tmp_path / "figures" / "cartpole.png"]
+    assert figures[0].stat().st_size > 10_000
+
+
+def test_no_rows_no_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(analysis, "FOLDER", tmp_path)
+    table, figures = analysis.analyse()
+    assert len(table.splitlines()) == 2
+    assert figures == []
+
+
+def test_a_curve_shows_one_environment(tmp_path):
+    with pytest.raises(ValueError, match="shows one environment"):
+        learning_curve.draw([], tmp_path / "curve.png")
+    other = [row | {"env_id": "Catch"} for row in rows("b", {0: [1]})]
+    with pytest.raises(ValueError, match="select the rows of one"):
+        learning_curve.draw(rows("a", {0: [1]}) + other, tmp_path / "curve.png")
+
+
+def test_no_arm_is_left_out(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(learning_curve.plt, "close", figures.append)
+    arms = [str(number) for number in range(len(learning_curve.COLOURS) + 2)]
+    learning_curve.draw([row for arm in arms for row in rows(arm, {0: [1, 2]})], tmp_path / "curve.png")
+    monkeypatch.undo()
+    labels = figures[0].axes[0].get_legend_handles_labels()[1]
+    learning_curve.plt.close(figures[0])
+    assert labels == [f"{arm}: dream ratio 8 (1 seed)" for arm in arms]

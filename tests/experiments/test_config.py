@@ -1,0 +1,127 @@
+import dataclasses
+import importlib.util
+import json
+
+import pytest
+
+from dreamer.io.run_folder import config_hash
+from dreamer.wake.envs import EnvConfig
+from experiments import PRESETS, Config
+from experiments.build import build
+from experiments.config import EvaluationConfig, RunConfig, from_dict, to_dict
+from experiments.control import without_dreams
+from tests import runs, tiny
+
+
+@pytest.mark.parametrize("config", [*PRESETS.values(), runs.config()], ids=lambda config: config.name)
+def test_json_and_back(config):
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    assert hash(config) == hash(from_dict(to_dict(config)))
+
+
+def test_presets_have_their_own_name():
+    assert {name: config.name for name, config in PRESETS.items()} == {name: name for name in PRESETS}
+
+
+def test_constructor_arguments_survive_json():
+    env = EnvConfig("DeepSea-bsuite", "gymnax", kwargs=(("size", 10), ("mapping", "x"), ("scale", 0.5), ("flag", True)))
+    assert from_dict(to_dict(tiny.config(env=env))).env == env
+
+
+def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
+    config = runs.config()
+    assert config.hash() == dataclasses.replace(config, seed=7).hash() == runs.in_folder(config, "elsewhere").hash()
+    assert config.hash() != tiny.config(loop=dict(dream_ratio=8)).hash()
+    assert config.hash() == config_hash(config.identity())  # the one that is written into the run's folder and rows
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(env=dict(num_envs=0)), "num_envs is 0.*set it to 1 or more"),
+        (dict(env=dict(suite="gym")), "unknown suite 'gym'; did you mean: gymnasium, gymnax"),
+        (dict(seed=-1), "seed is -1: give an integer from 0"),
+        (
+            dict(replay=dict(capacity=6)),
+            r"unroll_steps \+ td_steps is 4 rows, .* holds 3 a copy: raise .* to 8 or more",
+        ),
+        (dict(replay=dict(capacity=8)), "steps_per_day is 5, .* holds 4 rows a copy: raise replay.capacity to 10"),
+        (dict(loop=dict(real_transitions=44)), "real_transitions is 44, no whole number of days of 10 .*: give 40"),
+        (dict(loop=dict(real_transitions=3)), "real_transitions is 3, .*: give 10"),
+        (dict(loop=dict(actor="nobody")), "loop.actor is 'nobody': give one of planner, student"),
+        (dict(loop=dict(batch_size=0)), "loop.batch_size is 0: give 1 or more"),
+        (dict(search=dict(num_considered=0)), "num_considered is 0: give 1 or more"),
+        (dict(update=dict(learning_rate=0.0)), "learning_rate is 0.0.* give positive numbers"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.config(**change)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EvaluationConfig(episodes=0), "evaluation.episodes is 0: give 1 or more"),
+        (lambda: EvaluationConfig(every=0), "evaluation.every is 0: give 1 or more"),
+        (lambda: RunConfig(checkpoint_every=0), "run.checkpoint_every is 0"),
+        (lambda: RunConfig(wandb="on"), "run.wandb is 'on': give one of disabled, offline, online"),
+    ],
+)
+def test_settings_of_measuring_and_writing_are_checked(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(search=dict(num_considered=3)), "num_considered is 3, but the environment has 2 actions: give at most 2"),
+        (dict(env=dict(id="CartPol-v1")), "unknown gymnax environment 'CartPol-v1'; did you mean: CartPole-v1"),
+        (dict(env=dict(kwargs=(("colour", 1),))), "kwargs .*colour.* do not fit CartPole-v1"),
+        (dict(env=EnvConfig("CartPol-v1", "gymnasium")), "unknown gymnasium environment 'CartPol-v1'; did you mean"),
+        (dict(env=EnvConfig("Blackjack-v1", "gymnasium")), "observations Tuple.*supported: a Box observation"),
+        (dict(env=EnvConfig("Pendulum-v1", "gymnasium")), "actions Box.*supported: .* Discrete actions"),
+        (dict(env=EnvConfig("Pendulum-v1", "gymnax")), "actions Box; supported: Discrete"),
+    ],
+)
+def test_what_does_not_fit_the_environment_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        build(tiny.config(**change))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("Box2D") is not None, reason="the package is there")
+def test_a_missing_package_is_named():
+    with pytest.raises(ImportError, match="LunarLander-v3: .*pip install"):
+        build(tiny.config(env=EnvConfig("LunarLander-v3", "gymnasium")))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda tree: tree.pop("seed"), r"config does not fit this version.*missing fields \['seed'\]"),
+        (lambda tree: tree["loop"].update(pace=1), r"config.loop does not fit.*unknown fields \['pace'\]"),
+        (lambda tree: tree.update(loop=3), "config.loop is 3, where fields are expected"),
+    ],
+)
+def test_a_file_of_another_version_is_refused(spoil, message):
+    tree = to_dict(runs.config())
+    spoil(tree)
+    with pytest.raises(ValueError, match=message):
+        from_dict(tree)
+
+
+def test_the_control_differs_in_its_dreams_alone():
+    config = runs.in_folder(PRESETS["cartpole"], "here")
+    control = without_dreams(config)
+    assert isinstance(control, Config)
+    assert control.loop.dream_ratio == 1
+    assert control.targets.num_searched(control.loop.batch_size) == 0
+    assert (control.name, control.run.folder) == ("cartpole-no-dreams", "here-no-dreams")
+    changed = {
+        field.name
+        for field in dataclasses.fields(Config)
+        if getattr(control, field.name) != getattr(config, field.name)
+    }
+    assert changed == {"name", "loop", "targets", "run"}
+    assert control.hash() != config.hash()

@@ -1,0 +1,58 @@
+import pytest
+
+from experiments.sample_efficiency import analysis
+from scripts import evaluate, figures, sweep
+from tests import runs
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch):
+    monkeypatch.setattr(evaluate, "use_compilation_cache", lambda: None)
+
+
+def outcome(main, *args, **kwargs):
+    try:
+        main(*args, **kwargs)
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+def test_evaluate_and_film(tmp_path, capfd):
+    folder = str(runs.finished("gymnasium").folder)
+    film = tmp_path / "episode.gif"
+    assert outcome(evaluate.main, folder, episodes=3, film_to=str(film)) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert out.startswith("deployed student (no search): mean return ")
+    assert " over 3 episodes (" in out
+    assert out.splitlines()[1].endswith(f"to {film}")
+    assert film.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "message"),
+    [
+        ("nowhere", {}, "error: There is no run folder nowhere"),
+        (None, dict(episodes=0), "error: episodes is 0: give 1 or more"),
+        (None, dict(film_to="film.avi", episodes=1), "error: --film film.avi: give a name that ends in .gif or .mp4"),
+    ],
+)
+def test_evaluate_says_what_is_wrong(capfd, folder, options, message):
+    assert outcome(evaluate.main, folder or str(runs.finished("gymnasium").folder), **options) == 1
+    err = capfd.readouterr().err
+    assert err.startswith(message)
+    assert len(err.splitlines()) == 1
+
+
+def test_figures_without_rows(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(analysis, "FOLDER", tmp_path)
+    assert outcome(figures.main) == 0
+    assert capfd.readouterr().out.startswith("| task |")
+
+
+def test_sweep_of_nothing(capfd):
+    assert outcome(sweep.main, "sample_efficiency", seeds=0) == 0
+    assert "0 runs to make" in capfd.readouterr().out
+    assert outcome(sweep.main, "why") == 1
+    assert capfd.readouterr().err.startswith("error: there is no question 'why'")

@@ -1,0 +1,111 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamer.wake import recorded
+from dreamer.wake.envs import HostFromJax
+from dreamer.wake.session import HostSession, begin, live
+from tests import toys
+
+SEED, NUM_ENVS, NUM_STEPS = 3, 2, 3
+COUNTING = toys.counting()
+
+
+@jax.jit
+def random_act(params, keys, obs, action_mask, memory):
+    logits = jnp.where(action_mask, 0.0, -jnp.inf)
+    return jax.vmap(jax.random.categorical)(keys, logits), memory
+
+
+class Unseeded(HostFromJax):
+    """An environment that never begins the same episode again."""
+
+    count = 0
+
+    def reset(self, copies, episodes):
+        Unseeded.count += 100
+        return super().reset(copies, np.asarray(episodes) + Unseeded.count)
+
+
+def host_days(env=HostFromJax):
+    days = recorded.HostDays(HostSession(env(COUNTING, num_envs=NUM_ENVS, seed=SEED), random_act, seed=SEED))
+    days.begin()
+    return days
+
+
+def lived(host, num_days):
+    return [host.live(None, NUM_STEPS) for _ in range(num_days)]
+
+
+def assert_same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize("num_remembered", range(1, 6))
+def test_life_goes_on_as_if_nothing_had_happened(num_remembered):
+    tape = lived(host_days(), 7)
+    host = host_days()
+    assert host.remember(tape[:num_remembered], first=num_remembered)
+    for day, again in zip(tape[num_remembered:], lived(host, 7 - num_remembered), strict=True):
+        assert_same(day, again)
+
+
+def test_recorded_days_come_first():
+    tape = lived(host_days(), 5)
+    host = host_days()
+    assert host.remember(tape[:4], first=2)
+    for day, again in zip(tape[2:], lived(host, 3), strict=True):
+        assert_same(day, again)
+
+
+def test_nothing_to_remember():
+    host = host_days()
+    assert host.remember([], first=0)
+    assert_same(host.live(None, NUM_STEPS), lived(host_days(), 1)[0])
+
+
+def test_to_begin_forgets_what_was_recorded():
+    tape = lived(host_days(), 3)
+    host = host_days()
+    host.remember(tape, first=1)
+    host.begin()
+    for day, again in zip(tape, lived(host, 3), strict=True):
+        assert_same(day, again)
+
+
+def test_what_cannot_be_replayed_ends_and_begins_anew():
+    first = host_days(Unseeded)
+    tape = lived(first, 3)
+    while (first.session.state.step == 0).any():  # every copy is to be in mid-episode
+        tape += lived(first, 1)
+    host = host_days(Unseeded)
+    assert not host.remember(tape, first=len(tape) - 1)
+    last = host.live(None, NUM_STEPS)
+    assert (last.terminated[-1] | last.truncated[-1]).all()
+    assert_same(last.replace(truncated=tape[-1].truncated), tape[-1])  # and nothing else was changed
+    np.testing.assert_array_equal(host.session.state.episode, recorded.episodes_begun([*tape[:-1], last]))
+    np.testing.assert_array_equal(host.session.state.step, 0)
+    assert (host.live(None, NUM_STEPS).obs[0, :, 1] == 0).all()  # decision 0 of an episode
+
+
+def test_a_cut_ends_only_what_goes_on():
+    terminated = np.array([[False, True], [False, True]])
+    day = jax.tree.map(np.asarray, lived(host_days(), 1)[0])
+    day = day.replace(terminated=terminated, truncated=np.array([[True, False], [False, False]]))
+    after = recorded.cut(day)
+    np.testing.assert_array_equal(after.truncated, [[True, False], [True, False]])
+    np.testing.assert_array_equal(after.terminated, terminated)
+    np.testing.assert_array_equal(day.truncated, [[True, False], [False, False]])  # the record stays
+
+
+def test_the_jitted_driver_begins_at_any_episode():
+    jitted_live = jax.jit(live, static_argnums=(0, 1), static_argnames="num_steps")
+    state = jax.jit(begin, static_argnums=0, static_argnames="num_envs")(COUNTING, seed=SEED, num_envs=NUM_ENVS)
+    while not (state.episode >= 2).all() or (state.step != 0).any():
+        state, _ = jitted_live(COUNTING, random_act, None, state, seed=SEED, num_steps=1)
+    anew = jax.jit(recorded.begin_at, static_argnums=0)(COUNTING, np.asarray(state.episode), seed=SEED)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), anew) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), state
+    )
+    assert_same(anew, state)
