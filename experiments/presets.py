@@ -33,9 +33,10 @@ DEEP_SEA = dataclasses.replace(
     CARTPOLE,
     name="deep-sea",
     env=EnvConfig("DeepSea-bsuite", "gymnax", num_envs=1),
-    loop=LoopConfig(real_transitions=5000, steps_per_day=8, dream_ratio=32, batch_size=64),
+    loop=LoopConfig(real_transitions=10_000, steps_per_day=8, dream_ratio=32, batch_size=64),
     targets=TargetsConfig(gamma=0.99, td_steps=8, research_fraction=0.5),
-    search=SearchConfig(min_q_range=1.0),
+    # Until the treasure is found only the cost of digging is known: 0.00125 of a reward of 1 must not make a policy.
+    search=SearchConfig(min_q_range=1.0, prior_power=0.9),
     evaluation=EvaluationConfig(every=500),
 )
 

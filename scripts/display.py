@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dreamer.core.types import Meters
 from experiments.run import DivergedError, Progress, Result
 
 _PIPE_WIDTH = 140
@@ -29,9 +31,11 @@ def say(line: str, *, style: str = "") -> None:
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turns what can go wrong for the user into one message and exit code 1, without a traceback."""
+    """Turns what can go wrong for the user into one message and exit code 1, without a traceback; Ctrl-C into 130."""
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not type(error).__module__.startswith("experiments."):
             raise  # a fault of the program's: whoever mends it needs the traceback
@@ -109,45 +113,32 @@ class Watch:
         table = Table(box=None, padding=(0, 1), collapse_padding=True)
         table.add_column("", overflow="ellipsis", no_wrap=True)
         for name in cells:
-            table.add_column(name, justify="right", no_wrap=True, min_width=_width(cells[name]))
+            table.add_column(name, justify="right", no_wrap=True)
         table.add_row(Text(self._title, "bold"), *cells.values())
         return table
 
 
 def show_results(results: dict[str, Result]) -> None:
-    """Prints the table at the end, a row a run."""
+    """Prints the table at the end, a column a run."""
     table = Table(title="What was learned", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("run", overflow="fold")
-    for name in (
-        "deployed student\n(no search)",
-        "planner\n(with search)",
-        "real\ntransitions",
-        "synthetic\nupdates per\ntransition",
-        "wall\ntime",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for arm, result in results.items():
-        table.add_row(
-            f"{arm}, seed {result.config.seed}",
-            _spread(result.student),
-            _spread(result.planner),
-            f"{result.meters.real:,}",
-            f"{_dream_ratio(result.meters):.4g}",
-            f"{result.meters.seconds:.0f} s",
-        )
+        table.add_column(f"{arm}\nseed {result.config.seed}", justify="right", no_wrap=True)
+    runs = results.values()
+    table.add_row("deployed student (no search)", *(_spread(result.student) for result in runs))
+    table.add_row("planner (with search)", *(_spread(result.planner) for result in runs))
+    table.add_row("real transitions", *(f"{result.meters.real:,}" for result in runs))
+    table.add_row("synthetic updates per transition", *(f"{_dream_ratio(result.meters):.4g}" for result in runs))
+    table.add_row("wall time", *(f"{result.meters.seconds:.0f} s" for result in runs))
     console.print(table)
-    episodes = next(iter(results.values())).config.evaluation.episodes
+    episodes = next(iter(runs)).config.evaluation.episodes
     say(f"Returns are means over {episodes} episodes (lowest to highest) by the final parameters.")
 
 
-def _spread(returns) -> str:
+def _spread(returns: np.ndarray) -> str:
     return f"{returns.mean():.2f} ({returns.min():.4g} to {returns.max():.4g})"
 
 
-def _dream_ratio(meters) -> float:
+def _dream_ratio(meters: Meters) -> float:
     """Returns the rows trained on for each real transition."""
     return (meters.replayed + meters.dreamed) / max(1, meters.real)
-
-
-def _width(cell: str | Text) -> int:
-    return len(cell)

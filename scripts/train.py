@@ -30,12 +30,9 @@ class Train:
 def main() -> None:
     """Parses the command line, runs, and shows what came of it; exits with 1 and one message on bad input."""
     use_compilation_cache()
-    try:
-        with clear_errors():
-            preset, train = _parse(sys.argv[1:])
-            _show(_resume(train, preset) if train.resume else _run(train, preset), preset)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with clear_errors():
+        preset, train = _parse(sys.argv[1:])
+        _show(_resume(train, preset) if train.resume else _run(train, preset), preset)
 
 
 def _parse(words: list[str]) -> tuple[str, Train]:

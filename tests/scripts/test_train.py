@@ -49,13 +49,16 @@ def test_a_run_from_the_command_line(cli, tmp_path):
     assert (code, err) == (0, "")
     assert run_folders(out) == [str(folder)]  # not wrapped
     assert (folder / "figures" / "learning_curve.png").stat().st_size > 10_000
-    table = [line for line in out.splitlines() if "seed 0" in line or "student" in line]
-    assert max(map(len, table)) <= 100
+    table = out[out.index("What was learned") : out.index("Returns are means")].splitlines()
+    assert max(map(len, table)) <= 80
+    cells = [line.split("  ") for line in map(str.strip, table)]
+    cells = {words[0]: words[-1].strip() for words in cells if len(words) > 1}
     done = runs.finished("gymnasium")
-    row = next(line for line in table if line.strip().startswith("dreaming, seed 0"))
-    assert f"{done.student.mean():.2f} ({done.student.min():.4g} to {done.student.max():.4g})" in row
-    assert f"{done.planner.mean():.2f}" in row
-    assert re.search(r" 48 +2 +\d+ s", row)  # transitions, synthetic updates for each, wall time
+    spread = f"{done.student.mean():.2f} ({done.student.min():.4g} to {done.student.max():.4g})"
+    assert cells["deployed student (no search)"] == spread
+    assert cells["planner (with search)"].startswith(f"{done.planner.mean():.2f} (")
+    assert (cells["real transitions"], cells["synthetic updates per transition"]) == ("48", "2")
+    assert re.fullmatch(r"\d+ s", cells["wall time"])
     assert "…" not in out
     progress = [line for line in out.splitlines() if line.startswith("tiny: real")]
     assert [line.split()[2] for line in progress] == ["24/48", "48/48"]
@@ -70,8 +73,8 @@ def test_the_control_is_drawn_beside_it(cli, tmp_path, monkeypatch):
     code, out, err = cli("tiny", "--control", "--run.folder", tmp_path / "run")
     assert (code, err) == (0, "")
     assert {path.name for path in tmp_path.iterdir()} == {"run", "run-control"}
-    assert re.search(r"dreaming, seed 0 .* 48 +2 ", out)
-    assert re.search(r"no dreams, seed 0 .* 48 +2 ", out)
+    assert re.search(r"dreaming +no dreams *\n +seed 0 +seed 0 *\n", out)
+    assert re.search(r"real transitions +48 +48 *\n", out)
 
 
 def test_an_existing_folder(cli, tmp_path):
@@ -162,6 +165,22 @@ def test_an_error_on_the_way_tells_how_to_go_on(cli, monkeypatch, tmp_path):
     )
     assert error == "error: [Errno 28] no space left on [device]"
     assert cli("tiny", "--resume", folder)[0] == 0
+
+
+def test_a_loss_that_is_not_finite(cli, monkeypatch, tmp_path):
+    wired = runs.parts("gymnasium")
+
+    def ruined(state, num_updates, *, store, live_on):
+        params = jax.tree.map(lambda leaf: leaf * float("inf"), state.learner.params)
+        state = state.replace(learner=state.learner.replace(params=params))
+        return wired.step(state, num_updates, store=store, live_on=live_on)
+
+    monkeypatch.setattr(train, "run", functools.partial(run, parts=wired._replace(step=ruined)))
+    code, _, err = cli("tiny", "--run.folder", tmp_path / "run")
+    assert code == 1
+    assert err.startswith(f"error: night 1 of {tmp_path / 'run'} made ")
+    assert "Try a smaller --update.learning-rate" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_a_new_process_goes_on_where_this_one_was_interrupted(monkeypatch, tmp_path):
