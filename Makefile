@@ -45,7 +45,7 @@ dream: setup  ## train on CartPole by dreaming, with the no-dream control beside
 
 test: setup  ## lint, then every test that is not marked `learn`
 	@$(RUN) -m ruff check .
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 learn: setup  ## the slow tests: agents trained until a known number is reached
 	@$(RUN) -m pytest -m learn
