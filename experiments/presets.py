@@ -33,8 +33,10 @@ DEEP_SEA = dataclasses.replace(
     CARTPOLE,
     name="deep-sea",
     env=EnvConfig("DeepSea-bsuite", "gymnax", num_envs=1),
-    loop=LoopConfig(real_transitions=10_000, steps_per_day=8, dream_ratio=32, batch_size=64),
-    targets=TargetsConfig(gamma=0.99, td_steps=8, research_fraction=0.5),
+    loop=LoopConfig(real_transitions=8000, steps_per_day=8, dream_ratio=32, batch_size=64),
+    # One episode in 256 finds the treasure by chance, and then 8 rows among thousands have to be dreamed of.
+    replay=ReplayConfig(priority_exponent=0.6, importance_exponent=0.4),
+    targets=TargetsConfig(gamma=0.99, td_steps=8, research_fraction=0.25),
     # Until the treasure is found only the cost of digging is known: 0.00125 of a reward of 1 must not make a policy.
     search=SearchConfig(min_q_range=1.0, prior_power=0.9),
     evaluation=EvaluationConfig(every=500),
