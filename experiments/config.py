@@ -102,6 +102,12 @@ class Config:
                 f"loop.steps_per_day is {self.loop.steps_per_day}, but the replay holds {rows_per_copy} rows a copy: "
                 f"raise replay.capacity to {day} or more, or live shorter days"
             )
+        if self.loop.dream_ratio and not self.loop.updates_due(self.loop.real_transitions):
+            raise ValueError(
+                f"loop.real_transitions {self.loop.real_transitions} at dream_ratio {self.loop.dream_ratio}, "
+                f"batch_size {self.loop.batch_size} and learn_after {self.loop.learn_after} come to no update at all: "
+                "live longer, dream more, or take smaller batches"
+            )
         if self.loop.real_transitions % day:
             nearest = max(1, round(self.loop.real_transitions / day)) * day
             raise ValueError(

@@ -11,12 +11,16 @@ SUFFIX = "-no-dreams"
 def without_dreams(config: Config) -> Config:
     """Returns the same experiment where each transition is replayed once and nothing is searched again.
 
-    The student still learns from its planner: from the actions that it took by day.
+    The student still learns from its planner: from the actions that it took by day. With so few updates the warm-up of
+    the step size is cut to a tenth of them, so that the control is held back by its lack of dreams alone.
     """
+    loop = dataclasses.replace(config.loop, dream_ratio=1)
+    warmup_updates = min(config.update.warmup_updates, loop.updates_due(loop.real_transitions) // 10)
     return dataclasses.replace(
         config,
         name=config.name + SUFFIX,
-        loop=dataclasses.replace(config.loop, dream_ratio=1),
+        loop=loop,
+        update=dataclasses.replace(config.update, warmup_updates=warmup_updates),
         targets=dataclasses.replace(
             config.targets, research_fraction=0.0, value_source="n_step", unsearched_policy="action"
         ),

@@ -33,7 +33,7 @@ DEEP_SEA = dataclasses.replace(
     CARTPOLE,
     name="deep-sea",
     env=EnvConfig("DeepSea-bsuite", "gymnax", num_envs=1),
-    loop=LoopConfig(real_transitions=8000, steps_per_day=8, dream_ratio=32, batch_size=64),
+    loop=LoopConfig(real_transitions=12_000, steps_per_day=8, dream_ratio=16, batch_size=64),
     # One episode in 256 finds the treasure by chance, and then 8 rows among thousands have to be dreamed of.
     replay=ReplayConfig(priority_exponent=0.6, importance_exponent=0.4),
     targets=TargetsConfig(gamma=0.99, td_steps=8, research_fraction=0.25),
@@ -43,11 +43,11 @@ DEEP_SEA = dataclasses.replace(
 )
 
 CATCH = dataclasses.replace(
-    DEEP_SEA,
+    CARTPOLE,
     name="catch",
     env=EnvConfig("Catch-bsuite", "gymnax"),
     loop=LoopConfig(real_transitions=1800, steps_per_day=9, dream_ratio=64, batch_size=64),
-    search=SearchConfig(),
+    targets=TargetsConfig(gamma=0.99, td_steps=9, research_fraction=0.25),
     evaluation=EvaluationConfig(every=180),
 )
 
@@ -74,11 +74,12 @@ _ALL = (
     DEEP_SEA,
     *(_minatar(game) for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders", "Seaquest")),
     dataclasses.replace(
-        DEEP_SEA,
+        CARTPOLE,
         name="sliding-tile",
         env=EnvConfig("sliding-tile", "jumanji", num_envs=10),
         loop=LoopConfig(real_transitions=20_000, steps_per_day=10, dream_ratio=32, batch_size=128),
-        search=SearchConfig(num_simulations=32, relative_q_range=0.3),
+        targets=TargetsConfig(gamma=0.99, td_steps=15, research_fraction=0.25),
+        search=SearchConfig(num_simulations=32, relative_q_range=0.3, prior_power=0.9),
         evaluation=EvaluationConfig(every=2000),
     ),
 )

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from dreamer import loop as loops
 from dreamer.core import trees
-from dreamer.core.types import Meters, Params
+from dreamer.core.types import Meters, Params, Transition
 from dreamer.io import Checkpoints, FactLog, Log, RunFolder
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import Deployed
@@ -47,6 +48,8 @@ class Result:
     """[episodes] returns of the deployed, search-free student, by the final parameters."""
     planner: np.ndarray
     """[episodes] returns of the same parameters with search."""
+    seconds: float
+    """Wall time of the call: building, compiling, living, dreaming, measuring and deploying."""
     messages: list[str]
     """What the user should be told of a resumed run: a damaged checkpoint skipped, an environment begun anew."""
 
@@ -67,11 +70,14 @@ def run(config: Config, *, watch: Watch | None = None, parts: Parts | None = Non
       ValueError, OSError: settings that do not fit, a folder that exists or cannot be written; the message names it.
       DivergedError: a loss that is not finite; facts and the last good checkpoint are on disk.
     """
+    began = time.perf_counter()
+    use_compilation_cache()
     with _wired(config, parts) as parts:
         path = Path(config.run.folder) if config.run.folder else _free_folder(config)
         with RunFolder.create(path, to_dict(config), parts.spec, identity=config.identity()) as folder:
             facts = FactLog.create(folder.facts, parts.spec, config.env.num_envs)
-            return _live_and_learn(parts, folder, facts, past=None, after=None, state=parts.init(), watch=watch)
+            result = _live_and_learn(parts, folder, facts, past=None, after=None, state=parts.init(), watch=watch)
+    return dataclasses.replace(result, seconds=time.perf_counter() - began)
 
 
 def resume(path: str | Path, *, watch: Watch | None = None, parts: Parts | None = None) -> Result:
@@ -88,16 +94,20 @@ def resume(path: str | Path, *, watch: Watch | None = None, parts: Parts | None 
       ValueError: no run folder, or one that cannot be read; the message says what and how to go on.
       DivergedError: as in `run`.
     """
+    began = time.perf_counter()
+    use_compilation_cache()
     with RunFolder.open(path, write=True) as folder, _wired(from_dict(folder.config), parts) as parts:
         facts = FactLog.open(folder.facts)
         past = Past(parts, facts)
         state = parts.init()
         after = past.last_event(Checkpoints(folder.checkpoints), state)
         if after and after.meters.real >= parts.config.loop.real_transitions:
-            return _finish(parts, folder, after, {}, past.messages)
-        past.begin(after.nights + 1 if after else 0)
-        state = after.state if after else state
-        return _live_and_learn(parts, folder, facts, past=past, after=after, state=state, watch=watch)
+            result = _finish(parts, folder, after, {}, past.messages)
+        else:
+            past.begin(after.nights + 1 if after else 0)
+            state = after.state if after else state
+            result = _live_and_learn(parts, folder, facts, past=past, after=after, state=state, watch=watch)
+    return dataclasses.replace(result, seconds=time.perf_counter() - began)
 
 
 def _live_and_learn(
@@ -129,7 +139,9 @@ def _live_and_learn(
         for event in events:
             if event.lived is not None and event.nights not in facts.days:
                 continues = past is None or past.continues(event.nights)
-                facts.append(event.nights, jax.device_get(event.lived), continues=continues)
+                lived = jax.device_get(event.lived)
+                _require_finite(lived, event.nights, parts)
+                facts.append(event.nights, lived, continues=continues)
             if not event.nights:
                 continue
             metrics = _finite(jax.device_get(event.metrics), event, folder)
@@ -156,7 +168,7 @@ def _finish(
     returns = returns or {name: evaluate(learner, meters.real) for name, evaluate in parts.evaluate.items()}
     if not folder.deployed.exists():
         deploy(parts, learner, meters, version=event.nights).save(folder.deployed)
-    return Result(parts.config, folder.path, meters, returns["student"], returns["planner"], messages)
+    return Result(parts.config, folder.path, meters, returns["student"], returns["planner"], 0.0, messages)
 
 
 def deploy(parts: Parts, learner: LearnerState, meters: Meters, *, version: int) -> Deployed:
@@ -193,13 +205,26 @@ def _wired(config: Config, parts: Parts | None) -> Iterator[Parts]:
     yield parts._replace(config=config)
 
 
+def _require_finite(lived: Transition, day: int, parts: Parts) -> None:
+    """Refuses a day [T, E] in which the environment gave numbers that nobody can learn from."""
+    for name in ("obs", "reward", "next_obs"):
+        field = np.asarray(getattr(lived, name))
+        bad = np.argwhere(~np.isfinite(field))
+        if bad.size:
+            step, copy = bad[0][:2]
+            raise ValueError(
+                f"{parts.spec.id}, day {day}, decision {step}, copy {copy}: {name} holds NaN or infinity. The day was "
+                "not stored, the days before it are intact: mend the environment, then go on with --resume"
+            )
+
+
 def _finite(metrics: dict, event: loops.Event, folder: RunFolder) -> dict:
     wrong = sorted(name for name, value in metrics.items() if not np.isfinite(value))
     if wrong:
         raise DivergedError(
             f"night {event.nights} of {folder.path} made {', '.join(wrong)} not finite after {event.meters.updates} "
             "updates. Nothing was written over: facts and earlier checkpoints are intact. Try a smaller "
-            "--update.learning-rate, or a wider support (--model.reward-support, --agent.value-support)"
+            "--update.learning-rate"
         )
     return {name: float(value) for name, value in metrics.items()}
 
@@ -228,7 +253,12 @@ def _free_folder(config: Config) -> Path:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, in $JAX_COMPILATION_CACHE_DIR or ~/.cache/dreamer-engine/jax."""
+    """Keeps compiled programs between runs, in $JAX_COMPILATION_CACHE_DIR or ~/.cache/dreamer-engine/jax.
+
+    A folder that the program has configured already is kept.
+    """
+    if jax.config.jax_compilation_cache_dir:
+        return
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path.home() / ".cache" / "dreamer-engine" / "jax")
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,6 +1,7 @@
 """What a run looks like in a terminal: a live line while it runs, a table at its end, one message if it fails."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from experiments.run import DivergedError, Progress, Result
 
 _PIPE_WIDTH = 140
 """Columns where there is no terminal to ask: rich would take 80 and break lines that somebody may search."""
+
+INTERPRETER = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python"
+"""What to type for the Python that runs now, in the commands that are printed."""
 
 console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
 errors = Console(width=None if sys.stderr.isatty() else _PIPE_WIDTH, highlight=False, stderr=True)
@@ -70,7 +74,7 @@ class Watch:
         if error is None or self._folder is None or isinstance(error, DivergedError):
             return
         what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error"
-        message = f"{what}; all facts are on disk. To go on: python -m scripts.train {self._preset} --resume "
+        message = f"{what}; all facts are on disk. To go on: {INTERPRETER} -m scripts.train {self._preset} --resume "
         errors.print(Text(f"{message}{self._folder}"), soft_wrap=True)
 
     def __call__(self, progress: Progress) -> None:
@@ -129,7 +133,7 @@ def show_results(results: dict[str, Result]) -> None:
     table.add_row("planner (with search)", *(_spread(result.planner) for result in runs))
     table.add_row("real transitions", *(f"{result.meters.real:,}" for result in runs))
     table.add_row("synthetic updates per transition", *(f"{_dream_ratio(result.meters):.4g}" for result in runs))
-    table.add_row("wall time", *(f"{result.meters.seconds:.0f} s" for result in runs))
+    table.add_row("wall time", *(f"{result.seconds:.0f} s" for result in runs))
     console.print(table)
     episodes = next(iter(runs)).config.evaluation.episodes
     say(f"Returns are means over {episodes} episodes (lowest to highest) by the final parameters.")

@@ -12,7 +12,7 @@ from experiments.control import SUFFIX, without_dreams
 from experiments.figures import learning_curve
 from experiments.results import rows_of
 from experiments.run import use_compilation_cache
-from scripts.display import Watch, clear_errors, say, show_results
+from scripts.display import INTERPRETER, Watch, clear_errors, say, show_results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +77,7 @@ def _show(results: dict[str, Result], preset: str) -> None:
     folder = next(iter(results.values())).folder
     figure = learning_curve.draw(rows, folder / "figures" / "learning_curve.png")
     show_results(results)
+    ratio = max(1, next(iter(results.values())).config.loop.dream_ratio // 2)
     say(
         f"""
 figure          {figure}
@@ -84,10 +85,10 @@ run folder      {folder}
 deployed agent  {folder / "deployed.safetensors"}
 
 What to do next
-  python -m scripts.evaluate {folder} --film episode.gif    # watch the deployed agent
-  python -m scripts.evaluate {folder} --planner             # the same parameters with search
-  python -m scripts.train {preset} --seed 1 --loop.dream-ratio 32   # another seed, and fewer dreams
-  python -m scripts.train --help                            # other environments
+  {INTERPRETER} -m scripts.evaluate {folder} --film episode.gif   # measure and watch it
+  {INTERPRETER} -m scripts.evaluate {folder} --planner            # the same with search
+  {INTERPRETER} -m scripts.train {preset} --seed 1 --loop.dream-ratio {ratio}   # half the dreams
+  {INTERPRETER} -m scripts.train --help                           # other environments
 """
     )
 

@@ -19,6 +19,7 @@ from dreamer.core import supports
 from dreamer.core.ports import WorldModel
 from dreamer.core.types import EnvSpec, Metrics, PyTree, SequenceBatch
 
+_SMALLEST_GRID = 5  # cells a side; a 3 x 3 board would be convolved into a single cell
 _LARGEST_GRID = 10  # cells a side; larger images are halved by further convolutions until they fit
 
 
@@ -80,7 +81,8 @@ class Encoder(nn.Module):
         is_byte = obs.dtype == jnp.uint8
         x = obs.astype(jnp.float32) / (255.0 if is_byte else 1.0)
         if self.obs_rank == 3:
-            x = nn.relu(nn.LayerNorm()(nn.Conv(self.config.num_channels, (3, 3), padding="VALID")(x)))
+            padding = "VALID" if min(x.shape[-3:-1]) > _SMALLEST_GRID else "SAME"
+            x = nn.relu(nn.LayerNorm()(nn.Conv(self.config.num_channels, (3, 3), padding=padding)(x)))
             while max(x.shape[-3:-1]) > _LARGEST_GRID:
                 x = nn.relu(nn.LayerNorm()(nn.Conv(self.config.num_channels, (3, 3), strides=2)(x)))
         else:

@@ -35,7 +35,9 @@ def export_minari(facts: FactLog, root: str | Path, dataset_id: str) -> Path:
         from minari.dataset.minari_storage import MinariStorage
         from minari.serialization import deserialize_space
     except ImportError as error:
-        raise FactsError(f"Minari is not installed ({error}). Install it with: pip install 'minari[hdf5]'") from error
+        raise FactsError(
+            f"Minari is not installed ({error}). Install it with: pip install -r requirements-minari.txt"
+        ) from error
     if not facts.days:
         raise FactsError(f"There are no days in {facts.folder} to export. Let the run live at least one.")
     folder = Path(root) / dataset_id

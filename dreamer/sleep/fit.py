@@ -37,7 +37,7 @@ def fit_loss(
     agent: Agent,
     config: FitConfig,
 ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
-    """Returns the scalar loss, and (metrics, [B] absolute value error of the first state, for priorities).
+    """Returns the scalar loss, and (metrics, [B] weighted absolute value error of the first state, for priorities).
 
     The model's latents carry their own half-gradient; the loss is the mean over K + 1 positions and B rows, weighted
     by importance.
@@ -47,7 +47,9 @@ def fit_loss(
     policy_loss = distill_loss(evaluation.logits, targets.policy, targets.policy_weight)
     value_loss = targets.value_weight * agent.value_loss(evaluation, targets.value)
     loss = model_loss + (config.policy_weight * policy_loss + config.value_weight * value_loss).mean(axis=1)
-    error = jax.lax.stop_gradient(abs(evaluation.value[:, 0] - targets.value[:, 0]))
+    # A row whose value is not learned from would keep its error, and be drawn for ever.
+    error = targets.value_weight[:, 0] * abs(evaluation.value[:, 0] - targets.value[:, 0])
+    error = jax.lax.stop_gradient(error)
     metrics = metrics | {
         "policy_loss": policy_loss.sum() / (targets.policy_weight.sum() + 1e-8),
         "value_loss": value_loss.mean(),

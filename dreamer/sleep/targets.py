@@ -27,7 +27,7 @@ class TargetsConfig:
     unroll_steps: int = 5
     """K, how many dreamed steps follow each replayed state."""
     td_steps: int = 5
-    """n, real rewards in a value target before it bootstraps from the lagged network."""
+    """n, rows beyond the K unrolled ones: n-step targets bootstrap after n real rewards, traces run over all K + n."""
     gamma: float = 0.997
     """Discount per decision."""
     research_fraction: float = 0.5

@@ -123,5 +123,7 @@ def test_the_control_differs_in_its_dreams_alone():
         for field in dataclasses.fields(Config)
         if getattr(control, field.name) != getattr(config, field.name)
     }
-    assert changed == {"name", "loop", "targets", "run"}
+    assert changed == {"name", "loop", "targets", "update", "run"}
+    # Its 46 updates are not to be spent on warming up.
+    assert control.update == dataclasses.replace(config.update, warmup_updates=4)
     assert control.hash() != config.hash()

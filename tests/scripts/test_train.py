@@ -13,6 +13,7 @@ from dreamer.io import Checkpoints, RunFolder
 from experiments import PRESETS, resume, run
 from experiments.config import from_dict
 from scripts import train
+from scripts.display import INTERPRETER
 from tests import runs
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +136,9 @@ def test_an_interrupt_tells_how_to_go_on(cli, monkeypatch, tmp_path):
     with runs.interrupt(monkeypatch, Checkpoints, "save", call=1, done=False):
         code, _, err = cli("tiny", "--run.folder", folder)
     assert code == 130
-    assert err == (f"interrupted; all facts are on disk. To go on: python -m scripts.train tiny --resume {folder}\n")
+    assert err == (
+        f"interrupted; all facts are on disk. To go on: {INTERPRETER} -m scripts.train tiny --resume {folder}\n"
+    )
     *_, preset, flag, where = err.split()
     code, out, err = cli(preset, flag, where)
     assert (code, err) == (0, "")
@@ -161,7 +164,8 @@ def test_an_error_on_the_way_tells_how_to_go_on(cli, monkeypatch, tmp_path):
     assert code == 1
     how, error = err.splitlines()
     assert (
-        how == f"stopped by an error; all facts are on disk. To go on: python -m scripts.train tiny --resume {folder}"
+        how
+        == f"stopped by an error; all facts are on disk. To go on: {INTERPRETER} -m scripts.train tiny --resume {folder}"
     )
     assert error == "error: [Errno 28] no space left on [device]"
     assert cli("tiny", "--resume", folder)[0] == 0

@@ -139,3 +139,11 @@ def test_positions_without_weight_count_for_nothing():
 def test_negative_weights_are_refused_by_name():
     with pytest.raises(ValueError, match="fit.value_weight is -1"):
         FitConfig(value_weight=-1)
+
+
+def test_a_value_that_is_not_learned_from_gives_its_row_no_priority():
+    _, _, params = network()
+    targets = targets_of()
+    targets = targets.replace(value_weight=targets.value_weight.at[0].set(0.0).at[1].set(0.5))
+    (_, (_, error)), _ = network_loss()(params, jax.random.key(0), batch_of(), targets)
+    np.testing.assert_allclose(error, [0.0, 0.75, 1.5, 1.5])
