@@ -163,10 +163,8 @@ def test_an_error_on_the_way_tells_how_to_go_on(cli, monkeypatch, tmp_path):
         code, _, err = cli("tiny", "--run.folder", folder)
     assert code == 1
     how, error = err.splitlines()
-    assert (
-        how
-        == f"stopped by an error; all facts are on disk. To go on: {INTERPRETER} -m scripts.train tiny --resume {folder}"
-    )
+    command = f"{INTERPRETER} -m scripts.train tiny --resume {folder}"
+    assert how == f"stopped by an error; all facts are on disk. To go on: {command}"
     assert error == "error: [Errno 28] no space left on [device]"
     assert cli("tiny", "--resume", folder)[0] == 0
 
