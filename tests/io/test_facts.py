@@ -280,5 +280,5 @@ def test_minari_reads_the_export(tmp_path, monkeypatch, dtype):
 def test_minari_export_refuses_what_it_cannot_do(tmp_path, monkeypatch):
     facts = fill(tmp_path / "facts", 0)
     monkeypatch.setitem(__import__("sys").modules, "minari", None)
-    with pytest.raises(FactsError, match=r"Minari is not installed .* pip install 'minari\[hdf5\]'"):
+    with pytest.raises(FactsError, match=r"Minari is not installed .* pip install -r requirements-minari\.txt"):
         export_minari(facts, tmp_path, "toy-v0")
