@@ -15,7 +15,6 @@ import numpy as np
 
 from dreamer import loop as loops
 from dreamer.core.types import Params
-from dreamer.sleep.search import make_search
 from dreamer.wake import envs, session
 from experiments.build import Parts, build
 from experiments.config import Config
@@ -99,7 +98,6 @@ def _environment(parts: Parts, repeats: int) -> Line:
 
 def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
     config = parts.config
-    search = make_search(parts.model, parts.agent, config.search, gamma=config.targets.gamma)
     num_simulations = config.search.num_simulations
     lines = []
     for num_roots in (8, 256):
@@ -109,7 +107,7 @@ def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
         mask = jnp.ones((num_roots, parts.spec.num_actions), bool)
 
         def plan(params: Params, latent: jax.Array, keys: jax.Array = keys, mask: jax.Array = mask) -> object:
-            return search(params, (), latent, mask, keys, gumbel_scale=1.0, return_spread=1.0)
+            return parts.search(params, (), latent, mask, keys, gumbel_scale=1.0, return_spread=1.0)
 
         def bare(params: Params, latent: jax.Array, num_roots: int = num_roots) -> object:
             def one(latent: jax.Array, _: None) -> tuple:

@@ -19,7 +19,7 @@ from dreamer import replay as replays
 from dreamer.core import keys as streams
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import EnvSpec, Params, Transition
-from dreamer.sleep.search import make_search
+from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
 from dreamer.sleep.update import LearnerState, init_learner, make_optimizer
 from dreamer.wake import envs, recorded, session
@@ -37,6 +37,8 @@ class Parts(NamedTuple):
     spec: EnvSpec
     model: WorldModel
     agent: Agent
+    search: Search
+    """The teacher, with the experiment's settings."""
     init: Callable[[], loops.LoopState]
     """The state before anything was lived."""
     step: loops.Step
@@ -100,7 +102,7 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
     act = by_day[config.loop.actor]
     if env is not None:
         begin, step = _on_device(env, act, night, config)
-        begin_at = functools.partial(jax.jit(functools.partial(recorded.begin_at, env)), seed=jnp.uint32(config.seed))
+        begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
         days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
         begin, step = _on_host(days, night, config)
@@ -109,6 +111,7 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
         spec=spec,
         model=model,
         agent=agent,
+        search=search,
         init=_initialiser(config, spec, model, agent, optimizer, begin),
         step=step,
         night=night,
@@ -181,7 +184,8 @@ def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config) -> tup
         return program(state, jnp.int32(num_updates), jnp.bool_(store), jnp.bool_(live_on))
 
     step.program = program  # its cache size is the number of traces, which a test holds at 1
-    begin = jax.jit(lambda seed: session.begin(env, seed=seed, num_envs=config.env.num_envs))
+    num_envs = config.env.num_envs
+    begin = jax.jit(lambda seed, episode=0: session.begin(env, seed=seed, num_envs=num_envs, episode=episode))
     return begin, step
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 from agents.acting import Act, make_planner
 from dreamer.core.types import PyTree
 from dreamer.io import Checkpoints, RunFolder
-from dreamer.sleep.search import make_search
 from dreamer.wake import Deployed, envs, session
 from dreamer.wake.envs import HostEnv
 from experiments.build import build
@@ -160,6 +159,5 @@ def _planner(config: Config, checkpoints: Checkpoints) -> tuple[Act, PyTree]:
         parts.close()
     days = checkpoints.days
     learner = checkpoints.restore(like, day=days[-1] if days else None).tree["learner"]
-    search = make_search(parts.model, parts.agent, config.search, gamma=config.targets.gamma)
-    act = make_planner(parts.model, parts.agent, search, greedy=True)
+    act = make_planner(parts.model, parts.agent, parts.search, greedy=True)
     return jax.jit(act), (learner.params, learner.return_spread)

@@ -140,7 +140,7 @@ def _live_and_learn(
             if event.lived is not None and event.nights not in facts.days:
                 continues = past is None or past.continues(event.nights)
                 lived = jax.device_get(event.lived)
-                _require_finite(lived, event.nights, parts)
+                _require_finite(lived, event.nights, parts.spec.id)
                 facts.append(event.nights, lived, continues=continues)
             if not event.nights:
                 continue
@@ -205,7 +205,7 @@ def _wired(config: Config, parts: Parts | None) -> Iterator[Parts]:
     yield parts._replace(config=config)
 
 
-def _require_finite(lived: Transition, day: int, parts: Parts) -> None:
+def _require_finite(lived: Transition, day: int, env_id: str) -> None:
     """Refuses a day [T, E] in which the environment gave numbers that nobody can learn from."""
     for name in ("obs", "reward", "next_obs"):
         field = np.asarray(getattr(lived, name))
@@ -213,7 +213,7 @@ def _require_finite(lived: Transition, day: int, parts: Parts) -> None:
         if bad.size:
             step, copy = bad[0][:2]
             raise ValueError(
-                f"{parts.spec.id}, day {day}, decision {step}, copy {copy}: {name} holds NaN or infinity. The day was "
+                f"{env_id}, day {day}, decision {step}, copy {copy}: {name} holds NaN or infinity. The day was "
                 "not stored, the days before it are intact: mend the environment, then go on with --resume"
             )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.config import Config
 from experiments.results import read_rows, rows_of, write_rows
-from experiments.run import run, use_compilation_cache
+from experiments.run import run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,6 @@ def sweep(todo: list[Job], *, num_processes: int, say: Callable[[str], None]) ->
 
 
 def _make(job: Job) -> list[dict]:
-    use_compilation_cache()
     return rows_of(run(job.config).folder, arm=job.arm)
 
 

@@ -11,7 +11,6 @@ from experiments import PRESETS, Config, Result, resume, run
 from experiments.control import SUFFIX, without_dreams
 from experiments.figures import learning_curve
 from experiments.results import rows_of
-from experiments.run import use_compilation_cache
 from scripts.display import INTERPRETER, Watch, clear_errors, say, show_results
 
 
@@ -29,7 +28,6 @@ class Train:
 
 def main() -> None:
     """Parses the command line, runs, and shows what came of it; exits with 1 and one message on bad input."""
-    use_compilation_cache()
     with clear_errors():
         preset, train = _parse(sys.argv[1:])
         _show(_resume(train, preset) if train.resume else _run(train, preset), preset)

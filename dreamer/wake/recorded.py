@@ -6,14 +6,10 @@ Letters: T decisions of a day, E environment copies.
 from collections import deque
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dreamer.core.types import PyTree, Transition
-from dreamer.wake.envs.base import JaxEnv
-from dreamer.wake.envs.copies import reset_copies
-from dreamer.wake.session import HostSession, SessionState
+from dreamer.wake.session import HostSession
 
 
 class HostDays:
@@ -65,14 +61,6 @@ class HostDays:
             days[-1] = cut(days[-1])
         self._recorded = deque(days[first:])
         return bool(faithful)
-
-
-def begin_at(env: JaxEnv, episode: jax.Array, *, seed: int | jax.Array) -> SessionState:
-    """Returns the session of the jitted driver where each copy begins episode `episode` [E], without memory. Pure."""
-    env_state, obs = reset_copies(env, seed, episode)
-    return SessionState(
-        env_state, obs, jax.vmap(env.action_mask)(env_state), (), episode.astype(jnp.int32), jnp.zeros_like(episode)
-    )
 
 
 def episodes_begun(days: Sequence[Transition]) -> np.ndarray:

@@ -54,9 +54,11 @@ def evaluation_seed(seed: int | jax.Array, *counters: int | jax.Array) -> jax.Ar
     return jax.random.bits(stream(seed, "evaluate", *counters), dtype=jnp.uint32)
 
 
-def begin(env: JaxEnv, *, seed: int | jax.Array, num_envs: int, memory: PyTree = ()) -> SessionState:
-    """Starts episode 0 of every copy. Pure: jit it; outside jit two leaves may share a buffer, and no donation."""
-    episode, step = jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.int32)
+def begin(
+    env: JaxEnv, *, seed: int | jax.Array, num_envs: int, memory: PyTree = (), episode: jax.Array | int = 0
+) -> SessionState:
+    """Starts `episode` ([E] or one number) of every copy. Pure: jit it, else leaves may share a buffer: no donation."""
+    episode, step = jnp.full(num_envs, episode, jnp.int32), jnp.zeros(num_envs, jnp.int32)
     env_state, obs = reset_copies(env, seed, episode)
     return SessionState(env_state, obs, jax.vmap(env.action_mask)(env_state), memory, episode, step)
 

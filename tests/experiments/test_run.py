@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from agents.acting import make_student
+from dreamer.core.types import Transition
 from dreamer.io import FactLog, RunFolder, RunFolderError, read_log
 from dreamer.loop import days_and_nights
 from dreamer.wake import Deployed, session
 from dreamer.wake.envs import make_host
 from experiments import resume, run
 from experiments.build import build
-from experiments.run import deploy
+from experiments.run import _require_finite, deploy
 from tests import runs, tiny
 
 
@@ -162,3 +163,13 @@ def test_parts_are_closed_by_whoever_made_them(tmp_path, monkeypatch):
     wired.close()
     assert closed == [wired.host.session.env]
     runs.parts("gymnax").close()  # nothing to free
+
+
+@pytest.mark.parametrize("field", ["obs", "reward", "next_obs"])
+def test_a_day_with_numbers_that_are_none_is_refused_before_it_is_stored(field):
+    shapes = {"obs": (3, 2, 4), "next_obs": (3, 2, 4)}
+    arrays = {f.name: np.zeros(shapes.get(f.name, (3, 2)), np.float32) for f in dataclasses.fields(Transition)}
+    _require_finite(Transition(**arrays), 7, "World-v0")
+    arrays[field][1, 0] = np.nan
+    with pytest.raises(ValueError, match=f"World-v0, day 7, decision 1, copy 0: {field} holds NaN.* not stored"):
+        _require_finite(Transition(**arrays), 7, "World-v0")

@@ -26,7 +26,6 @@ def cli(monkeypatch, capfd):
     # The host experiment, compiled once for all tests.
     monkeypatch.setattr(train, "run", functools.partial(run, parts=runs.parts("gymnasium")))
     monkeypatch.setattr(train, "resume", functools.partial(resume, parts=runs.parts("gymnasium")))
-    monkeypatch.setattr(train, "use_compilation_cache", lambda: None)  # the tests have their own
 
     def main(*words):
         monkeypatch.setattr(sys, "argv", ["train.py", *map(str, words)])

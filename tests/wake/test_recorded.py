@@ -104,7 +104,8 @@ def test_the_jitted_driver_begins_at_any_episode():
     state = jax.jit(begin, static_argnums=0, static_argnames="num_envs")(COUNTING, seed=SEED, num_envs=NUM_ENVS)
     while not (state.episode >= 2).all() or (state.step != 0).any():
         state, _ = jitted_live(COUNTING, random_act, None, state, seed=SEED, num_steps=1)
-    anew = jax.jit(recorded.begin_at, static_argnums=0)(COUNTING, np.asarray(state.episode), seed=SEED)
+    jitted_begin = jax.jit(begin, static_argnums=0, static_argnames="num_envs")
+    anew = jitted_begin(COUNTING, seed=SEED, num_envs=NUM_ENVS, episode=np.asarray(state.episode))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), anew) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), state
     )
