@@ -30,6 +30,9 @@ class EnvSpec:
     """NumPy name of the observation's dtype, kept from the environment to the replay."""
     num_actions: int
     """Size of the discrete action set, A."""
+    frame_stack: int = 1
+    """Frames in one observation, side by side along its last axis, the oldest first. An episode begins with copies of
+    its first frame."""
 
 
 @struct.dataclass
