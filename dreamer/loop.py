@@ -7,6 +7,7 @@ Letters: E environment copies, T decisions of each copy in a day, B batch, S re-
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -60,7 +61,10 @@ class LoopConfig:
 
 @struct.dataclass
 class LoopState:
-    """Everything between two nights. `pending` is lived and not yet learned from, so it can reach the disk first."""
+    """Everything between two nights. `pending` is lived and not yet learned from, so it can reach the disk first.
+
+    Of several seeds that live in one program, S of these stacked.
+    """
 
     learner: LearnerState
     replay: replays.ReplayState
@@ -178,7 +182,7 @@ def days_and_nights(
         state, _ = step(state, 0, store=False, live_on=True)
         yield Event(nights, state, state.pending, {}, meters)
     while meters.real < config.real_transitions:
-        lived = state.pending.reward.size
+        lived = math.prod(state.pending.reward.shape[-2:])  # of each seed: where a group lives, [S] leads
         real = meters.real + lived
         num_updates = config.updates_due(real) - meters.updates
         live_on = real < config.real_transitions
