@@ -18,6 +18,7 @@ from flax import struct
 
 from dreamer import replay as replays
 from dreamer.core import keys as streams
+from dreamer.core import mesh
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Meters, Metrics, PyTree, SequenceBatch, Transition
 from dreamer.sleep.fit import FitConfig, fit_loss
@@ -116,8 +117,9 @@ def make_night(
     target: TargetsConfig,
     fit: FitConfig,
     optimise: UpdateConfig,
+    spread: Callable[[PyTree], PyTree] = mesh.ONE.spread,
 ) -> Night:
-    """Returns the pure `night(learner, replay, num_updates, seed)`: one loop of updates on the device."""
+    """Returns the pure `night(learner, replay, num_updates, seed)`: one loop of updates, rows `spread` over devices."""
     num_searched = target.num_searched(loop.batch_size)
 
     def one_update(
@@ -125,11 +127,11 @@ def make_night(
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
         update_key = streams.stream(seed, "update", learner.updates)
         sample_key, search_key, fit_key = jax.random.split(update_key, 3)
-        batch: SequenceBatch = replays.sample(
-            replay, state, sample_key, batch_size=loop.batch_size, length=target.length
+        batch: SequenceBatch = spread(
+            replays.sample(replay, state, sample_key, batch_size=loop.batch_size, length=target.length)
         )
         search_keys = jax.random.split(search_key, (num_searched, target.unroll_steps + 1))
-        dreams = targets(learner.target, batch, search_keys, return_spread=learner.return_spread)
+        dreams = spread(targets(learner.target, batch, search_keys, return_spread=learner.return_spread))
         learner, metrics, errors = update(
             learner,
             lambda params: fit_loss(params, fit_key, batch, dreams, model=model, agent=agent, config=fit),
