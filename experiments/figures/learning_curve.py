@@ -27,9 +27,7 @@ def draw(rows: Sequence[dict], path: str | Path, *, best_return: float | None = 
     Raises:
       ValueError: no rows, or rows of several environments.
     """
-    worlds = sorted({(row["env_id"], row["env_version"]) for row in rows})
-    if len(worlds) != 1:
-        raise ValueError(f"a learning curve shows one environment, these rows have {worlds}: select the rows of one")
+    world = require_one_world(rows)
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     figure, axes = plt.subplots(figsize=(7.2, 4.2), constrained_layout=True)
     for arm, colour in zip(arms, itertools.cycle(COLOURS), strict=False):
@@ -38,12 +36,25 @@ def draw(rows: Sequence[dict], path: str | Path, *, best_return: float | None = 
         axes.axhline(best_return, color="0.5", linewidth=1, linestyle=":")
     axes.set_xlabel("real transitions (decisions)")
     axes.set_ylabel("return of the deployed, search-free student")
-    axes.set_title(f"{worlds[0][0]} ({worlds[0][1]})", loc="left")
+    axes.set_title(world, loc="left")
     axes.set_xlim(left=0)
+    axes.legend(frameon=False, loc="best")
+    return save(figure, axes, path)
+
+
+def require_one_world(rows: Sequence[dict]) -> str:
+    """Returns id and version of the one environment that the rows are of, or raises ValueError."""
+    worlds = sorted({(row["env_id"], row["env_version"]) for row in rows})
+    if len(worlds) != 1:
+        raise ValueError(f"a figure shows one environment, these rows have {worlds}: select the rows of one")
+    return f"{worlds[0][0]} ({worlds[0][1]})"
+
+
+def save(figure: plt.Figure, axes: plt.Axes, path: str | Path) -> Path:
+    """Writes a figure in the one look that all share, closes it, and returns its path."""
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})
