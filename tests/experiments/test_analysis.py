@@ -1,6 +1,6 @@
 import pytest
 
-from experiments import config
+from experiments import config, published
 from experiments.components import analysis as components_analysis
 from experiments.components import runs as components_runs
 from experiments.figures import learning_curve
@@ -60,7 +60,15 @@ def test_transitions_to_hold(curve, held):
 
 
 def test_every_task_is_scored():
-    assert set(TASKS) == set(ARMS) == set(analysis.SOLVED)
+    assert set(TASKS) == set(ARMS) == set(analysis.SOLVED) == set(analysis.REFERENCES)
+
+
+def test_published_scores_by_hand():
+    near = published.minatar("Breakout-MinAtar", most=320_000)
+    assert near == {"PPO (gymnax-blines, lr 1e-3), 319,936 transitions": 10.695}  # the better of two learning rates
+    far = published.minatar("Breakout-MinAtar", most=1_000_000)
+    assert list(far.values()) == [10.695, 20.299, 99.53]
+    assert published.minatar("CartPole-v1", most=10**9) == {}
 
 
 def test_the_table_by_hand(tmp_path, monkeypatch):
