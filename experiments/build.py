@@ -3,7 +3,6 @@
 Letters: E environment copies, T decisions of each copy in a day, A actions.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
 from dreamer.sleep.update import LearnerState, init_learner, make_optimizer
 from dreamer.wake import envs, recorded, session
-from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
+from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
 from world_models.efficientzero import make_efficientzero
 
@@ -246,8 +245,7 @@ def _evaluation(env: JaxEnv | None, act: Act, config: Config) -> Evaluate:
 
     def evaluate(learner: LearnerState, number: int) -> np.ndarray:
         seed = int(session.evaluation_seed(config.seed, number))
-        copies: EnvConfig = dataclasses.replace(config.env, num_envs=settings.episodes)
-        env: HostEnv = envs.make_host(copies, seed)
+        env: HostEnv = envs.make_host(envs.for_evaluation(config.env, settings.episodes), seed)
         try:
             limit = env.max_steps or settings.max_steps
             return session.host_episode_returns(env, act, _actor(learner), seed=seed, max_steps=limit)

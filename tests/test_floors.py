@@ -35,6 +35,7 @@ DOORS = {  # library: the places where it may enter. The longest name that match
     "gymnasium": ("dreamer/wake/envs",),
     "gymnax": ("dreamer/wake/envs",),
     "jumanji": ("dreamer/wake/envs",),
+    "ale_py": ("dreamer/wake/envs",),
     "mctx": ("dreamer/sleep/search.py",),
     "optax": ("dreamer/sleep/update.py", "experiments/build.py"),
     "flax": ("world_models", "agents"),
