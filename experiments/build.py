@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.acting import Act, make_planner, make_student
+from agents.acting import Act, Actor, make_planner, make_student
 from agents.actor_critic import make_actor_critic
 from dreamer import loop as loops
 from dreamer import replay as replays
@@ -20,7 +20,7 @@ from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import EnvSpec, Params, Transition
 from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
-from dreamer.sleep.update import LearnerState, init_learner, make_optimizer
+from dreamer.sleep.update import LearnerState, init_learner, init_params, make_optimizer
 from dreamer.wake import envs, recorded, session
 from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
@@ -79,7 +79,7 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
     model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
     agent = make_actor_critic(spec, config.agent)
     search = make_search(model, agent, config.search, gamma=config.targets.gamma)
-    optimizer = make_optimizer(config.update, config.loop.updates_due(config.loop.real_transitions))
+    optimizer = make_optimizer(config.update, config.loop.num_updates)
     night = loops.make_night(
         model,
         agent,
@@ -140,15 +140,13 @@ def _initialiser(config: Config, spec: EnvSpec, model: WorldModel, agent: Agent,
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
 
     @jax.jit
-    def init_params(seed: jax.Array) -> Params:
-        model_key, agent_key = jax.random.split(streams.stream(seed, "init"))
-        model_params = model.init(model_key, obs)
-        return Params(model_params, agent.init(agent_key, model.observe(model_params, obs)))
+    def first_params(seed: jax.Array) -> Params:
+        return init_params(model, agent, streams.stream(seed, "init"), obs)
 
     def init() -> loops.LoopState:
         seed, pending = jnp.uint32(config.seed), blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
         return loops.LoopState(
-            learner=init_learner(init_params(seed), optimizer),
+            learner=init_learner(first_params(seed), optimizer),
             replay=replays.init(config.replay, jax.tree.map(lambda x: x[0], pending), config.env.num_envs),
             session=begin(seed),
             pending=pending,
@@ -158,8 +156,9 @@ def _initialiser(config: Config, spec: EnvSpec, model: WorldModel, agent: Agent,
     return init
 
 
-def _actor(learner: LearnerState) -> tuple[Params, jax.Array]:
-    return learner.params, learner.return_spread
+def actor_of(config: Config, learner: LearnerState) -> Actor:
+    """Returns what a planner or student acts with."""
+    return learner.params, learner.return_spread, config.loop.progress(learner.updates)
 
 
 def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config) -> tuple:
@@ -174,7 +173,7 @@ def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config) -> tup
         learner, replay, metrics = night(state.learner, replay, num_updates, state.seed)
         lived, pending = jax.lax.cond(
             live_on,
-            lambda: live(_actor(learner), state.session, seed=state.seed),
+            lambda: live(actor_of(config, learner), state.session, seed=state.seed),
             lambda: (state.session, state.pending),
         )
         return loops.LoopState(learner, replay, lived, pending, state.seed), metrics
@@ -209,7 +208,7 @@ def _on_host(host: recorded.HostDays, night: loops.Night, config: Config) -> tup
         )
         pending = state.pending
         if live_on:  # on the device like the first one, or the program would be traced again
-            pending = jax.tree.map(jnp.asarray, host.live(_actor(learner), config.loop.steps_per_day))
+            pending = jax.tree.map(jnp.asarray, host.live(actor_of(config, learner), config.loop.steps_per_day))
         return loops.LoopState(learner, replay, (), pending, state.seed), metrics
 
     def begin(seed: jax.Array) -> tuple:
@@ -239,7 +238,7 @@ def _evaluation(env: JaxEnv | None, act: Act, config: Config) -> Evaluate:
             )
         )
         return lambda learner, number: np.asarray(
-            program(_actor(learner), session.evaluation_seed(config.seed, number))
+            program(actor_of(config, learner), session.evaluation_seed(config.seed, number))
         )
     act = jax.jit(act)
 
@@ -248,7 +247,7 @@ def _evaluation(env: JaxEnv | None, act: Act, config: Config) -> Evaluate:
         env: HostEnv = envs.make_host(envs.for_evaluation(config.env, settings.episodes), seed)
         try:
             limit = env.max_steps or settings.max_steps
-            return session.host_episode_returns(env, act, _actor(learner), seed=seed, max_steps=limit)
+            return session.host_episode_returns(env, act, actor_of(config, learner), seed=seed, max_steps=limit)
         finally:
             env.close()
 

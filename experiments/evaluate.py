@@ -13,7 +13,7 @@ from dreamer.core.types import PyTree
 from dreamer.io import Checkpoints, RunFolder
 from dreamer.wake import Deployed, envs, session
 from dreamer.wake.envs import HostEnv
-from experiments.build import build
+from experiments.build import actor_of, build
 from experiments.config import Config, from_dict
 from experiments.recover import saved_state
 
@@ -159,4 +159,4 @@ def _planner(config: Config, checkpoints: Checkpoints) -> tuple[Act, PyTree]:
     days = checkpoints.days
     learner = checkpoints.restore(like, day=days[-1] if days else None).tree["learner"]
     act = make_planner(parts.model, parts.agent, parts.search, greedy=True)
-    return jax.jit(act), (learner.params, learner.return_spread)
+    return jax.jit(act), actor_of(config, learner)

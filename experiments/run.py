@@ -101,7 +101,7 @@ def resume(path: str | Path, *, watch: Watch | None = None, parts: Parts | None 
         past = Past(parts, facts)
         state = parts.init()
         after = past.last_event(Checkpoints(folder.checkpoints), state)
-        if after and after.meters.real >= parts.config.loop.real_transitions:
+        if after and parts.config.loop.finished(after.meters.real, after.meters.updates):
             result = _finish(parts, folder, after, {}, past.messages)
         else:
             past.begin(after.nights + 1 if after else 0)
@@ -145,13 +145,13 @@ def _live_and_learn(
             if not event.nights:
                 continue
             metrics = _finite(jax.device_get(event.metrics), event, folder)
-            finished = event.lived is None
+            finished = config.loop.finished(event.meters.real, event.meters.updates)
             if finished or _crosses(config.evaluation.every, real, event.meters.real):
                 who = ("student", "planner") if finished else ("student",)
                 returns = {name: parts.evaluate[name](event.state.learner, event.meters.real) for name in who}
                 metrics |= {f"{name}_{key}": value for name in who for key, value in _summary(returns[name]).items()}
             log.write(event.nights, event.meters, metrics)
-            if finished or _crosses(settings.checkpoint_every, real, event.meters.real):
+            if event.lived is None or _crosses(settings.checkpoint_every, real, event.meters.real):
                 checkpoints.save(event.nights, saved_state(event.state), dataclasses.asdict(event.meters))
             real = event.meters.real
             if watch:

@@ -146,7 +146,7 @@ def network_search(config, num_actions=3, batch_size=4):
     @jax.jit
     def run(params, obs, mask, keys):
         latent = model.observe(params.model, obs)
-        return search(params, (), latent, mask, keys, gumbel_scale=1.0, return_spread=0.0)
+        return search(params, (), latent, mask, keys, explore=1.0, return_spread=0.0, progress=0.0)
 
     mask = jnp.ones((batch_size, num_actions), bool)
     return run, init(), obs, mask, jax.random.split(jax.random.key(3), batch_size)
@@ -238,7 +238,7 @@ def test_completed_q_by_hand():
         children_values=zeros.at[0, 0].set(4.0).at[1, 1].set(2.0),
         embeddings=(jnp.ones(3),),
         root_invalid_actions=jnp.zeros(3),
-        extra_data=_Extra(jnp.zeros(3), jnp.float32(0.01)),
+        extra_data=_Extra(jnp.zeros(3), jax.random.key(0), jnp.float32(0.01)),
     )
     scale, config = 0.1, SearchConfig()
     # Root: v_mix = (0.6 + 2 * 3) / 3 = 2.2; the range over the whole tree is 0 to 3.
@@ -251,7 +251,7 @@ def test_completed_q_by_hand():
     )
     # Node 2 has no child yet: its own value for all, so nothing is preferred.
     np.testing.assert_allclose(completed_q(tree, jnp.int32(2), config=config), 50 * scale * 2 / 3, rtol=1e-5)
-    wide = tree.replace(extra_data=_Extra(jnp.zeros(3), jnp.float32(6.0)))
+    wide = tree.replace(extra_data=_Extra(jnp.zeros(3), jax.random.key(0), jnp.float32(6.0)))
     np.testing.assert_allclose(completed_q(wide, jnp.int32(0), config=config)[0], (50 + 2) * scale / 2, rtol=1e-5)
 
 
