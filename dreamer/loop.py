@@ -7,6 +7,7 @@ Letters: E environment copies, T decisions of each copy in a day, B batch, S re-
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -77,7 +78,10 @@ class LoopConfig:
 
 @struct.dataclass
 class LoopState:
-    """Everything between two nights. `pending` is lived and not yet learned from, so it can reach the disk first."""
+    """Everything between two nights. `pending` is lived and not yet learned from, so it can reach the disk first.
+
+    Of several seeds that live in one program, S of these stacked.
+    """
 
     learner: LearnerState
     replay: replays.ReplayState
@@ -209,7 +213,8 @@ def days_and_nights(
         yield Event(nights, state, state.pending, {}, meters)
     while not config.finished(meters.real, meters.updates):
         store = meters.real < config.real_transitions
-        lived = state.pending.reward.size if store else 0
+        # of each seed: where a group lives, [S] leads
+        lived = math.prod(state.pending.reward.shape[-2:]) if store else 0
         real = meters.real + lived
         if store:
             num_updates = config.updates_due(real) - meters.updates

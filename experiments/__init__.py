@@ -2,6 +2,6 @@
 
 from experiments.config import Config
 from experiments.presets import PRESETS
-from experiments.run import Result, resume, run
+from experiments.run import Result, resume, run, run_seeds
 
-__all__ = ["PRESETS", "Config", "Result", "resume", "run"]
+__all__ = ["PRESETS", "Config", "Result", "resume", "run", "run_seeds"]

@@ -1,6 +1,6 @@
 """The only wiring: a config becomes an environment, a model, an agent, and the functions the loop turns.
 
-Letters: E environment copies, T decisions of each copy in a day, A actions.
+Letters: S seeds of a group, E environment copies, T decisions of each copy in a day, A actions.
 """
 
 import functools
@@ -17,7 +17,7 @@ from dreamer import loop as loops
 from dreamer import replay as replays
 from dreamer.core import keys as streams
 from dreamer.core.ports import Agent, WorldModel
-from dreamer.core.types import EnvSpec, Params, Transition
+from dreamer.core.types import EnvSpec, Params, PyTree, Transition
 from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
 from dreamer.sleep.update import LearnerState, init_learner, init_params, make_optimizer
@@ -30,9 +30,14 @@ Evaluate = Callable[[LearnerState, int], np.ndarray]
 
 
 class Parts(NamedTuple):
-    """One experiment, wired."""
+    """One experiment, wired: for one seed, or for a group that lives in one program.
+
+    Every array of a group's state, metrics and returns leads with [S]; those of one seed have no such axis.
+    """
 
     config: Config
+    num_seeds: int
+    """S, from `config.seed` on."""
     spec: EnvSpec
     model: WorldModel
     agent: Agent
@@ -53,27 +58,31 @@ class Parts(NamedTuple):
     begin_at: Callable[[np.ndarray], session.SessionState] | None
     """(episode [E] int32) -> the session where each copy begins that episode; None for environments on the host."""
 
+    def members(self, tree: PyTree) -> list[PyTree]:
+        """Returns what belongs to each seed in a tree of the group's arrays; of one seed, the tree itself."""
+        if self.num_seeds == 1:
+            return [tree]
+        return [jax.tree.map(lambda leaf, place=place: leaf[place], tree) for place in range(self.num_seeds)]
+
     def close(self) -> None:
         """Frees what the host environment holds."""
         if self.host is not None:
             self.host.session.env.close()
 
 
-def build(config: Config, env: JaxEnv | None = None) -> Parts:
+def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1) -> Parts:
     """Wires an experiment.
 
     Args:
       config: the experiment.
       env: a device environment of your own; None makes the one that `config.env` names.
+      num_seeds: S, seeds that live in one program, from `config.seed` on.
 
     Raises:
       ValueError: settings that do not fit the environment; the message names field, value and fix.
     """
-    host, days, begin_at = None, None, None
-    if env is None and envs.is_jax(config.env):
-        env = envs.make_jax(config.env)
-    elif env is None:
-        host = envs.make_host(config.env, config.seed)
+    env, host = _world(config, env, num_seeds)
+    days, begin_at = None, None
     spec = (env or host).spec
     config.search.considered(spec.num_actions)
     model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
@@ -100,25 +109,40 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
     )
     act = by_day[config.loop.actor]
     if env is not None:
-        begin, step = _on_device(env, act, night, config)
+        begin, step = _on_device(env, act, night, config, num_seeds)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
         days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
         begin, step = _on_host(days, night, config)
     return Parts(
         config=config,
+        num_seeds=num_seeds,
         spec=spec,
         model=model,
         agent=agent,
         search=search,
-        init=_initialiser(config, spec, model, agent, optimizer, begin),
+        init=_initialiser(config, spec, model, agent, optimizer, begin, num_seeds),
         step=step,
         night=night,
         searched_by=functools.partial(_searched_by, config),
-        evaluate={name: _evaluation(env, act, config) for name, act in by_evaluation.items()},
+        evaluate={name: _evaluation(env, act, config, num_seeds) for name, act in by_evaluation.items()},
         host=days,
         begin_at=begin_at,
     )
+
+
+def _world(config: Config, env: JaxEnv | None, num_seeds: int) -> tuple[JaxEnv | None, HostEnv | None]:
+    """Returns the environment where it lives, on the device or on the host, and None for the other."""
+    if num_seeds < 1:
+        raise ValueError(f"num_seeds is {num_seeds}: give 1 or more")
+    if env is not None or envs.is_jax(config.env):
+        return env or envs.make_jax(config.env), None
+    if num_seeds > 1:
+        raise ValueError(
+            f"num_seeds is {num_seeds}, but {config.env.suite} environments cannot enter a program that several seeds "
+            "share: give 1, and make the seeds side by side with scripts.sweep"
+        )
+    return None, envs.make_host(config.env, config.seed)
 
 
 def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
@@ -136,15 +160,27 @@ def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
     )
 
 
-def _initialiser(config: Config, spec: EnvSpec, model: WorldModel, agent: Agent, optimizer, begin) -> Callable:
+def _each_seed(function: Callable, num_seeds: int, *, in_axes: int | tuple = 0) -> Callable:
+    """Returns the function for a group of seeds; for one it is the function itself, bit for bit."""
+    return function if num_seeds == 1 else jax.vmap(function, in_axes)
+
+
+def _seeds(config: Config, num_seeds: int) -> jax.Array:
+    """Returns the seeds of a group, [S] uint32, or the one seed, []."""
+    return jnp.uint32(config.seed) if num_seeds == 1 else config.seed + jnp.arange(num_seeds, dtype=jnp.uint32)
+
+
+def _initialiser(
+    config: Config, spec: EnvSpec, model: WorldModel, agent: Agent, optimizer, begin, num_seeds: int
+) -> Callable:
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
 
     @jax.jit
     def first_params(seed: jax.Array) -> Params:
         return init_params(model, agent, streams.stream(seed, "init"), obs)
 
-    def init() -> loops.LoopState:
-        seed, pending = jnp.uint32(config.seed), blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
+    def init(seed: jax.Array) -> loops.LoopState:
+        pending = blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
         return loops.LoopState(
             learner=init_learner(first_params(seed), optimizer),
             replay=replays.init(config.replay, jax.tree.map(lambda x: x[0], pending), config.env.num_envs),
@@ -153,7 +189,7 @@ def _initialiser(config: Config, spec: EnvSpec, model: WorldModel, agent: Agent,
             seed=seed,
         )
 
-    return init
+    return lambda: _each_seed(init, num_seeds)(_seeds(config, num_seeds))
 
 
 def actor_of(config: Config, learner: LearnerState) -> Actor:
@@ -161,12 +197,11 @@ def actor_of(config: Config, learner: LearnerState) -> Actor:
     return learner.params, learner.return_spread, config.loop.progress(learner.updates)
 
 
-def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config) -> tuple:
+def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config, num_seeds: int) -> tuple:
     """Day and night as one XLA program: night first, so that a day has left the device before it is learned from."""
     live = functools.partial(session.live, env, act, num_steps=config.loop.steps_per_day)
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def program(
+    def turn(
         state: loops.LoopState, num_updates: jax.Array, store: jax.Array, live_on: jax.Array
     ) -> tuple[loops.LoopState, dict]:
         replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, state.replay, state.pending)
@@ -177,6 +212,9 @@ def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config) -> tup
             lambda: (state.session, state.pending),
         )
         return loops.LoopState(learner, replay, lived, pending, state.seed), metrics
+
+    # What to do is the same for all seeds and stays unbatched: a condition on a batch would run both its branches.
+    program = jax.jit(_each_seed(turn, num_seeds, in_axes=(0, None, None, None)), donate_argnums=0)
 
     def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
         return program(state, jnp.int32(num_updates), jnp.bool_(store), jnp.bool_(live_on))
@@ -227,19 +265,18 @@ def _searched_by(config: Config, num_updates: int, num_decisions: int) -> int:
     return (by_night + by_day) * config.search.num_simulations
 
 
-def _evaluation(env: JaxEnv | None, act: Act, config: Config) -> Evaluate:
-    """Returns (learner, round) -> [episodes] returns of `act`, greedy."""
+def _evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int) -> Evaluate:
+    """Returns (learner, round) -> [episodes] returns of `act`, greedy; of a group, [S, episodes]."""
     settings = config.evaluation
     if env is not None:
         limit = env.max_steps or settings.max_steps
-        program = jax.jit(
-            lambda actor, seed: session.episode_returns(
-                env, act, actor, seed=seed, num_episodes=settings.episodes, max_steps=limit
-            )
-        )
-        return lambda learner, number: np.asarray(
-            program(actor_of(config, learner), session.evaluation_seed(config.seed, number))
-        )
+
+        def measure(actor: tuple, seed: jax.Array, number: jax.Array) -> jax.Array:
+            seed = session.evaluation_seed(seed, number)
+            return session.episode_returns(env, act, actor, seed=seed, num_episodes=settings.episodes, max_steps=limit)
+
+        program, seeds = jax.jit(_each_seed(measure, num_seeds, in_axes=(0, 0, None))), _seeds(config, num_seeds)
+        return lambda learner, number: np.asarray(program(actor_of(config, learner), seeds, jnp.int32(number)))
     act = jax.jit(act)
 
     def evaluate(learner: LearnerState, number: int) -> np.ndarray:

@@ -1,29 +1,26 @@
-"""One run, from a config to a folder: facts first, then learning, measuring, logging, checkpoints, and a deployment."""
+"""Runs, from a config to folders: facts first, then learning, measuring, logging, checkpoints, and a deployment.
+
+A run is made for a *group* of seeds: one program lives and learns for all of them, and each has a folder as if it had
+been alone. A group of one is a plain run.
+"""
 
 import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dreamer import loop as loops
-from dreamer.core import trees
-from dreamer.core.types import Meters, Params, Transition
-from dreamer.io import Checkpoints, FactLog, Log, RunFolder
-from dreamer.sleep.update import LearnerState
-from dreamer.wake import Deployed
+from dreamer.core.types import Meters
+from dreamer.io import Checkpoints, FactLog, RunFolder
 from experiments.build import Parts, build
 from experiments.config import Config, from_dict, to_dict
+from experiments.diary import Diary
 from experiments.recover import Past, saved_state
-
-
-class DivergedError(RuntimeError):
-    """Learning produced a number that is not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +28,12 @@ class Progress:
     """What a watcher is told when a run begins, and after each night."""
 
     config: Config
-    folder: Path
+    folders: tuple[Path, ...]
+    """One a seed."""
     meters: Meters
+    """Of each seed."""
     student_return: float | None
-    """Mean return of the deployed student at its last evaluation; None before the first."""
+    """Mean return of the deployed student at its last evaluation, over all seeds; None before the first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Result:
     planner: np.ndarray
     """[episodes] returns of the same parameters with search."""
     seconds: float
-    """Wall time of the call: building, compiling, living, dreaming, measuring and deploying."""
+    """Wall time of the call: building, compiling, living, dreaming, measuring and deploying, for all its seeds."""
     messages: list[str]
     """What the user should be told of a resumed run: a damaged checkpoint skipped, an environment begun anew."""
 
@@ -58,183 +57,161 @@ Watch = Callable[[Progress], None]
 
 
 def run(config: Config, *, watch: Watch | None = None, parts: Parts | None = None) -> Result:
-    """Runs an experiment in a new folder.
+    """Runs an experiment in a new folder: `run_seeds` for one seed."""
+    return run_seeds(config, 1, watch=watch, parts=parts)[0]
+
+
+def run_seeds(
+    config: Config, num_seeds: int, *, watch: Watch | None = None, parts: Parts | None = None
+) -> list[Result]:
+    """Runs an experiment with seeds `config.seed`, `config.seed + 1`, ... in one program, each in a new folder.
+
+    What each seed meets and draws is what it would alone; its numbers are equal up to rounding, for a batched matrix
+    product may add in another order.
 
     Args:
-      config: the experiment.
+      config: the experiment; of several seeds each adds `-seed<seed>` to `run.folder`.
+      num_seeds: 1 or more; more than 1 for environments on the device.
       watch: told how far the run is; an exception that it raises interrupts the run.
       parts: the experiment wired already, as with an environment of your own (`build(config, env)`); several runs in
         turn may share them, and with them what was compiled.
 
+    Returns: one result a seed.
+
     Raises:
       ValueError, OSError: settings that do not fit, a folder that exists or cannot be written; the message names it.
-      DivergedError: a loss that is not finite; facts and the last good checkpoint are on disk.
+      DivergedError: a loss that is not finite; facts and the last good checkpoint of every seed are on disk.
     """
     began = time.perf_counter()
     use_compilation_cache()
-    with _wired(config, parts) as parts:
-        path = Path(config.run.folder) if config.run.folder else _free_folder(config)
-        with RunFolder.create(path, to_dict(config), parts.spec, identity=config.identity()) as folder:
-            facts = FactLog.create(folder.facts, parts.spec, config.env.num_envs)
-            result = _live_and_learn(parts, folder, facts, past=None, after=None, state=parts.init(), watch=watch)
-    return dataclasses.replace(result, seconds=time.perf_counter() - began)
+    with _wired(config, parts, num_seeds) as parts, contextlib.ExitStack() as until_the_end:
+        diaries = []
+        for own in _one_each(config, num_seeds):
+            path = Path(own.run.folder) if own.run.folder else _free_folder(own)
+            folder = RunFolder.create(path, to_dict(own), parts.spec, identity=own.identity())
+            facts = FactLog.create(until_the_end.enter_context(folder).facts, parts.spec, own.env.num_envs)
+            diaries.append(Diary(parts._replace(config=own), folder, facts))
+        state = parts.init()
+        event, returns = _live_and_learn(parts, diaries, step=parts.step, state=state, after=None, watch=watch)
+        results = _finish(parts, diaries, event, returns)
+    return [dataclasses.replace(result, seconds=time.perf_counter() - began) for result in results]
 
 
 def resume(path: str | Path, *, watch: Watch | None = None, parts: Parts | None = None) -> Result:
     """Goes on with the run in a folder, from its newest whole checkpoint and all the facts that are on disk.
 
-    A run that had finished is measured again, and nothing in its folder changes.
+    A run that had finished is measured again, and nothing in its folder changes. One of a group of seeds goes on alone.
 
     Args:
       path: the run folder.
-      watch: as in `run`.
-      parts: as in `run`.
+      watch: as in `run_seeds`.
+      parts: as in `run_seeds`.
 
     Raises:
       ValueError: no run folder, or one that cannot be read; the message says what and how to go on.
-      DivergedError: as in `run`.
+      DivergedError: as in `run_seeds`.
     """
     began = time.perf_counter()
     use_compilation_cache()
-    with RunFolder.open(path, write=True) as folder, _wired(from_dict(folder.config), parts) as parts:
+    with RunFolder.open(path, write=True) as folder, _wired(from_dict(folder.config), parts, 1) as parts:
         facts = FactLog.open(folder.facts)
         past = Past(parts, facts)
         state = parts.init()
-        after = past.last_event(Checkpoints(folder.checkpoints), state)
-        if after and parts.config.loop.finished(after.meters.real, after.meters.updates):
-            result = _finish(parts, folder, after, {}, past.messages)
-        else:
-            past.begin(after.nights + 1 if after else 0)
-            state = after.state if after else state
-            result = _live_and_learn(parts, folder, facts, past=past, after=after, state=state, watch=watch)
-    return dataclasses.replace(result, seconds=time.perf_counter() - began)
+        event, returns = past.last_event(Checkpoints(folder.checkpoints), state), {}
+        diaries = [Diary(parts, folder, facts, past=past)]
+        if not event or not parts.config.loop.finished(event.meters.real, event.meters.updates):
+            past.begin(event.nights + 1 if event else 0)
+            state = event.state if event else state
+            event, returns = _live_and_learn(parts, diaries, step=past.step, state=state, after=event, watch=watch)
+        (result,) = _finish(parts, diaries, event, returns)
+    return dataclasses.replace(result, seconds=time.perf_counter() - began, messages=past.messages)
 
 
 def _live_and_learn(
     parts: Parts,
-    folder: RunFolder,
-    facts: FactLog,
+    diaries: Sequence[Diary],
     *,
-    past: Past | None,
-    after: loops.Event | None,
+    step: loops.Step,
     state: loops.LoopState,
+    after: loops.Event | None,
     watch: Watch | None,
-) -> Result:
-    config, settings = parts.config, parts.config.run
-    checkpoints = Checkpoints(folder.checkpoints)
+) -> tuple[loops.Event, dict[str, np.ndarray]]:
+    """Returns the last event, and what the last evaluation measured: {who: [episodes], of several seeds [S, episodes]}.
+
+    Arrays of a group are taken apart on their way into the diaries, and nowhere else.
+    """
+    config = parts.config
+    folders = tuple(diary.folder.path for diary in diaries)
     returns: dict[str, np.ndarray] = {}
     event, real = after, after.meters.real if after else 0
     if watch:
-        watch(Progress(config, folder.path, after.meters if after else Meters(), None))
-    events = loops.days_and_nights(
-        past.step if past else parts.step, state, config=config.loop, searched_by=parts.searched_by, after=after
-    )
-    with Log(
-        folder.path,
-        wandb_mode=settings.wandb,
-        project=settings.project,
-        config=to_dict(config),
-        resume_day=None if past is None else after.nights if after else 0,
-    ) as log:
+        watch(Progress(config, folders, after.meters if after else Meters(), None))
+    events = loops.days_and_nights(step, state, config=config.loop, searched_by=parts.searched_by, after=after)
+    with contextlib.ExitStack() as logs:
+        for diary in diaries:
+            logs.enter_context(diary.opened(after.nights if after else 0))
         for event in events:
-            if event.lived is not None and event.nights not in facts.days:
-                continues = past is None or past.continues(event.nights)
-                lived = jax.device_get(event.lived)
-                _require_finite(lived, event.nights, parts.spec.id)
-                facts.append(event.nights, lived, continues=continues)
-            if not event.nights:
+            number, meters, learner = event.nights, event.meters, event.state.learner
+            finished = config.loop.finished(meters.real, meters.updates)
+            if event.lived is not None:
+                for diary, lived in zip(diaries, parts.members(jax.device_get(event.lived)), strict=True):
+                    diary.write_day(number, lived)
+            if not number:
                 continue
-            metrics = _finite(jax.device_get(event.metrics), event, folder)
-            finished = config.loop.finished(event.meters.real, event.meters.updates)
-            if finished or _crosses(config.evaluation.every, real, event.meters.real):
+            metrics = parts.members(jax.device_get(event.metrics))
+            for diary, own in zip(diaries, metrics, strict=True):
+                diary.require_finite(number, meters, own)
+            new: dict[str, np.ndarray] = {}
+            if finished or _crosses(config.evaluation.every, real, meters.real):
                 who = ("student", "planner") if finished else ("student",)
-                returns = {name: parts.evaluate[name](event.state.learner, event.meters.real) for name in who}
-                metrics |= {f"{name}_{key}": value for name in who for key, value in _summary(returns[name]).items()}
-            log.write(event.nights, event.meters, metrics)
-            if event.lived is None or _crosses(settings.checkpoint_every, real, event.meters.real):
-                checkpoints.save(event.nights, saved_state(event.state), dataclasses.asdict(event.meters))
-            real = event.meters.real
+                returns = new = {name: parts.evaluate[name](learner, meters.real) for name in who}
+            for diary, *own in zip(diaries, metrics, parts.members(new), strict=True):
+                diary.write_night(number, meters, *own)
+            if event.lived is None or _crosses(config.run.checkpoint_every, real, meters.real):
+                for diary, saved in zip(diaries, parts.members(saved_state(event.state)), strict=True):
+                    diary.save(number, saved, meters)
+            real = meters.real
             if watch:
-                student = float(returns["student"].mean()) if returns else None
-                watch(Progress(config, folder.path, event.meters, student))
-    return _finish(parts, folder, event, returns, past.messages if past else [])
+                watch(Progress(config, folders, meters, float(returns["student"].mean()) if returns else None))
+    return event, returns
 
 
-def _finish(
-    parts: Parts, folder: RunFolder, event: loops.Event, returns: dict[str, np.ndarray], messages: list[str]
-) -> Result:
-    """Deploys what the last night made, unless that was done before, and says what the run came to."""
+def _finish(parts: Parts, diaries: Sequence[Diary], event: loops.Event, returns: dict[str, np.ndarray]) -> list[Result]:
+    """Deploys what the last night made and says what each run came to; what was not measured now is measured again."""
     learner, meters = event.state.learner, event.meters
     returns = returns or {name: evaluate(learner, meters.real) for name, evaluate in parts.evaluate.items()}
-    if not folder.deployed.exists():
-        deploy(parts, learner, meters, version=event.nights).save(folder.deployed)
-    return Result(parts.config, folder.path, meters, returns["student"], returns["planner"], 0.0, messages)
-
-
-def deploy(parts: Parts, learner: LearnerState, meters: Meters, *, version: int) -> Deployed:
-    """Returns the search-free agent of the learner's online parameters: policy and value, and only what they need."""
-
-    def apply(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        evaluation = parts.agent.evaluate(params.agent, (), parts.model.observe(params.model, obs))
-        return evaluation.logits, evaluation.value
-
-    obs = jnp.zeros((1, *parts.spec.obs_shape), parts.spec.obs_dtype)
-    params = trees.only_used(lambda params: apply(params, obs), learner.params)
-    return Deployed.of(
-        apply,
-        params,
-        spec=parts.spec,
-        config=to_dict(parts.config),
-        version=version,
-        meters=dataclasses.asdict(meters),
-    )
+    results = []
+    for diary, own, measured in zip(diaries, parts.members(learner), parts.members(returns), strict=True):
+        diary.deploy(event.nights, own, meters)
+        student, planner = measured["student"], measured["planner"]
+        results.append(Result(diary.parts.config, diary.folder.path, meters, student, planner, 0.0, []))
+    return results
 
 
 @contextlib.contextmanager
-def _wired(config: Config, parts: Parts | None) -> Iterator[Parts]:
+def _wired(config: Config, parts: Parts | None, num_seeds: int) -> Iterator[Parts]:
     """Gives the parts of an experiment, and frees them afterwards where they were not given."""
     if parts is None:
-        parts = build(config)
+        parts = build(config, num_seeds=num_seeds)
         try:
             yield parts
         finally:
             parts.close()
         return
-    if dataclasses.replace(parts.config, run=config.run) != config:
+    if dataclasses.replace(parts.config, run=config.run) != config or parts.num_seeds != num_seeds:
         raise ValueError("the parts were wired for another config: build them from the config of this run")
     yield parts._replace(config=config)
 
 
-def _require_finite(lived: Transition, day: int, env_id: str) -> None:
-    """Refuses a day [T, E] in which the environment gave numbers that nobody can learn from."""
-    for name in ("obs", "reward", "next_obs"):
-        field = np.asarray(getattr(lived, name))
-        bad = np.argwhere(~np.isfinite(field))
-        if bad.size:
-            step, copy = bad[0][:2]
-            raise ValueError(
-                f"{env_id}, day {day}, decision {step}, copy {copy}: {name} holds NaN or infinity. The day was "
-                "not stored, the days before it are intact: mend the environment, then go on with --resume"
-            )
-
-
-def _finite(metrics: dict, event: loops.Event, folder: RunFolder) -> dict:
-    wrong = sorted(name for name, value in metrics.items() if not np.isfinite(value))
-    if wrong:
-        raise DivergedError(
-            f"night {event.nights} of {folder.path} made {', '.join(wrong)} not finite after {event.meters.updates} "
-            "updates. Nothing was written over: facts and earlier checkpoints are intact. Try a smaller "
-            "--update.learning-rate"
-        )
-    return {name: float(value) for name, value in metrics.items()}
-
-
-def _summary(returns: np.ndarray) -> dict[str, float]:
-    return {
-        "return": float(returns.mean()),
-        "return_min": float(returns.min()),
-        "return_max": float(returns.max()),
-    }
+def _one_each(config: Config, num_seeds: int) -> list[Config]:
+    """Returns the config of each seed of a group; of one, the config itself."""
+    if num_seeds == 1:
+        return [config]
+    configs = []
+    for seed in range(config.seed, config.seed + num_seeds):
+        folder = config.run.folder and f"{config.run.folder}-seed{seed}"
+        configs.append(dataclasses.replace(config, seed=seed, run=dataclasses.replace(config.run, folder=folder)))
+    return configs
 
 
 def _crosses(every: int, before: int, now: int) -> bool:

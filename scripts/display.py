@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dreamer.core.types import Meters
-from experiments.run import DivergedError, Progress, Result
+from experiments.diary import DivergedError
+from experiments.run import Progress, Result
 
 _PIPE_WIDTH = 140
 """Columns where there is no terminal to ask: rich would take 80 and break lines that somebody may search."""
@@ -55,7 +56,7 @@ class Watch:
         self._title = title
         self._preset = preset
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
-        self._folder: Path | None = None
+        self._folders: tuple[Path, ...] = ()
         self._began: tuple[float, int] | None = None
         self._said: float | None = None
 
@@ -71,15 +72,15 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         if self._live:
             self._live.stop()
-        if error is None or self._folder is None or isinstance(error, DivergedError):
+        if error is None or not self._folders or isinstance(error, DivergedError):
             return
         what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error"
-        message = f"{what}; all facts are on disk. To go on: {INTERPRETER} -m scripts.train {self._preset} --resume "
-        errors.print(Text(f"{message}{self._folder}"), soft_wrap=True)
+        commands = (f"{INTERPRETER} -m scripts.train {self._preset} --resume {folder}" for folder in self._folders)
+        errors.print(Text(f"{what}; all facts are on disk. To go on: {' ; '.join(commands)}"), soft_wrap=True)
 
     def __call__(self, progress: Progress) -> None:
         """Shows how far the run is."""
-        self._folder = progress.folder
+        self._folders = progress.folders
         if progress.meters.real == 0:
             return
         left = self._left(progress)
@@ -122,25 +123,33 @@ class Watch:
         return table
 
 
-def show_results(results: dict[str, Result]) -> None:
-    """Prints the table at the end, a column a run."""
+def show_results(results: dict[str, list[Result]]) -> None:
+    """Prints the table at the end, a column an arm: {arm: its runs, one a seed}."""
     table = Table(title="What was learned", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("", no_wrap=True)
-    for arm, result in results.items():
-        table.add_column(f"{arm}\nseed {result.config.seed}", justify="right", no_wrap=True)
-    runs = results.values()
-    table.add_row("deployed student (no search)", *(_spread(result.student) for result in runs))
-    table.add_row("planner (with search)", *(_spread(result.planner) for result in runs))
-    table.add_row("real transitions", *(f"{result.meters.real:,}" for result in runs))
-    table.add_row("synthetic updates per transition", *(f"{_dream_ratio(result.meters):.4g}" for result in runs))
-    table.add_row("wall time", *(f"{result.seconds:.0f} s" for result in runs))
+    for arm, group in results.items():
+        first, last = group[0].config.seed, group[-1].config.seed
+        seeds = f"seed {first}" if len(group) == 1 else f"seeds {first} to {last}"
+        table.add_column(f"{arm}\n{seeds}", justify="right", no_wrap=True)
+    groups = results.values()
+    table.add_row("deployed student (no search)", *(_spread([run.student for run in group]) for group in groups))
+    table.add_row("planner (with search)", *(_spread([run.planner for run in group]) for group in groups))
+    table.add_row("real transitions", *(f"{group[0].meters.real:,}" for group in groups))
+    table.add_row("synthetic updates per transition", *(f"{_dream_ratio(group[0].meters):.4g}" for group in groups))
+    table.add_row("wall time", *(f"{group[0].seconds:.0f} s" for group in groups))
     console.print(table)
-    episodes = next(iter(runs)).config.evaluation.episodes
-    say(f"Returns are means over {episodes} episodes (lowest to highest) by the final parameters.")
+    group = next(iter(groups))
+    episodes = f"{group[0].config.evaluation.episodes} episodes"
+    if len(group) == 1:
+        say(f"Returns are means over {episodes} (lowest to highest) by the final parameters.")
+    else:
+        say(f"Returns are means over {len(group)} seeds of {episodes} each (lowest to highest seed).")
 
 
-def _spread(returns: np.ndarray) -> str:
-    return f"{returns.mean():.2f} ({returns.min():.4g} to {returns.max():.4g})"
+def _spread(returns: list[np.ndarray]) -> str:
+    """Returns mean and range of the returns [episodes] of one seed, or of several seeds' means."""
+    values = returns[0] if len(returns) == 1 else np.array([own.mean() for own in returns])
+    return f"{values.mean():.2f} ({values.min():.4g} to {values.max():.4g})"
 
 
 def _dream_ratio(meters: Meters) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from dreamer.wake.envs.base import unknown
-from experiments import PRESETS, Config, Result, resume, run
+from experiments import PRESETS, Config, Result, resume, run_seeds
 from experiments.control import SUFFIX, without_dreams
 from experiments.figures import learning_curve
 from experiments.results import rows_of
@@ -24,6 +24,8 @@ class Train:
     """Run folder to go on with, under the settings that it was begun with."""
     control: bool = False
     """Also run the same experiment without dreams, and draw both."""
+    num_seeds: int = 1
+    """Seeds to run in one program, from `seed` on, each with a folder of its own; for environments on the device."""
 
 
 def main() -> None:
@@ -46,41 +48,44 @@ def _parse(words: list[str]) -> tuple[str, Train]:
     return next(word for word in words if word in PRESETS), train
 
 
-def _run(train: Train, preset: str) -> dict[str, Result]:
+def _run(train: Train, preset: str) -> dict[str, list[Result]]:
     arms = {learning_curve.DREAMING: train.config}
     if train.control:
         arms[learning_curve.CONTROL] = without_dreams(train.config)
     results = {}
     for arm, config in arms.items():
         with Watch(config.name, preset=preset) as watch:
-            results[arm] = run(config, watch=watch)
+            results[arm] = run_seeds(config, train.num_seeds, watch=watch)
     return results
 
 
-def _resume(train: Train, preset: str) -> dict[str, Result]:
-    if train.control or train.config != PRESETS[preset]:
+def _resume(train: Train, preset: str) -> dict[str, list[Result]]:
+    if train != Train(PRESETS[preset], resume=train.resume):
         raise ValueError(
-            "--resume goes on under the settings in the folder's config.json: leave out --control and all other fields"
+            "--resume goes on with one folder, under the settings in its config.json: leave out --control and all "
+            "other fields, and go on with the folders of several seeds one by one"
         )
     with Watch(train.resume, preset=preset) as watch:
         result = resume(train.resume, watch=watch)
     for message in result.messages:
         say(f"note: {message}", style="yellow")
     is_control = result.config.name.endswith(SUFFIX)
-    return {learning_curve.CONTROL if is_control else learning_curve.DREAMING: result}
+    return {learning_curve.CONTROL if is_control else learning_curve.DREAMING: [result]}
 
 
-def _show(results: dict[str, Result], preset: str) -> None:
-    rows = [row for arm, result in results.items() for row in rows_of(result.folder, arm=arm)]
-    folder = next(iter(results.values())).folder
+def _show(results: dict[str, list[Result]], preset: str) -> None:
+    rows = [row for arm, group in results.items() for result in group for row in rows_of(result.folder, arm=arm)]
+    dreaming = next(iter(results.values()))
+    folder = dreaming[0].folder
     figure = learning_curve.draw(rows, folder / "figures" / "learning_curve.png")
     show_results(results)
-    ratio = max(1, next(iter(results.values())).config.loop.dream_ratio // 2)
+    ratio = max(1, dreaming[0].config.loop.dream_ratio // 2)
+    lines = "run folder      {0}\ndeployed agent  {0}/deployed.safetensors"
+    folders = "\n".join(lines.format(result.folder) for result in dreaming)
     say(
         f"""
 figure          {figure}
-run folder      {folder}
-deployed agent  {folder / "deployed.safetensors"}
+{folders}
 
 What to do next
   {INTERPRETER} -m scripts.evaluate {folder} --film episode.gif   # measure and watch it

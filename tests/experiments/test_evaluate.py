@@ -9,8 +9,8 @@ from dreamer.io import CheckpointError, RunFolder, RunFolderError
 from dreamer.wake.envs import EnvConfig
 from experiments.build import build
 from experiments.config import to_dict
+from experiments.diary import deploy
 from experiments.evaluate import evaluate, film
-from experiments.run import deploy
 from tests import runs, tiny
 
 

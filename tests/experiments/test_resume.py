@@ -11,8 +11,8 @@ from dreamer.io import CheckpointError, Checkpoints, FactLog, Log, RunFolderErro
 from dreamer.wake import Deployed
 from dreamer.wake.session import HostSession
 from experiments import resume
+from experiments.diary import DivergedError
 from experiments.recover import Past
-from experiments.run import DivergedError
 from tests import runs
 
 PLACES = {  # (where, call, whether it was done by then)
@@ -259,7 +259,7 @@ def test_the_watcher_hears_of_every_night(monkeypatch, tmp_path):
     heard = []
     result = runs.start("gymnax", tmp_path / "run", watch=heard.append)
     assert [progress.meters.real for progress in heard] == [0, 8, 16, 24, 32, 40, 48]
-    assert {progress.folder for progress in heard} == {tmp_path / "run"}
+    assert {progress.folders for progress in heard} == {(tmp_path / "run",)}
     assert [progress.student_return is None for progress in heard] == [True] * 3 + [False] * 4
     assert heard[-1].student_return == result.student.mean()
     assert dataclasses.replace(heard[-1].meters, seconds=0) == dataclasses.replace(result.meters, seconds=0)

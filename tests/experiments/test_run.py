@@ -12,7 +12,7 @@ from dreamer.wake import Deployed, session
 from dreamer.wake.envs import make_host
 from experiments import resume, run
 from experiments.build import build
-from experiments.run import _require_finite, deploy
+from experiments.diary import _require_finite, deploy
 from tests import runs, tiny
 
 

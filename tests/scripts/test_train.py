@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from dreamer.io import Checkpoints, RunFolder
-from experiments import PRESETS, resume, run
+from experiments import PRESETS, resume, run_seeds
 from experiments.config import from_dict
 from scripts import train
 from scripts.display import INTERPRETER
@@ -24,7 +24,7 @@ def cli(monkeypatch, capfd):
     """Returns main(*words) -> (exit code, standard output, standard error), with the preset `tiny`."""
     monkeypatch.setitem(PRESETS, "tiny", runs.config("gymnasium"))
     # The host experiment, compiled once for all tests.
-    monkeypatch.setattr(train, "run", functools.partial(run, parts=runs.parts("gymnasium")))
+    monkeypatch.setattr(train, "run_seeds", functools.partial(run_seeds, parts=runs.parts("gymnasium")))
     monkeypatch.setattr(train, "resume", functools.partial(resume, parts=runs.parts("gymnasium")))
 
     def main(*words):
@@ -122,7 +122,7 @@ def test_bad_input_is_one_clear_error(cli, words, message):
 )
 def test_what_does_not_fit_is_one_clear_error(cli, monkeypatch, tmp_path, words, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "run", run)
+    monkeypatch.setattr(train, "run_seeds", run_seeds)
     code, _, err = cli("tiny", *words)
     assert code == 1
     assert message in err
@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite(cli, monkeypatch, tmp_path):
         state = state.replace(learner=state.learner.replace(params=params))
         return wired.step(state, num_updates, store=store, live_on=live_on)
 
-    monkeypatch.setattr(train, "run", functools.partial(run, parts=wired._replace(step=ruined)))
+    monkeypatch.setattr(train, "run_seeds", functools.partial(run_seeds, parts=wired._replace(step=ruined)))
     code, _, err = cli("tiny", "--run.folder", tmp_path / "run")
     assert code == 1
     assert err.startswith(f"error: night 1 of {tmp_path / 'run'} made ")

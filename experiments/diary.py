@@ -1,0 +1,128 @@
+"""What one run writes into its folder: facts by day, rows and checkpoints by night, at its end the deployed agent."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamer.core import trees
+from dreamer.core.types import Meters, Params, PyTree, Transition
+from dreamer.io import Checkpoints, FactLog, Log, RunFolder
+from dreamer.sleep.update import LearnerState
+from dreamer.wake import Deployed
+from experiments.build import Parts
+from experiments.config import to_dict
+from experiments.recover import Past
+
+
+class DivergedError(RuntimeError):
+    """Learning produced a number that is not finite."""
+
+
+class Diary:
+    """Writes the folder of one run: of one seed, also where several live in one program.
+
+    Attributes:
+      parts: the experiment, with this run's seed and folder in its config.
+      folder: the run's.
+    """
+
+    def __init__(self, parts: Parts, folder: RunFolder, facts: FactLog, *, past: Past | None = None):
+        """Takes the folder, locked for writing, and where the run goes on from what was recorded, its past."""
+        self.parts = parts
+        self.folder = folder
+        self._facts = facts
+        self._past = past
+        self._checkpoints = Checkpoints(folder.checkpoints)
+        self._log: Log | None = None
+
+    @contextlib.contextmanager
+    def opened(self, after_day: int) -> Iterator["Diary"]:
+        """Opens the log; a resumed run's is cut after the day of the checkpoint that it goes on from."""
+        config = self.parts.config
+        with Log(
+            self.folder.path,
+            wandb_mode=config.run.wandb,
+            project=config.run.project,
+            config=to_dict(config),
+            resume_day=None if self._past is None else after_day,
+        ) as self._log:
+            yield self
+
+    def write_day(self, number: int, lived: Transition) -> None:
+        """Stores a day [T, E], NumPy, unless it was recorded before; on return it is on disk."""
+        if number in self._facts.days:
+            return
+        _require_finite(lived, number, self.parts.spec.id)
+        self._facts.append(number, lived, continues=self._past is None or self._past.continues(number))
+
+    def require_finite(self, number: int, meters: Meters, metrics: Mapping[str, np.ndarray]) -> None:
+        """Refuses the metrics of a night that made a number which is not finite.
+
+        Raises:
+          DivergedError: names the metrics and the folder.
+        """
+        wrong = sorted(name for name, value in metrics.items() if not np.isfinite(value))
+        if wrong:
+            raise DivergedError(
+                f"night {number} of {self.folder.path} made {', '.join(wrong)} not finite after {meters.updates} "
+                "updates. Nothing was written over: facts and earlier checkpoints are intact. Try a smaller "
+                "--update.learning-rate"
+            )
+
+    def write_night(
+        self, number: int, meters: Meters, metrics: Mapping[str, np.ndarray], returns: Mapping[str, np.ndarray]
+    ) -> None:
+        """Writes the row of a night: its metrics, and a summary of the returns [episodes] measured after it."""
+        row = {name: float(value) for name, value in metrics.items()}
+        for name, measured in returns.items():
+            row |= {
+                f"{name}_return": float(measured.mean()),
+                f"{name}_return_min": float(measured.min()),
+                f"{name}_return_max": float(measured.max()),
+            }
+        self._log.write(number, meters, row)
+
+    def save(self, number: int, saved: PyTree, meters: Meters) -> None:
+        """Makes the checkpoint of a night."""
+        self._checkpoints.save(number, saved, dataclasses.asdict(meters))
+
+    def deploy(self, number: int, learner: LearnerState, meters: Meters) -> None:
+        """Writes the agent that the last night made, unless that was done before."""
+        if not self.folder.deployed.exists():
+            deploy(self.parts, learner, meters, version=number).save(self.folder.deployed)
+
+
+def deploy(parts: Parts, learner: LearnerState, meters: Meters, *, version: int) -> Deployed:
+    """Returns the search-free agent of the learner's online parameters: policy and value, and only what they need."""
+
+    def apply(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        evaluation = parts.agent.evaluate(params.agent, (), parts.model.observe(params.model, obs))
+        return evaluation.logits, evaluation.value
+
+    obs = jnp.zeros((1, *parts.spec.obs_shape), parts.spec.obs_dtype)
+    params = trees.only_used(lambda params: apply(params, obs), learner.params)
+    return Deployed.of(
+        apply,
+        params,
+        spec=parts.spec,
+        config=to_dict(parts.config),
+        version=version,
+        meters=dataclasses.asdict(meters),
+    )
+
+
+def _require_finite(lived: Transition, day: int, env_id: str) -> None:
+    """Refuses a day [T, E] in which the environment gave numbers that nobody can learn from."""
+    for name in ("obs", "reward", "next_obs"):
+        field = np.asarray(getattr(lived, name))
+        bad = np.argwhere(~np.isfinite(field))
+        if bad.size:
+            step, copy = bad[0][:2]
+            raise ValueError(
+                f"{env_id}, day {day}, decision {step}, copy {copy}: {name} holds NaN or infinity. The day was "
+                "not stored, the days before it are intact: mend the environment, then go on with --resume"
+            )
