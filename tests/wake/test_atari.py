@@ -1,4 +1,5 @@
 import dataclasses
+import importlib.metadata
 import importlib.util
 
 import gymnasium as gym
