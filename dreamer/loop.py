@@ -19,6 +19,7 @@ from dreamer import replay as replays
 from dreamer.core import keys as streams
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Meters, Metrics, PyTree, SequenceBatch, Transition
+from dreamer.sleep.augment import AugmentConfig, augment
 from dreamer.sleep.fit import FitConfig, fit_loss
 from dreamer.sleep.targets import MakeTargets, TargetsConfig
 from dreamer.sleep.update import LearnerState, Optimizer, UpdateConfig, update
@@ -112,9 +113,11 @@ def make_night(
     target: TargetsConfig,
     fit: FitConfig,
     optimise: UpdateConfig,
+    augmentation: AugmentConfig,
 ) -> Night:
     """Returns the pure `night(learner, replay, num_updates, seed)`: one loop of updates on the device."""
     num_searched = target.num_searched(loop.batch_size)
+    last_update = max(1, loop.updates_due(loop.real_transitions))
 
     def one_update(
         learner: LearnerState, state: replays.ReplayState, seed: jax.Array
@@ -122,13 +125,20 @@ def make_night(
         update_key = streams.stream(seed, "update", learner.updates)
         sample_key, search_key, fit_key = jax.random.split(update_key, 3)
         batch: SequenceBatch = replays.sample(
-            replay, state, sample_key, batch_size=loop.batch_size, length=target.length
+            replay,
+            state,
+            sample_key,
+            batch_size=loop.batch_size,
+            length=target.length,
+            progress=learner.updates / last_update,
         )
         search_keys = jax.random.split(search_key, (num_searched, target.unroll_steps + 1))
         dreams = targets(learner.target, batch, search_keys, return_spread=learner.return_spread)
+        augment_key = streams.stream(seed, "augment", learner.updates)
+        seen = augment(augmentation, batch, augment_key, unroll_steps=target.unroll_steps)
         learner, metrics, errors = update(
             learner,
-            lambda params: fit_loss(params, fit_key, batch, dreams, model=model, agent=agent, config=fit),
+            lambda params: fit_loss(params, fit_key, seen, dreams, model=model, agent=agent, config=fit),
             dreams.value[:, 0],
             optimizer=optimizer,
             config=optimise,

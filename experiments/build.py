@@ -91,6 +91,7 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
         target=config.targets,
         fit=config.fit,
         optimise=config.update,
+        augmentation=config.augment,
     )
     by_day, by_evaluation = (
         {
@@ -99,12 +100,11 @@ def build(config: Config, env: JaxEnv | None = None) -> Parts:
         }
         for greedy in (False, True)
     )
-    act = by_day[config.loop.actor]
     if env is not None:
-        begin, step = _on_device(env, act, night, config)
+        begin, step = _on_device(env, by_day[config.loop.actor], night, config)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
-        days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
+        days = recorded.HostDays(session.HostSession(host, jax.jit(by_day[config.loop.actor]), seed=config.seed))
         begin, step = _on_host(days, night, config)
     return Parts(
         config=config,
@@ -139,6 +139,10 @@ def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
 
 def _initialiser(config: Config, spec: EnvSpec, model: WorldModel, agent: Agent, optimizer, begin) -> Callable:
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
+    num_envs = config.env.num_envs
+    tick = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], blank_day(spec, 1, num_envs)))
+    needed = replays.num_bytes(config.replay, tick, num_envs, frame_stack=spec.frame_stack)
+    replays.require_room(needed, replays.memory_bytes(jax.devices()[0]), capacity=config.replay.capacity)
 
     @jax.jit
     def init_params(seed: jax.Array) -> Params:
@@ -147,10 +151,10 @@ def _initialiser(config: Config, spec: EnvSpec, model: WorldModel, agent: Agent,
         return Params(model_params, agent.init(agent_key, model.observe(model_params, obs)))
 
     def init() -> loops.LoopState:
-        seed, pending = jnp.uint32(config.seed), blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
+        seed, pending = jnp.uint32(config.seed), blank_day(spec, config.loop.steps_per_day, num_envs)
         return loops.LoopState(
             learner=init_learner(init_params(seed), optimizer),
-            replay=replays.init(config.replay, jax.tree.map(lambda x: x[0], pending), config.env.num_envs),
+            replay=replays.init(config.replay, tick, num_envs, frame_stack=spec.frame_stack),
             session=begin(seed),
             pending=pending,
             seed=seed,
