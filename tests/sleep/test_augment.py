@@ -25,7 +25,9 @@ def test_a_shift_by_hand():
     seen = augments._shifted(image, jnp.array([1, -1]))[0, ..., 0]  # one row further down, one column further left
     np.testing.assert_array_equal(seen, [[3, 3, 4], [6, 6, 7], [6, 6, 7]])
     np.testing.assert_array_equal(augments._shifted(image, jnp.array([0, 0])), image)
-    np.testing.assert_array_equal(augments._shifted(image, jnp.array([-5, 5]))[0, ..., 0], np.full((3, 3), 2))  # all border
+    np.testing.assert_array_equal(
+        augments._shifted(image, jnp.array([-5, 5]))[0, ..., 0], np.full((3, 3), 2)
+    )  # all border
 
 
 def test_neutral_settings_change_nothing():
