@@ -20,6 +20,7 @@ from dreamer import replay as replays
 from dreamer.core import keys as streams
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Meters, Metrics, PyTree, SequenceBatch, Transition
+from dreamer.sleep.augment import AugmentConfig, augment
 from dreamer.sleep.fit import FitConfig, fit_loss
 from dreamer.sleep.targets import MakeTargets, TargetsConfig
 from dreamer.sleep.update import LearnerState, Optimizer, UpdateConfig, init_params, renew, update
@@ -133,6 +134,7 @@ def make_night(
     target: TargetsConfig,
     fit: FitConfig,
     optimise: UpdateConfig,
+    augmentation: AugmentConfig,
 ) -> Night:
     """Returns the pure `night(learner, replay, num_updates, seed)`: one loop of updates on the device."""
     num_searched = target.num_searched(loop.batch_size)
@@ -142,17 +144,24 @@ def make_night(
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
         update_key = streams.stream(seed, "update", learner.updates)
         sample_key, search_key, fit_key = jax.random.split(update_key, 3)
+        progress = loop.progress(learner.updates)
         batch: SequenceBatch = replays.sample(
-            replay, state, sample_key, batch_size=loop.batch_size, length=target.length
+            replay,
+            state,
+            sample_key,
+            batch_size=loop.batch_size,
+            length=target.length,
+            progress=progress,
         )
         if target.clip_rewards:  # here, so that targets and model learn from the same
             batch = batch.replace(reward=jnp.sign(batch.reward))
         search_keys = jax.random.split(search_key, (num_searched, target.unroll_steps + 1))
-        progress = loop.progress(learner.updates)
         dreams = targets(learner.target, batch, search_keys, return_spread=learner.return_spread, progress=progress)
+        augment_key = streams.stream(seed, "augment", learner.updates)
+        seen = augment(augmentation, batch, augment_key, unroll_steps=target.unroll_steps)
         learner, metrics, errors = update(
             learner,
-            lambda params: fit_loss(params, fit_key, batch, dreams, model=model, agent=agent, config=fit),
+            lambda params: fit_loss(params, fit_key, seen, dreams, model=model, agent=agent, config=fit),
             dreams.value[:, 0],
             optimizer=optimizer,
             config=optimise,

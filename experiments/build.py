@@ -99,6 +99,7 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1) -> P
         target=config.targets,
         fit=config.fit,
         optimise=config.update,
+        augmentation=config.augment,
     )
     by_day, by_evaluation = (
         {
@@ -107,12 +108,11 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1) -> P
         }
         for greedy in (False, True)
     )
-    act = by_day[config.loop.actor]
     if env is not None:
-        begin, step = _on_device(env, act, night, config, num_seeds)
+        begin, step = _on_device(env, by_day[config.loop.actor], night, config, num_seeds)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
-        days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
+        days = recorded.HostDays(session.HostSession(host, jax.jit(by_day[config.loop.actor]), seed=config.seed))
         begin, step = _on_host(days, night, config)
     return Parts(
         config=config,
@@ -174,16 +174,20 @@ def _initialiser(
     config: Config, spec: EnvSpec, model: WorldModel, agent: Agent, optimizer, begin, num_seeds: int
 ) -> Callable:
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
+    num_envs = config.env.num_envs
+    tick = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], blank_day(spec, 1, num_envs)))
+    needed = num_seeds * replays.num_bytes(config.replay, tick, num_envs, frame_stack=spec.frame_stack)
+    replays.require_room(needed, replays.memory_bytes(jax.devices()[0]), capacity=config.replay.capacity)
 
     @jax.jit
     def first_params(seed: jax.Array) -> Params:
         return init_params(model, agent, streams.stream(seed, "init"), obs)
 
     def init(seed: jax.Array) -> loops.LoopState:
-        pending = blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
+        pending = blank_day(spec, config.loop.steps_per_day, num_envs)
         return loops.LoopState(
             learner=init_learner(first_params(seed), optimizer),
-            replay=replays.init(config.replay, jax.tree.map(lambda x: x[0], pending), config.env.num_envs),
+            replay=replays.init(config.replay, tick, num_envs, frame_stack=spec.frame_stack),
             session=begin(seed),
             pending=pending,
             seed=seed,

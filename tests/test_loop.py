@@ -13,6 +13,7 @@ from dreamer.core.keys import stream
 from dreamer.core.types import DreamTargets, Meters, Params, Transition
 from dreamer.loop import LoopConfig, LoopState, days_and_nights, make_night
 from dreamer.replay import ReplayConfig
+from dreamer.sleep.augment import AugmentConfig
 from dreamer.sleep.fit import FitConfig
 from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer
@@ -179,11 +180,12 @@ def table_night(reward=0.0, clip_rewards=False, **settings):
         target=target,
         fit=FitConfig(),
         optimise=optimise,
+        augmentation=AugmentConfig(),
     )
     lead, states = (12, 1), jnp.zeros((12, 1), jnp.int32)
     flags, ones = jnp.zeros(lead, bool), jnp.ones((*lead, 2), bool)
     lived = Transition(states, ones, states, jnp.full(lead, reward), flags, flags, states)
-    state = replays.insert(replays.init(replay, jax.tree.map(lambda leaf: leaf[0], lived), 1), lived)
+    state = replays.insert(replays.init(replay, jax.tree.map(lambda leaf: leaf[0], lived), 1, frame_stack=1), lived)
     night = jax.jit(functools.partial(night, seed=jnp.uint32(0)))
     return night, init_learner(Params({}, agent.init(None, None)), optimizer), state
 
@@ -270,8 +272,12 @@ def test_the_engine_stores_each_life_whole_and_in_order():
                 episode, step = episode + 1, 0
         assert episode > 2
     assert state.replay.stored == 20
-    stored = jax.tree.map(lambda ring: np.swapaxes(ring[:, :20], 0, 1), state.replay.rows)
-    jax.tree.map(np.testing.assert_array_equal, stored, lived)
+    rows = state.replay.rows
+    for name in ("action_mask", "action", "reward", "terminated", "truncated"):
+        np.testing.assert_array_equal(np.swapaxes(getattr(rows, name)[:, :20], 0, 1), getattr(lived, name))
+    place, copies = np.asarray(rows.place[:, :20]).T, np.arange(2)
+    np.testing.assert_array_equal(state.replay.frames[copies, place], lived.obs)
+    np.testing.assert_array_equal(state.replay.frames[copies, place + 1], lived.next_obs)
 
 
 def test_the_engine_never_learns_across_a_reset():
