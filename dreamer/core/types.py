@@ -94,6 +94,19 @@ class DreamTargets:
 
 
 @struct.dataclass
+class Latent:
+    """A latent of a model that remembers how it came to a state. Leading axes [...] on every leaf.
+
+    Search and unrolls carry it whole. A value depends on the state alone, so an agent reads no more.
+    """
+
+    state: jax.Array
+    """[..., D] or [..., h, w, C]"""
+    recurrent: PyTree = ()
+    """The model's own along a dream, from the observed state on; () where it needs nothing."""
+
+
+@struct.dataclass
 class Evaluation:
     """What an agent thinks of latents, leading axes [...]."""
 
