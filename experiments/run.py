@@ -146,7 +146,7 @@ def _live_and_learn(
                 continue
             metrics = _finite(jax.device_get(event.metrics), event, folder)
             finished = config.loop.finished(event.meters.real, event.meters.updates)
-            if finished or _crosses(config.evaluation.every, real, event.meters.real):
+            if finished or (event.lived is not None and _crosses(config.evaluation.every, real, event.meters.real)):
                 who = ("student", "planner") if finished else ("student",)
                 returns = {name: parts.evaluate[name](event.state.learner, event.meters.real) for name in who}
                 metrics |= {f"{name}_{key}": value for name in who for key, value in _summary(returns[name]).items()}
