@@ -296,8 +296,9 @@ def puct_q(tree: mctx.Tree, node_index: jax.Array) -> jax.Array:
         share = share / (count[node] + 1)
         return tree.parents[node], mean + share * total[node], share
 
-    below_root = (jnp.asarray(node_index, jnp.int32), jnp.float32(0.0), jnp.float32(1.0))
-    root, mean, share = jax.lax.while_loop(lambda carry: carry[0] != tree.ROOT_INDEX, up, below_root)
+    start = (jnp.asarray(node_index, jnp.int32), jnp.float32(0.0), jnp.float32(1.0))
+    # Not `!=`: in a row that waits for others to finish, mctx asks for node -1, and there is no way up from there.
+    root, mean, share = jax.lax.while_loop(lambda carry: carry[0] > tree.ROOT_INDEX, up, start)
     mean = mean + share * total[root] / jnp.maximum(count[root], 1)
     return _normalised(tree, jnp.where(seen[node_index], edge_q[node_index], mean))
 
