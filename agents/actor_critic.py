@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from dreamer.core import supports
 from dreamer.core.ports import Agent
 from dreamer.core.types import EnvSpec, Evaluation, Latent, PyTree, Transition
-from networks.layers import COMPUTE_DTYPES, ConvBlock, hidden, reduced
+from world_models.layers import COMPUTE_DTYPES, ConvBlock, hidden, reduced
 
 
 @dataclasses.dataclass(frozen=True)

@@ -158,17 +158,11 @@ def _live_and_learn(
                     diary.write_day(number, lived)
             if not number:
                 continue
-<<<<<<< HEAD
             metrics = parts.members(jax.device_get(event.metrics))
             for diary, own in zip(diaries, metrics, strict=True):
                 diary.require_finite(number, meters, own)
             new: dict[str, np.ndarray] = {}
-            if finished or _crosses(config.evaluation.every, real, meters.real):
-=======
-            metrics = _finite(jax.device_get(event.metrics), event, folder)
-            finished = config.loop.finished(event.meters.real, event.meters.updates)
-            if finished or (event.lived is not None and _crosses(config.evaluation.every, real, event.meters.real)):
->>>>>>> teach
+            if finished or (event.lived is not None and _crosses(config.evaluation.every, real, meters.real)):
                 who = ("student", "planner") if finished else ("student",)
                 returns = new = {name: parts.evaluate[name](learner, meters.real) for name in who}
             for diary, *own in zip(diaries, metrics, parts.members(new), strict=True):

@@ -3,7 +3,7 @@
 import dataclasses
 
 from dreamer.core import supports
-from networks.layers import COMPUTE_DTYPES
+from world_models.layers import COMPUTE_DTYPES
 
 TORSOS = ("dense", "residual")
 

@@ -10,9 +10,9 @@ from flax import struct
 
 from dreamer.core import supports
 from dreamer.core.types import Latent
-from networks.layers import ConvBlock, conv_norm, hidden, reduced
 from world_models.efficientzero.config import EfficientZeroConfig
 from world_models.efficientzero.representation import ResidualBlock
+from world_models.layers import ConvBlock, conv_norm, hidden, reduced
 
 
 @struct.dataclass

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from dreamer.core import supports
-from networks.layers import BESIDE, Conv, ConvBlock, conv_norm, hidden
 from world_models.efficientzero.config import EfficientZeroConfig
+from world_models.layers import BESIDE, Conv, ConvBlock, conv_norm, hidden
 
 _SMALLEST_GRID = 5  # cells a side; a 3 x 3 board would be convolved into a single cell
 _LARGEST_GRID = 10  # cells a side; larger images are halved by further convolutions until they fit

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from networks.layers import BESIDE, Conv, ConvBlock, unfold
+from world_models.layers import BESIDE, Conv, ConvBlock, unfold
 
 
 @pytest.mark.parametrize(
