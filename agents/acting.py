@@ -1,7 +1,7 @@
 """Who decides by day: the student alone, or the student with search (the planner).
 
 Both are `act(actor, keys [E], obs [E, ...], action_mask [E, A], memory) -> (action [E] int32, memory)`, where E is
-environment copies and `actor` is (Params, running spread of returns in reward units).
+environment copies and `actor` is (Params, running spread of returns in reward units, share of the run in [0, 1]).
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Params, PyTree
 from dreamer.sleep.search import Search
 
-Actor = tuple[Params, jax.Array]
+Actor = tuple[Params, jax.Array, jax.Array]
 Act = Callable[[Actor, jax.Array, jax.Array, jax.Array, PyTree], tuple[jax.Array, PyTree]]
 
 
@@ -23,7 +23,7 @@ def make_student(model: WorldModel, agent: Agent, *, greedy: bool) -> Act:
     def act(
         actor: Actor, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree
     ) -> tuple[jax.Array, PyTree]:
-        params, _ = actor
+        params, _, _ = actor
         logits = agent.evaluate(params.agent, memory, model.observe(params.model, obs)).logits
         logits = jnp.where(action_mask, logits, -jnp.inf)
         action = jnp.argmax(logits, axis=-1) if greedy else jax.vmap(jax.random.categorical)(keys, logits)
@@ -33,20 +33,21 @@ def make_student(model: WorldModel, agent: Agent, *, greedy: bool) -> Act:
 
 
 def make_planner(model: WorldModel, agent: Agent, search: Search, *, greedy: bool) -> Act:
-    """Returns the planner: search at every decision, with Gumbel noise at the root unless `greedy`."""
+    """Returns the planner: search at every decision, with noise at the root unless `greedy`."""
 
     def act(
         actor: Actor, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree
     ) -> tuple[jax.Array, PyTree]:
-        params, return_spread = actor
+        params, return_spread, progress = actor
         found = search(
             params,
             memory,
             model.observe(params.model, obs),
             action_mask,
             keys,
-            gumbel_scale=0.0 if greedy else 1.0,
+            explore=0.0 if greedy else 1.0,
             return_spread=return_spread,
+            progress=progress,
         )
         return found.action, memory
 

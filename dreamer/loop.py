@@ -21,9 +21,10 @@ from dreamer.core import keys as streams
 from dreamer.core import mesh
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Meters, Metrics, PyTree, SequenceBatch, Transition
+from dreamer.sleep.augment import AugmentConfig, augment
 from dreamer.sleep.fit import FitConfig, fit_loss
 from dreamer.sleep.targets import MakeTargets, TargetsConfig
-from dreamer.sleep.update import LearnerState, Optimizer, UpdateConfig, update
+from dreamer.sleep.update import LearnerState, Optimizer, UpdateConfig, init_params, renew, update
 
 ACTORS = ("planner", "student")
 
@@ -42,14 +43,18 @@ class LoopConfig:
     """B, rows of one update."""
     learn_after: int = 0
     """Real transitions lived before the first night, which then catches up with the dream ratio."""
+    final_updates: int = 0
+    """Updates beyond the dream ratio, made once all real transitions are lived."""
+    final_night: int = 1000
+    """Updates of each night that makes them, at most."""
     actor: str = "planner"
     """Who acts by day: the `planner` (EfficientZero's way) or the search-free `student`."""
 
     def __post_init__(self) -> None:
-        for name in ("real_transitions", "steps_per_day", "batch_size"):
+        for name in ("real_transitions", "steps_per_day", "batch_size", "final_night"):
             if getattr(self, name) < 1:
                 raise ValueError(f"loop.{name} is {getattr(self, name)}: give 1 or more")
-        for name in ("dream_ratio", "learn_after"):
+        for name in ("dream_ratio", "learn_after", "final_updates"):
             if getattr(self, name) < 0:
                 raise ValueError(f"loop.{name} is {getattr(self, name)}: give 0 or more")
         if self.actor not in ACTORS:
@@ -58,6 +63,19 @@ class LoopConfig:
     def updates_due(self, real: int) -> int:
         """Returns the updates that `real` transitions entitle to: floor(real * dream_ratio / batch_size)."""
         return 0 if real < self.learn_after else real * self.dream_ratio // self.batch_size
+
+    @property
+    def num_updates(self) -> int:
+        """Updates of the whole run."""
+        return self.updates_due(self.real_transitions) + self.final_updates
+
+    def finished(self, real: int, updates: int) -> bool:
+        """Whether a run that has learned from `real` transitions in `updates` updates is at its end."""
+        return real >= self.real_transitions and updates >= self.num_updates
+
+    def progress(self, updates: jax.Array) -> jax.Array:
+        """Returns the share in [0, 1] of the updates that go along with living; the final ones are all at 1."""
+        return jnp.minimum(1.0, updates / max(1, self.updates_due(self.real_transitions)))
 
 
 @struct.dataclass
@@ -86,7 +104,7 @@ class Event:
     state: LoopState
     """After the night and the day."""
     lived: Transition | None
-    """[T, E] day number `nights`, not yet learned from; None after the last night."""
+    """[T, E] day number `nights`, not yet learned from; None once all real transitions are lived and learned from."""
     metrics: Metrics
     """Means over the night's updates; empty if there were none."""
     meters: Meters
@@ -117,6 +135,7 @@ def make_night(
     target: TargetsConfig,
     fit: FitConfig,
     optimise: UpdateConfig,
+    augmentation: AugmentConfig,
     spread: Callable[[PyTree], PyTree] = mesh.ONE.spread,
 ) -> Night:
     """Returns the pure `night(learner, replay, num_updates, seed)`: one loop of updates, rows `spread` over devices."""
@@ -127,18 +146,41 @@ def make_night(
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
         update_key = streams.stream(seed, "update", learner.updates)
         sample_key, search_key, fit_key = jax.random.split(update_key, 3)
+        progress = loop.progress(learner.updates)
         batch: SequenceBatch = spread(
-            replays.sample(replay, state, sample_key, batch_size=loop.batch_size, length=target.length)
+            replays.sample(
+                replay,
+                state,
+                sample_key,
+                batch_size=loop.batch_size,
+                length=target.length,
+                progress=progress,
+            )
         )
+        if target.clip_rewards:  # here, so that targets and model learn from the same
+            batch = batch.replace(reward=jnp.sign(batch.reward))
         search_keys = jax.random.split(search_key, (num_searched, target.unroll_steps + 1))
-        dreams = spread(targets(learner.target, batch, search_keys, return_spread=learner.return_spread))
+        dreams = spread(
+            targets(learner.target, batch, search_keys, return_spread=learner.return_spread, progress=progress)
+        )
+        augment_key = streams.stream(seed, "augment", learner.updates)
+        seen = augment(augmentation, batch, augment_key, unroll_steps=target.unroll_steps)
         learner, metrics, errors = update(
             learner,
-            lambda params: fit_loss(params, fit_key, batch, dreams, model=model, agent=agent, config=fit),
+            lambda params: fit_loss(params, fit_key, seen, dreams, model=model, agent=agent, config=fit),
             dreams.value[:, 0],
             optimizer=optimizer,
             config=optimise,
         )
+        if optimise.reset_every:
+            renew_key = streams.stream(seed, "renew", learner.updates)
+            learner = renew(
+                learner,
+                lambda: init_params(model, agent, renew_key, batch.obs[:1, 0]),
+                optimizer=optimizer,
+                config=optimise,
+                num_updates=loop.num_updates,
+            )
         if replay.priority_exponent:
             state = replays.set_priorities(state, batch.index, errors)
         return learner, state, metrics
@@ -169,7 +211,8 @@ def days_and_nights(
 ) -> Iterator[Event]:
     """Yields an Event for each day and night until `config.real_transitions` have been learned from.
 
-    The consumer writes `event.lived` to disk before it asks for the next event, which learns from it.
+    Then come the nights of the final updates, each with an event and without a day. The consumer writes `event.lived`
+    to disk before it asks for the next event, which learns from it.
 
     Args:
       step: how one turn is made.
@@ -183,12 +226,17 @@ def days_and_nights(
     if after is None:
         state, _ = step(state, 0, store=False, live_on=True)
         yield Event(nights, state, state.pending, {}, meters)
-    while meters.real < config.real_transitions:
-        lived = math.prod(state.pending.reward.shape[-2:])  # of each seed: where a group lives, [S] leads
+    while not config.finished(meters.real, meters.updates):
+        store = meters.real < config.real_transitions
+        # of each seed: where a group lives, [S] leads
+        lived = math.prod(state.pending.reward.shape[-2:]) if store else 0
         real = meters.real + lived
-        num_updates = config.updates_due(real) - meters.updates
+        if store:
+            num_updates = config.updates_due(real) - meters.updates
+        else:
+            num_updates = min(config.final_night, config.num_updates - meters.updates)
         live_on = real < config.real_transitions
-        state, metrics = step(state, num_updates, store=True, live_on=live_on)
+        state, metrics = step(state, num_updates, store=store, live_on=live_on)
         jax.block_until_ready(metrics)
         nights += 1
         meters = dataclasses.replace(

@@ -110,7 +110,7 @@ def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
         mask = jnp.ones((num_roots, parts.spec.num_actions), bool)
 
         def plan(params: Params, latent: jax.Array, keys: jax.Array = keys, mask: jax.Array = mask) -> object:
-            return parts.search(params, (), latent, mask, keys, gumbel_scale=1.0, return_spread=1.0)
+            return parts.search(params, (), latent, mask, keys, explore=1.0, return_spread=1.0, progress=0.0)
 
         def bare(params: Params, latent: jax.Array, num_roots: int = num_roots) -> object:
             def one(latent: jax.Array, _: None) -> tuple:
@@ -135,7 +135,9 @@ def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
 def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats: int) -> list[Line]:
     """Lives a short run, and says where the time of a whole one goes and how well an update uses the machine."""
     whole = parts.config.loop
-    short = dataclasses.replace(whole, real_transitions=20 * parts.config.env.num_envs * whole.steps_per_day)
+    short = dataclasses.replace(
+        whole, real_transitions=20 * parts.config.env.num_envs * whole.steps_per_day, final_updates=0
+    )
     compiled.clear()
     began = time.perf_counter()
     events = loops.days_and_nights(parts.step, state, config=short, searched_by=parts.searched_by)
@@ -160,7 +162,7 @@ def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats
     flops = matmul_flops(jax.make_jaxpr(blind)(learner, replay, jnp.int32(1), seed).jaxpr)
     peak = 2 * 1024**3 / product
     day = max(0.0, living - last.meters.updates * seconds) / short.real_transitions
-    updates = whole.updates_due(whole.real_transitions)
+    updates = whole.num_updates
     times = {
         "trace": max(0.0, starting - compiling),
         "compile": compiling,

@@ -3,7 +3,6 @@
 Letters: S seeds of a group, E environment copies, T decisions of each copy in a day, A actions.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.acting import Act, make_planner, make_student
+from agents.acting import Act, Actor, make_planner, make_student
 from agents.actor_critic import make_actor_critic
 from dreamer import loop as loops
 from dreamer import replay as replays
@@ -22,9 +21,9 @@ from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import EnvSpec, Params, PyTree, Transition
 from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
-from dreamer.sleep.update import LearnerState, init_learner, make_optimizer
+from dreamer.sleep.update import LearnerState, init_learner, init_params, make_optimizer
 from dreamer.wake import envs, recorded, session
-from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
+from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
 from experiments.parallel import devices_for, each_seed, seeds_of, spread_roots
 from world_models.efficientzero import make_efficientzero
@@ -93,7 +92,7 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
     model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
     agent = make_actor_critic(spec, config.agent)
     search = make_search(model, agent, config.search, gamma=config.targets.gamma)
-    optimizer = make_optimizer(config.update, config.loop.updates_due(config.loop.real_transitions))
+    optimizer = make_optimizer(config.update, config.loop.num_updates)
     night = loops.make_night(
         model,
         agent,
@@ -104,6 +103,7 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
         target=config.targets,
         fit=config.fit,
         optimise=config.update,
+        augmentation=config.augment,
         spread=devices.spread,
     )
     act = _actors(model, agent, search, greedy=False)[config.loop.actor]
@@ -178,18 +178,20 @@ def _initialiser(
     config: Config, spec: EnvSpec, model: WorldModel, agent: Agent, optimizer, begin, num_seeds: int
 ) -> Callable:
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
+    num_envs = config.env.num_envs
+    tick = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], blank_day(spec, 1, num_envs)))
+    needed = num_seeds * replays.num_bytes(config.replay, tick, num_envs, frame_stack=spec.frame_stack)
+    replays.require_room(needed, replays.memory_bytes(jax.devices()[0]), capacity=config.replay.capacity)
 
     @jax.jit
-    def init_params(seed: jax.Array) -> Params:
-        model_key, agent_key = jax.random.split(streams.stream(seed, "init"))
-        model_params = model.init(model_key, obs)
-        return Params(model_params, agent.init(agent_key, model.observe(model_params, obs)))
+    def first_params(seed: jax.Array) -> Params:
+        return init_params(model, agent, streams.stream(seed, "init"), obs)
 
     def init(seed: jax.Array) -> loops.LoopState:
-        pending = blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
+        pending = blank_day(spec, config.loop.steps_per_day, num_envs)
         return loops.LoopState(
-            learner=init_learner(init_params(seed), optimizer),
-            replay=replays.init(config.replay, jax.tree.map(lambda x: x[0], pending), config.env.num_envs),
+            learner=init_learner(first_params(seed), optimizer),
+            replay=replays.init(config.replay, tick, num_envs, frame_stack=spec.frame_stack),
             session=begin(seed),
             pending=pending,
             seed=seed,
@@ -198,8 +200,9 @@ def _initialiser(
     return lambda: each_seed(init, num_seeds)(seeds_of(config, num_seeds))
 
 
-def _actor(learner: LearnerState) -> tuple[Params, jax.Array]:
-    return learner.params, learner.return_spread
+def actor_of(config: Config, learner: LearnerState) -> Actor:
+    """Returns what a planner or student acts with."""
+    return learner.params, learner.return_spread, config.loop.progress(learner.updates)
 
 
 def _on_device(
@@ -215,7 +218,7 @@ def _on_device(
         learner, replay, metrics = night(state.learner, replay, num_updates, state.seed)
         lived, pending = jax.lax.cond(
             live_on,
-            lambda: live(_actor(learner), devices.spread(state.session), seed=state.seed),
+            lambda: live(actor_of(config, learner), devices.spread(state.session), seed=state.seed),
             lambda: (state.session, state.pending),
         )
         return loops.LoopState(learner, replay, lived, pending, state.seed), metrics
@@ -253,7 +256,7 @@ def _on_host(host: recorded.HostDays, night: loops.Night, config: Config, device
         )
         pending = state.pending
         if live_on:  # on the device like the first one, or the program would be traced again
-            pending = jax.tree.map(jnp.asarray, host.live(_actor(learner), config.loop.steps_per_day))
+            pending = jax.tree.map(jnp.asarray, host.live(actor_of(config, learner), config.loop.steps_per_day))
         return loops.LoopState(learner, replay, (), pending, state.seed), metrics
 
     def begin(seed: jax.Array) -> tuple:
@@ -283,16 +286,16 @@ def _evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, de
             return session.episode_returns(env, act, actor, seed=seed, num_episodes=settings.episodes, max_steps=limit)
 
         program = devices.jit(each_seed(measure, num_seeds, in_axes=(0, 0, None)))
-        return lambda learner, number: np.asarray(program(_actor(learner), seeds_of(config, num_seeds), number))
+        seeds = seeds_of(config, num_seeds)
+        return lambda learner, number: np.asarray(program(actor_of(config, learner), seeds, number))
     act = jax.jit(act)
 
     def evaluate(learner: LearnerState, number: int) -> np.ndarray:
         seed = int(session.evaluation_seed(config.seed, number))
-        copies: EnvConfig = dataclasses.replace(config.env, num_envs=settings.episodes)
-        env: HostEnv = envs.make_host(copies, seed)
+        env: HostEnv = envs.make_host(envs.for_evaluation(config.env, settings.episodes), seed)
         try:
             limit = env.max_steps or settings.max_steps
-            return session.host_episode_returns(env, act, _actor(learner), seed=seed, max_steps=limit)
+            return session.host_episode_returns(env, act, actor_of(config, learner), seed=seed, max_steps=limit)
         finally:
             env.close()
 

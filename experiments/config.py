@@ -9,6 +9,7 @@ from agents.actor_critic import ActorCriticConfig
 from dreamer.io.run_folder import config_hash
 from dreamer.loop import LoopConfig
 from dreamer.replay import ReplayConfig
+from dreamer.sleep.augment import AugmentConfig
 from dreamer.sleep.fit import FitConfig
 from dreamer.sleep.search import SearchConfig
 from dreamer.sleep.targets import TargetsConfig
@@ -74,6 +75,8 @@ class Config:
     """What is learned towards."""
     search: SearchConfig = SearchConfig()
     """The teacher."""
+    augment: AugmentConfig = AugmentConfig()
+    """How images are changed before they are learned from."""
     fit: FitConfig = FitConfig()
     """Loss weights of the agent."""
     update: UpdateConfig = UpdateConfig()

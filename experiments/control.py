@@ -14,8 +14,8 @@ def without_dreams(config: Config) -> Config:
     The student still learns from its planner: from the actions that it took by day. With so few updates the warm-up of
     the step size is cut to a tenth of them, so that the control is held back by its lack of dreams alone.
     """
-    loop = dataclasses.replace(config.loop, dream_ratio=1)
-    warmup_updates = min(config.update.warmup_updates, loop.updates_due(loop.real_transitions) // 10)
+    loop = dataclasses.replace(config.loop, dream_ratio=1, final_updates=0)
+    warmup_updates = min(config.update.warmup_updates, loop.num_updates // 10)
     return dataclasses.replace(
         config,
         name=config.name + SUFFIX,

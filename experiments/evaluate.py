@@ -1,6 +1,5 @@
 """Measuring and filming what a run folder holds: the deployed student by its file, the planner by its checkpoint."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from dreamer.core.types import PyTree
 from dreamer.io import Checkpoints, RunFolder
 from dreamer.wake import Deployed, envs, session
 from dreamer.wake.envs import HostEnv
-from experiments.build import build
+from experiments.build import actor_of, build
 from experiments.config import Config, from_dict
 from experiments.recover import saved_state
 
@@ -37,7 +36,7 @@ def evaluate(path: str | Path, *, planner: bool = False, num_episodes: int = 32,
         raise ValueError(f"episodes is {num_episodes}: give 1 or more")
     config, act, params = _open(path, planner=planner)
     episode_seed = int(session.evaluation_seed(seed))
-    env = envs.make_host(dataclasses.replace(config.env, num_envs=num_episodes), episode_seed)
+    env = envs.make_host(envs.for_evaluation(config.env, num_episodes), episode_seed)
     try:
         return _returns(env, act, params, config, episode_seed)
     finally:
@@ -65,7 +64,7 @@ def film(
         raise ValueError(f"--film {target}: give a name that ends in {' or '.join(_FILM_ENDINGS)}")
     config, act, params = _open(path, planner=planner)
     episode_seed = int(session.evaluation_seed(seed))
-    env = envs.make_host(dataclasses.replace(config.env, num_envs=1), episode_seed, render=True)
+    env = envs.make_host(envs.for_evaluation(config.env, 1), episode_seed, render=True)
     filmed = _Filmed(env)
     try:
         (total,) = _returns(filmed, act, params, config, episode_seed)
@@ -160,4 +159,4 @@ def _planner(config: Config, checkpoints: Checkpoints) -> tuple[Act, PyTree]:
     days = checkpoints.days
     learner = checkpoints.restore(like, day=days[-1] if days else None).tree["learner"]
     act = make_planner(parts.model, parts.agent, parts.search, greedy=True)
-    return jax.jit(act), (learner.params, learner.return_spread)
+    return jax.jit(act), actor_of(config, learner)

@@ -65,20 +65,24 @@ class Past:
         saved = checkpoints.restore(saved_state(blank))
         self.messages += saved.messages
         meters = Meters(**saved.counters)
-        num_needed = saved.day + (meters.real < self._parts.config.loop.real_transitions)  # no day after the last night
+        config = self._parts.config
+        num_lived = config.loop.real_transitions // (config.loop.steps_per_day * config.env.num_envs)
+        num_needed = min(saved.day + 1, num_lived)  # the last nights have no day after them
         if num_needed > len(self.days):
             raise CheckpointError(
                 f"the facts end after {len(self.days)} days, but the checkpoint of day {saved.day} goes on from "
                 f"{num_needed}: restore the facts from a copy, or move {checkpoints.folder}/day-{saved.day:08d} away "
                 "to go on from an earlier checkpoint"
             )
-        state = _rebuild(blank, saved.tree, self.days, num_stored=saved.day)
+        state = _rebuild(blank, saved.tree, self.days, num_stored=min(saved.day, num_lived))
         return loops.Event(saved.day, state, None, {}, meters)
 
     def begin(self, first: int) -> None:
         """Makes ready to give the recorded days from number `first` on."""
         self._next = first
-        if self._parts.host is not None and not self._parts.host.remember(self.days, first=first):
+        if self._parts.host is None or first > len(self.days):  # the last nights live nothing
+            return
+        if not self._parts.host.remember(self.days, first=first):
             self._break_off()
 
     def continues(self, day: int) -> bool:

@@ -47,7 +47,7 @@ def rows_of(path: str | Path, *, arm: str) -> list[dict]:
     }
     rows = []
     for row in evaluated:
-        final = row["real"] >= config.loop.real_transitions
+        final = config.loop.finished(row["real"], row["updates"])
         merged = about | row | {"final": int(final), "seconds": round(row["seconds"], 1)}
         rows.append({name: merged.get(name) for name in FIELDS})
     return rows

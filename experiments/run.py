@@ -136,7 +136,7 @@ def resume(
         state = parts.init()
         event, returns = past.last_event(Checkpoints(folder.checkpoints), state), {}
         diaries = [Diary(parts, folder, facts, past=past)]
-        if not event or event.meters.real < parts.config.loop.real_transitions:
+        if not event or not parts.config.loop.finished(event.meters.real, event.meters.updates):
             past.begin(event.nights + 1 if event else 0)
             state = event.state if event else state
             event, returns = _live_and_learn(parts, diaries, step=past.step, state=state, after=event, watch=watch)
@@ -169,8 +169,8 @@ def _live_and_learn(
             logs.enter_context(diary.opened(after.nights if after else 0))
         for event in events:
             number, meters, learner = event.nights, event.meters, event.state.learner
-            finished = event.lived is None
-            if not finished:
+            finished = config.loop.finished(meters.real, meters.updates)
+            if event.lived is not None:
                 for diary, lived in _own(parts, diaries, jax.device_get(event.lived)):
                     diary.write_day(number, lived)
             if not number:
@@ -179,12 +179,12 @@ def _live_and_learn(
             for diary, own in _own(parts, diaries, metrics):
                 diary.require_finite(number, meters, own)
             new: dict[str, np.ndarray] = {}
-            if finished or _crosses(config.evaluation.every, real, meters.real):
+            if finished or (event.lived is not None and _crosses(config.evaluation.every, real, meters.real)):
                 who = ("student", "planner") if finished else ("student",)
                 returns = new = {name: parts.evaluate[name](learner, meters.real) for name in who}
             for diary, *own in _own(parts, diaries, metrics, new):
                 diary.write_night(number, meters, *own)
-            if finished or _crosses(config.run.checkpoint_every, real, meters.real):
+            if event.lived is None or _crosses(config.run.checkpoint_every, real, meters.real):
                 for diary, saved in _own(parts, diaries, saved_state(event.state)):
                     diary.save(number, saved, meters)
             real = meters.real

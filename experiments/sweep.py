@@ -21,6 +21,11 @@ class Job:
     results: Path
 
 
+def questions() -> list[str]:
+    """Returns the names of the folders of `experiments/` that hold a question."""
+    return sorted(path.parent.name for path in Path(__file__).parent.glob("*/runs.py"))
+
+
 def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds: range) -> list[Job]:
     """Returns the runs of a question that have no rows yet.
 
@@ -38,8 +43,7 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
     except ModuleNotFoundError as error:
         if error.name not in (f"experiments.{question}", f"experiments.{question}.runs"):
             raise
-        here = sorted(path.parent.name for path in Path(__file__).parent.glob("*/runs.py"))
-        raise ValueError(f"there is no question {question!r}: choose one of {', '.join(here)}") from error
+        raise ValueError(f"there is no question {question!r}: choose one of {', '.join(questions())}") from error
     _require("task", tasks, module.ARMS)
     found = []
     for task, configs in module.ARMS.items():

@@ -13,6 +13,7 @@ from dreamer.core.keys import stream
 from dreamer.core.types import DreamTargets, Meters, Params, Transition
 from dreamer.loop import LoopConfig, LoopState, days_and_nights, make_night
 from dreamer.replay import ReplayConfig
+from dreamer.sleep.augment import AugmentConfig
 from dreamer.sleep.fit import FitConfig
 from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer
@@ -105,10 +106,44 @@ def test_resuming_at_an_event_goes_on_as_if_nothing_had_happened():
     assert late[0].meters.seconds >= event.meters.seconds
 
 
+@pytest.mark.parametrize("dream_ratio", [3, 0])
+def test_final_updates_are_made_in_nights_of_their_own(dream_ratio):
+    tape, settings = Tape(), config(dream_ratio=dream_ratio, final_updates=25, final_night=10)
+    events = list(tape.turn(settings))
+    due = 60 * dream_ratio // 8
+    assert tape.nights[-3:] == [10, 10, 5] and len(events) == 13 + 3
+    assert tape.stored == list(range(60)) and tape.next_number == 60  # no day is lived or stored twice
+    assert [event.lived is None for event in events] == [False] * 12 + [True] * 4
+    assert [event.meters.updates for event in events[-4:]] == [due, due + 10, due + 20, due + 25]
+    assert dataclasses.replace(events[-1].meters, seconds=0.0) == Meters(
+        real=60, replayed=8 * (due + 25), searched=1000 * (due + 25) + 60, updates=due + 25
+    )
+    assert [settings.finished(60, event.meters.updates) for event in events[-4:]] == [False] * 3 + [True]
+    assert settings.num_updates == due + 25 and not settings.finished(55, due + 25)
+
+
+@pytest.mark.parametrize("nights", [11, 12, 13, 14])
+def test_resuming_among_the_final_nights(nights):
+    settings = config(final_updates=25, final_night=10)
+    whole, half, rest = Tape(), Tape(), Tape()
+    events = list(whole.turn(settings))
+    event = next(event for event in half.turn(settings) if event.nights == nights)
+    rest.next_number = half.next_number
+    late = list(rest.turn(settings, state=event.state, after=event))
+    assert half.nights + rest.nights == whole.nights and half.stored + rest.stored == whole.stored
+    assert [other.meters.updates for other in late] == [event.meters.updates for event in events[nights + 1 :]]
+
+
+def test_progress_is_of_the_updates_that_go_along_with_living():
+    settings = config(final_updates=100)  # 22 updates while it lives
+    np.testing.assert_allclose([settings.progress(n) for n in (0, 11, 22, 122)], [0, 0.5, 1, 1])
+    assert config(dream_ratio=0, final_updates=5).progress(0) == 0
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [("real_transitions", 0), ("steps_per_day", 0), ("batch_size", 0), ("dream_ratio", -1), ("learn_after", -1)]
-    + [("actor", "teacher")],
+    + [("actor", "teacher"), ("final_updates", -1), ("final_night", 0)],
 )
 def test_bad_rhythms_are_refused_by_name(setting, value):
     with pytest.raises(ValueError, match=f"loop.{setting} is {value!r}"):
@@ -116,18 +151,23 @@ def test_bad_rhythms_are_refused_by_name(setting, value):
 
 
 @functools.cache
-def table_night():
-    """Returns (jitted night, learner, replay) on tables; its targets are 1 + the value that made them."""
+def table_night(reward=0.0, clip_rewards=False, **settings):
+    """Returns (jitted night, learner, replay) on tables; its targets are 1 + reward + the value that made them."""
     world = tiny.corridor(3)
     model, agent = make_tabular(*world.tables, num_unroll_steps=1), make_tabular_agent(*world.shape)
-    target, replay = TargetsConfig(unroll_steps=1, td_steps=1), ReplayConfig(capacity=20, priority_exponent=1.0)
+    target, replay = (
+        TargetsConfig(unroll_steps=1, td_steps=1, clip_rewards=clip_rewards),
+        ReplayConfig(capacity=20, priority_exponent=1.0),
+    )
     loop = config(batch_size=4)
-    optimise = UpdateConfig(learning_rate=0.1, warmup_updates=0, final_share=1.0, target_period=2, target_step=1.0)
+    optimise = UpdateConfig(
+        learning_rate=0.1, warmup_updates=0, final_share=1.0, target_period=2, target_step=1.0, **settings
+    )
     optimizer = make_optimizer(optimise, num_updates=1000)
 
-    def targets(params, batch, keys, *, return_spread):
+    def targets(params, batch, keys, *, return_spread, progress):
         assert keys.shape == (2, 2)  # half of the batch, K + 1 states
-        value = 1 + params.agent["value"][jnp.zeros((4, 2), jnp.int32)]
+        value = 1 + batch.reward[:, :2] + params.agent["value"][jnp.zeros((4, 2), jnp.int32)]
         return DreamTargets(jnp.full((4, 2, 2), 0.5), jnp.ones((4, 2)), value, jnp.ones((4, 2)))
 
     night = make_night(
@@ -140,11 +180,12 @@ def table_night():
         target=target,
         fit=FitConfig(),
         optimise=optimise,
+        augmentation=AugmentConfig(),
     )
     lead, states = (12, 1), jnp.zeros((12, 1), jnp.int32)
     flags, ones = jnp.zeros(lead, bool), jnp.ones((*lead, 2), bool)
-    lived = Transition(states, ones, states, jnp.zeros(lead), flags, flags, states)
-    state = replays.insert(replays.init(replay, jax.tree.map(lambda leaf: leaf[0], lived), 1), lived)
+    lived = Transition(states, ones, states, jnp.full(lead, reward), flags, flags, states)
+    state = replays.insert(replays.init(replay, jax.tree.map(lambda leaf: leaf[0], lived), 1, frame_stack=1), lived)
     night = jax.jit(functools.partial(night, seed=jnp.uint32(0)))
     return night, init_learner(Params({}, agent.init(None, None)), optimizer), state
 
@@ -165,6 +206,25 @@ def test_one_long_night_is_many_short_ones():
     long = night(learner, state, jnp.int32(5))
     for _ in range(5):
         learner, state, _ = night(learner, state, jnp.int32(1))
+    assert trees.digest(long[:2]) == trees.digest((learner, state))
+
+
+@pytest.mark.parametrize(("reward", "told"), [(-7.0, 0.0), (0.5, 2.0), (0.0, 1.0)])
+def test_the_night_learns_from_signs_and_the_facts_stay(reward, told):
+    night, learner, state = table_night(reward=reward, clip_rewards=True)
+    _, after, metrics = night(learner, state, jnp.int32(1))
+    np.testing.assert_allclose(metrics["value_target"], told)
+    np.testing.assert_array_equal(after.rows.reward[:, :12], reward)
+    *_, metrics = table_night(reward=reward)[0](learner, state, jnp.int32(1))
+    np.testing.assert_allclose(metrics["value_target"], 1 + reward)
+
+
+def test_heads_begin_anew_after_their_period_in_any_rhythm():
+    night, learner, state = table_night(reset_every=2)
+    long = night(learner, state, jnp.int32(5))
+    for count in range(1, 6):
+        learner, state, _ = night(learner, state, jnp.int32(1))
+        assert (learner.params.agent["value"][0] == 0) == (count in (2, 4))  # tables begin at 0
     assert trees.digest(long[:2]) == trees.digest((learner, state))
 
 
@@ -212,8 +272,12 @@ def test_the_engine_stores_each_life_whole_and_in_order():
                 episode, step = episode + 1, 0
         assert episode > 2
     assert state.replay.stored == 20
-    stored = jax.tree.map(lambda ring: np.swapaxes(ring[:, :20], 0, 1), state.replay.rows)
-    jax.tree.map(np.testing.assert_array_equal, stored, lived)
+    rows = state.replay.rows
+    for name in ("action_mask", "action", "reward", "terminated", "truncated"):
+        np.testing.assert_array_equal(np.swapaxes(getattr(rows, name)[:, :20], 0, 1), getattr(lived, name))
+    place, copies = np.asarray(rows.place[:, :20]).T, np.arange(2)
+    np.testing.assert_array_equal(state.replay.frames[copies, place], lived.obs)
+    np.testing.assert_array_equal(state.replay.frames[copies, place + 1], lived.next_obs)
 
 
 def test_the_engine_never_learns_across_a_reset():

@@ -171,14 +171,14 @@ TABLES = WorldModel(
 def _searcher(config: SearchConfig, gamma: float, shape: tuple[int, int]):
     search = make_search(TABLES, make_tabular_agent(*shape), config, gamma=gamma)
 
-    def run(params, states, mask, keys, scale, spread):
-        return search(params, (), states, mask, keys, gumbel_scale=scale, return_spread=spread)
+    def run(params, states, mask, keys, scale, spread, progress):
+        return search(params, (), states, mask, keys, explore=scale, return_spread=spread, progress=progress)
 
     return jax.jit(run, compiler_options=QUICK)
 
 
 def search_states(
-    world, config, *, logits=None, value=None, states=None, mask=None, keys=None, scale=0.0, spread=0.0
+    world, config, *, logits=None, value=None, states=None, mask=None, keys=None, scale=0.0, spread=0.0, progress=0.0
 ) -> SearchResult:
     """Searches a world in its own tables, from `states` (all of them by default), with a table of priors and values."""
     states = jnp.arange(world.shape[0]) if states is None else jnp.asarray(states)
@@ -190,4 +190,4 @@ def search_states(
     mask = jnp.ones((len(states), world.shape[1]), bool) if mask is None else jnp.asarray(mask)
     keys = jax.random.split(jax.random.key(0), len(states)) if keys is None else keys
     run = _searcher(config, world.gamma, world.shape)
-    return jax.tree.map(np.asarray, run(Params(tables, agent_params), states, mask, keys, scale, spread))
+    return jax.tree.map(np.asarray, run(Params(tables, agent_params), states, mask, keys, scale, spread, progress))

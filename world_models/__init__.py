@@ -1,1 +1,1 @@
-"""World models behind the port `dreamer.core.ports.WorldModel`, one file a family."""
+"""World models behind the port `dreamer.core.ports.WorldModel`, one file or folder a family."""

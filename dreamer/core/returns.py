@@ -45,10 +45,11 @@ def n_step_returns(
     *,
     n: int,
     num_positions: int,
+    horizon: jax.Array | None = None,
 ) -> jax.Array:
     """Returns [B, P] the n-step bootstrapped return of the first P = `num_positions` states.
 
-    From position k the window ends at m = min(k + n, number of valid rows) and
+    From position k the window ends at m = min(k + n, number of valid rows), n or the row's own `horizon`, and
 
         G_k = r_k + d_k r_{k+1} + ... + (d_k ... d_{m-2}) r_{m-1} + (d_k ... d_{m-1}) value_m
 
@@ -62,6 +63,7 @@ def n_step_returns(
       valid: [B, L] bool, a prefix of True, from `sequence_valid`.
       n: rows of reward in a full window, at least 1.
       num_positions: how many leading states get a return, 1 to L.
+      horizon: [B] int32 from 1 to n, rows of reward in the windows of each sequence; None is n for all.
 
     Raises:
       ValueError: `n` or `num_positions` out of range.
@@ -79,6 +81,8 @@ def n_step_returns(
     returns = value[:, n : n + num_positions]
     for i in reversed(range(n)):
         rows = slice(i, i + num_positions)
+        if horizon is not None:
+            returns = jnp.where(i + 1 < horizon[:, None], returns, value[:, i + 1 : i + 1 + num_positions])
         returns = reward[:, rows] + discount[:, rows] * returns
     return jnp.where(valid[:, :num_positions], returns, 0)
 

@@ -21,7 +21,7 @@ class EnvSpec:
     id: str
     """The name the environment is made by, e.g. `CartPole-v1`."""
     suite: str
-    """The library it comes from: `gymnasium`, `gymnax`, `jumanji` or `toys`."""
+    """The library it comes from: `atari`, `gymnasium`, `gymnax`, `jumanji` or `toys`."""
     version: str
     """That library's version, e.g. `1.3.0`; scores are only comparable within one."""
     obs_shape: tuple[int, ...]
@@ -91,6 +91,19 @@ class DreamTargets:
     """[B, K + 1] return to expect, in reward units."""
     value_weight: jax.Array
     """[B, K + 1] float32"""
+
+
+@struct.dataclass
+class Latent:
+    """A latent of a model that remembers how it came to a state. Leading axes [...] on every leaf.
+
+    Search and unrolls carry it whole. A value depends on the state alone, so an agent reads no more.
+    """
+
+    state: jax.Array
+    """[..., D] or [..., h, w, C]"""
+    recurrent: PyTree = ()
+    """The model's own along a dream, from the observed state on; () where it needs nothing."""
 
 
 @struct.dataclass

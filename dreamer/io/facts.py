@@ -1,5 +1,7 @@
 """The fact log: every real transition, on disk before it is learned from, never changed afterwards.
 
+Where observations stack frames, a day's record holds every frame once (`core/stacks`).
+
 Letters: T decisions of one day, E environment copies, A actions.
 """
 
@@ -12,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import safetensors.numpy
 
+from dreamer.core import stacks
 from dreamer.core.types import EnvSpec, Transition
 from dreamer.io.files import sync_folder, write_atomically
 from dreamer.io.frames import FrameError, append_durably, frame, read_frame, read_frames
@@ -31,6 +34,7 @@ class _Place(NamedTuple):
 
     segment: int
     offset: int
+    num_bytes: int
 
 
 class FactLog:
@@ -112,7 +116,8 @@ class FactLog:
           continues: False where the copies were restarted before this day, whatever they were doing.
 
         Raises:
-          FactsError: `day` leaves a gap, differs from what is stored, does not fit the spec, or cannot be written.
+          FactsError: `day` leaves a gap, differs from what is stored, does not fit the spec, stacks frames otherwise
+            than it says, or cannot be written.
         """
         arrays = {name: np.ascontiguousarray(getattr(trajectory, name)) for name in FIELDS}
         _check(arrays, self.spec, self.num_envs, day=day)
@@ -121,7 +126,7 @@ class FactLog:
             return
         if day != len(self._places):
             raise FactsError(f"Day {day} cannot be stored in {self.folder}: day {len(self._places)} comes next.")
-        data = frame(_encode(day, continues, arrays))
+        data = frame(_encode(day, continues, arrays, self.spec))
         try:
             started = bool(self._places) and self._places[-1].segment == self._last_segment
             if started and self._end + len(data) > self._segment_bytes:
@@ -132,7 +137,7 @@ class FactLog:
                 f"Day {day} could not be written to {self._path(self._last_segment)} ({error}). The days before it "
                 f"are intact: make room and resume the run."
             ) from error
-        self._places.append(_Place(self._last_segment, self._end))
+        self._places.append(_Place(self._last_segment, self._end, len(data)))
         self._end += len(data)
 
     def read(self, first_day: int = 0) -> Iterator[tuple[int, bool, Transition]]:
@@ -141,17 +146,16 @@ class FactLog:
         Raises:
           FactsError: a record was damaged after the log was opened.
         """
-        segment, content = -1, b""
         for day in self.days[first_day:]:
             place = self._places[day]
-            if place.segment != segment:
-                segment, content = place.segment, self._path(place.segment).read_bytes()
+            with self._path(place.segment).open("rb") as file:
+                file.seek(place.offset)
+                content = file.read(place.num_bytes)
             try:
-                payload = read_frame(content, place.offset).payload
+                payload = read_frame(content, 0).payload
             except FrameError as error:
-                raise _damaged(self._path(segment), day, error) from error
-            _, continues, trajectory = _decode(payload)
-            yield day, continues, trajectory
+                raise _damaged(self._path(place.segment), day, place.offset, error) from error
+            yield day, _about(payload)["continues"], _decode(payload, self.spec)
 
     def _path(self, segment: int) -> Path:
         return self.folder / f"segment-{segment:06d}.facts"
@@ -176,14 +180,13 @@ class FactLog:
                 self._end = found.end
                 if record == 0:
                     continue
-                stored, _, _ = _decode(found.payload)
-                if stored != day:
+                if (stored := _about(found.payload)["day"]) != day:
                     raise FactsError(f"{path}: holds day {stored} where day {day} should be. Restore the file.")
-                self._places.append(_Place(self._last_segment, found.offset))
+                self._places.append(_Place(self._last_segment, found.offset, found.end - found.offset))
                 day += 1
         except FrameError as error:
             if not (error.torn and last):
-                raise _damaged(path, day, error) from error
+                raise _damaged(path, day, error.offset, error) from error
             lost = path.stat().st_size - error.offset
             self.messages.append(
                 f"{path}: the last record (day {day}) is not whole, {error}. Its {lost} bytes are left out; "
@@ -229,23 +232,40 @@ def _read_head(path: Path, *, number: int) -> _Head:
         ) from error
 
 
-def _damaged(path: Path, day: int, error: FrameError) -> FactsError:
+def _damaged(path: Path, day: int, offset: int, error: FrameError) -> FactsError:
     return FactsError(
-        f"{path}, record of day {day} at byte {error.offset}: {error}. The {day} days before it are intact; restore "
+        f"{path}, record of day {day} at byte {offset}: {error}. The {day} days before it are intact; restore "
         f"the file from a copy, or begin a new folder."
     )
 
 
-def _encode(day: int, continues: bool, arrays: dict[str, np.ndarray]) -> bytes:
+def _encode(day: int, continues: bool, arrays: dict[str, np.ndarray], spec: EnvSpec) -> bytes:
     """Returns safetensors bytes. One metadata entry, since the order of several is not the same in every process."""
+    if spec.frame_stack > 1:
+        rest = {name: array for name, array in arrays.items() if name not in ("obs", "next_obs")}
+        ended = arrays["terminated"] | arrays["truncated"]
+        try:
+            frames = stacks.pack(arrays["obs"], arrays["next_obs"], ended, spec.frame_stack)
+        except ValueError as error:
+            raise FactsError(f"Day {day} of {spec.id} was not stored: {error}.") from error
+        arrays = rest | {name: np.ascontiguousarray(array) for name, array in vars(frames).items()}
     return safetensors.numpy.save(arrays, {"about": json.dumps({"day": day, "continues": bool(continues)})})
 
 
-def _decode(payload: bytes) -> tuple[int, bool, Transition]:
-    """Returns (day, continues, trajectory); the metadata is in the JSON that safetensors puts first."""
+def _about(payload: bytes) -> dict:
+    """Returns {"day", "continues"}: the metadata is in the JSON that safetensors puts first."""
     length = int.from_bytes(payload[:8], "little")
-    about = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["about"])
-    return about["day"], about["continues"], Transition(**safetensors.numpy.load(payload))
+    return json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["about"])
+
+
+def _decode(payload: bytes, spec: EnvSpec) -> Transition:
+    """Returns the trajectory [T, E, ...]."""
+    arrays = safetensors.numpy.load(payload)
+    if spec.frame_stack > 1:
+        frames = stacks.Frames(*(arrays.pop(field.name) for field in dataclasses.fields(stacks.Frames)))
+        ended = arrays["terminated"] | arrays["truncated"]
+        arrays["obs"], arrays["next_obs"] = stacks.unpack(frames, ended, spec.frame_stack)
+    return Transition(**arrays)
 
 
 def _identical(left: np.ndarray, right: np.ndarray) -> bool:

@@ -1,11 +1,18 @@
-"""What really happened: a ring of real transitions a copy, as pure functions on device arrays.
+"""What really happened: two rings a copy, as pure functions on device arrays. Every frame is stored once.
+
+A ring of *rows* holds what was decided and what came of it; all copies advance it together, one row a tick. A ring of
+*frames* holds what was seen: one frame a state, which is the whole observation where the environment stacks none. The
+state a decision led to is the one the next decision is taken in, so a tick stores one frame; an end stores one more,
+for nothing is decided in an episode's last state. Copies advance this ring by themselves, and each row names the place
+of its state in it. Stacks are made on sampling, from frames of the same episode.
 
 Own functions, because flashbax 0.1.3 (its trajectory buffers, read in source) starts sequences only at rows followed
 by a full sequence, so the newest rows wait; its samples carry neither the slot nor the insertion count an age needs;
 and edge masks, like the state after a ring's last row, would remain to be made here on top of it.
 
-Letters: E environment copies, C rows a copy (`capacity // E`), T ticks inserted, B batch, L rows of a sequence. A row's
-*ordinal* is how many rows of its copy were stored before it; it lives at slot `ordinal % C`, until overwritten.
+Letters: E environment copies, C rows a copy (`capacity // E`), k frames of a stack, S = C + k slots for frames a copy,
+T ticks inserted, B batch, L rows of a sequence. A *tick* counts the rows of each copy, a *place* the states of one,
+both from 0; they live at slots `tick % C` and `place % S` until overwritten.
 """
 
 import dataclasses
@@ -16,54 +23,66 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from dreamer.core import returns
+from dreamer.core import returns, stacks
 from dreamer.core.types import SequenceBatch, Transition
+from dreamer.replay.draw import ReplayConfig, draw
 
 _MIN_PRIORITY = 1e-6  # Keeps every lived row within reach, and its importance weight finite.
 
 
-@dataclasses.dataclass(frozen=True)
-class ReplayConfig:
-    """How much is remembered, and what is remembered more often."""
+@struct.dataclass
+class Rows:
+    """What was decided and what came of it, [E, C, ...]; slots not yet stored hold zeros."""
 
-    capacity: int = 100_000
-    """Real transitions held at most, over all environment copies; the oldest leave first."""
-    priority_exponent: float = 0.0
-    """0 samples start rows uniformly, 1 in proportion to their priority."""
-    importance_exponent: float = 0.0
-    """0 leaves the bias of prioritised sampling in, 1 corrects it fully by the weight of each sequence."""
-
-    def __post_init__(self) -> None:
-        if self.capacity < 1:
-            raise ValueError(f"ReplayConfig.capacity={self.capacity}: hold at least 1 transition.")
-        if not (math.isfinite(self.priority_exponent) and self.priority_exponent >= 0):
-            raise ValueError(f"ReplayConfig.priority_exponent={self.priority_exponent}: use 0 (uniform) or more.")
-        if not 0 <= self.importance_exponent <= 1:
-            raise ValueError(f"ReplayConfig.importance_exponent={self.importance_exponent}: use 0 to 1.")
+    action_mask: jax.Array
+    """[E, C, A] bool"""
+    action: jax.Array
+    """[E, C] int32"""
+    reward: jax.Array
+    """[E, C] float32"""
+    terminated: jax.Array
+    """[E, C] bool"""
+    truncated: jax.Array
+    """[E, C] bool"""
+    place: jax.Array
+    """[E, C] int32 place of the state the decision was taken in; it led to the next one."""
+    begin: jax.Array
+    """[E, C] int32 place of the first state of its episode."""
 
 
 @struct.dataclass
 class ReplayState:
-    """The rings of all copies, which advance together."""
+    """The rings of all copies."""
 
-    rows: Transition
-    """[E, C, ...] in the dtypes they were lived in; slots not yet stored hold zeros."""
+    frames: jax.Array
+    """[E, S, *frame_shape] the newest frame of each state, in the dtype it was seen in."""
+    rows: Rows
+    """The ring that all copies advance together."""
     priority: jax.Array
-    """[E, C] float32, 0 where nothing was stored yet."""
+    """[E, C] float32, 0 where no row is held."""
     stored: jax.Array
-    """[] int32 rows ever stored in each copy; the next one goes to slot `stored % C`."""
+    """[] int32 ticks ever stored; the next one goes to slot `stored % C`."""
+    oldest: jax.Array
+    """[] int32 first tick that is held whole: with all frames of its stack, in every copy."""
+    next_place: jax.Array
+    """[E] int32 place of the state that the next decision is taken in."""
+    next_begin: jax.Array
+    """[E] int32 place of the first state of that decision's episode."""
+    frame_stack: int = struct.field(pytree_node=False)
+    """k"""
 
 
-def init(config: ReplayConfig, example: Transition, num_envs: int) -> ReplayState:
+def init(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stack: int) -> ReplayState:
     """Returns an empty replay.
 
     Args:
       config: capacity and sampling.
       example: leaves [E, ...], arrays or `jax.ShapeDtypeStruct`; only shapes and dtypes are read.
       num_envs: environment copies, E.
+      frame_stack: frames in one observation, k, from the environment's spec.
 
     Raises:
-      ValueError: fewer than one row a copy, or an example that does not lead with [E].
+      ValueError: fewer than one row a copy, an example that does not lead with [E], or observations that are no stack.
     """
     rows_per_copy = config.capacity // num_envs
     if rows_per_copy < 1:
@@ -73,8 +92,25 @@ def init(config: ReplayConfig, example: Transition, num_envs: int) -> ReplayStat
     for name, leaf in _fields(example):
         if leaf.shape[:1] != (num_envs,):
             raise ValueError(f"replay.init: example.{name} has shape {leaf.shape}; lead with [num_envs={num_envs}].")
-    rows = jax.tree.map(lambda leaf: jnp.zeros((num_envs, rows_per_copy, *leaf.shape[1:]), leaf.dtype), example)
-    return ReplayState(rows, jnp.zeros((num_envs, rows_per_copy), jnp.float32), jnp.int32(0))
+    frame_shape = stacks.frame_shape(example.obs.shape[1:], frame_stack)
+    lead = (num_envs, rows_per_copy)
+    facts = {name: jnp.zeros((*lead, *leaf.shape[1:]), leaf.dtype) for name, leaf in _fields(example, seen=False)}
+    return ReplayState(
+        frames=jnp.zeros((num_envs, rows_per_copy + frame_stack, *frame_shape), example.obs.dtype),
+        rows=Rows(**facts, place=jnp.zeros(lead, jnp.int32), begin=jnp.zeros(lead, jnp.int32)),
+        priority=jnp.zeros(lead, jnp.float32),
+        stored=jnp.int32(0),
+        oldest=jnp.int32(0),
+        next_place=jnp.zeros(num_envs, jnp.int32),
+        next_begin=jnp.zeros(num_envs, jnp.int32),
+        frame_stack=frame_stack,
+    )
+
+
+def num_bytes(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stack: int) -> int:
+    """Returns the bytes that `init` of the same arguments allocates, which it raises the errors of; nothing is made."""
+    shapes = jax.eval_shape(lambda: init(config, example, num_envs, frame_stack=frame_stack))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 def insert(state: ReplayState, trajectory: Transition) -> ReplayState:
@@ -83,6 +119,9 @@ def insert(state: ReplayState, trajectory: Transition) -> ReplayState:
     Every copy's rows must go on from its last stored row, or follow an end flag: a life broken off elsewhere (a
     session given up in mid-episode) has to be marked truncated on its last row before it is stored.
 
+    A row is held until its slot, or a frame of its stack, is overwritten in any copy; so ends in one of them cost all
+    a tick, and copies remain equally deep: uniform sampling needs no weighing.
+
     Args:
       state: the replay; donate it where jitted.
       trajectory: [T, E, ...] in order of time, T at most C.
@@ -90,36 +129,58 @@ def insert(state: ReplayState, trajectory: Transition) -> ReplayState:
     Raises:
       ValueError: a field's shape or dtype differs from what the replay was made for, or T exceeds C.
     """
-    num_envs, rows_per_copy = state.priority.shape
-    num_ticks = trajectory.reward.shape[0]
-    if num_ticks > rows_per_copy:
-        raise ValueError(
-            f"replay.insert: {num_ticks} rows a copy into a ring of {rows_per_copy}; raise ReplayConfig.capacity to at "
-            f"least {num_ticks * num_envs} or insert in parts."
-        )
-    for (name, leaf), (_, ring) in zip(_fields(trajectory), _fields(state.rows), strict=True):
-        expected = (num_ticks, num_envs, *ring.shape[2:])
-        if leaf.shape != expected or leaf.dtype != ring.dtype:
-            raise ValueError(
-                f"replay.insert: trajectory.{name} is {leaf.dtype}{list(leaf.shape)}, the replay was made for "
-                f"{ring.dtype}{list(expected)}; give it rows of the environment it was made for."
-            )
-    slots = (state.stored + jnp.arange(num_ticks)) % rows_per_copy
-    rows = jax.tree.map(
-        lambda ring, leaf: ring.at[:, slots].set(jnp.swapaxes(leaf, 0, 1), unique_indices=True), state.rows, trajectory
-    )
+    _check_trajectory(state, trajectory)
+    rows_per_copy, num_slots = state.priority.shape[1], state.frames.shape[1]
+    trajectory = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), trajectory)
+    place, begin, ended = _places(state, trajectory)
+    newest = place[:, -1:] + 1  # the state that the last decision led to
+    beyond = newest - num_slots  # the last place that is overwritten
+
+    copies = jnp.arange(len(place))[:, None]
+    frames = state.frames
+    for obs, where, wanted in (
+        (trajectory.next_obs, place + 1, True),
+        (trajectory.obs, place, place == begin),  # every other state is what the row before it led to
+    ):
+        # Of two frames for one slot neither is sure to be written last: the older is sent out of bounds, and dropped.
+        slots = jnp.where(wanted & (where > beyond), where % num_slots, num_slots)
+        frames = frames.at[copies, slots].set(stacks.newest(obs, state.frame_stack), mode="drop")
+
+    stored = state.stored + place.shape[1]
+    slots = (state.stored + jnp.arange(place.shape[1])) % rows_per_copy
+    lived = Rows(**dict(_fields(trajectory, seen=False)), place=place, begin=begin)
+    rows = jax.tree.map(lambda ring, leaf: ring.at[:, slots].set(leaf, unique_indices=True), state.rows, lived)
+    needed = jnp.maximum(rows.place - state.frame_stack + 1, rows.begin)  # the place of the oldest frame of its stack
+    tick = stored - 1 - (stored - 1 - jnp.arange(rows_per_copy)) % rows_per_copy
+    held = jnp.all(needed > beyond, axis=0) & (tick >= 0)
     highest = jnp.where(state.stored == 0, 1, jnp.max(state.priority))
     priority = state.priority.at[:, slots].set(highest, unique_indices=True)
-    return ReplayState(rows, priority, state.stored + num_ticks)
+    next_place = newest[:, 0] + ended[:, -1]
+    return state.replace(
+        frames=frames,
+        rows=rows,
+        priority=jnp.where(held, priority, 0),
+        stored=stored,
+        oldest=stored - jnp.sum(held),
+        next_place=next_place,
+        next_begin=jnp.where(ended[:, -1], next_place, begin[:, -1]),
+    )
 
 
 def num_stored(state: ReplayState) -> jax.Array:
     """Returns [] int32, the real transitions now held over all copies."""
-    num_envs, rows_per_copy = state.priority.shape
-    return jnp.minimum(state.stored, rows_per_copy) * num_envs
+    return (state.stored - state.oldest) * state.priority.shape[0]
 
 
-def sample(config: ReplayConfig, state: ReplayState, key: jax.Array, *, batch_size: int, length: int) -> SequenceBatch:
+def sample(
+    config: ReplayConfig,
+    state: ReplayState,
+    key: jax.Array,
+    *,
+    batch_size: int,
+    length: int,
+    progress: float | jax.Array = 0.0,
+) -> SequenceBatch:
     """Returns B sequences that start at any row held, with replacement.
 
     Rows run on in the same copy over the edges of days and of the ring, and are valid until the episode ends or the
@@ -132,6 +193,7 @@ def sample(config: ReplayConfig, state: ReplayState, key: jax.Array, *, batch_si
       key: typed key, consumed.
       batch_size: sequences, B.
       length: rows of each, L, at most C.
+      progress: [] share of the run's updates that are done, for `importance_final`.
 
     Raises:
       ValueError: sequences longer than a copy's ring.
@@ -142,22 +204,25 @@ def sample(config: ReplayConfig, state: ReplayState, key: jax.Array, *, batch_si
             f"replay.sample: sequences of {length} rows from rings of {rows_per_copy}; use 1 to {rows_per_copy}, or "
             f"raise ReplayConfig.capacity to at least {length * num_envs}."
         )
-    copy, slot, weight = _draw_starts(config, state, key, batch_size)
-    oldest = jnp.maximum(state.stored - rows_per_copy, 0)
-    start = oldest + (slot - oldest) % rows_per_copy
-
-    step = jnp.arange(length)[None]
-    ordinal = start[:, None] + step
-    copies = copy[:, None]
-    terminated, truncated = (
-        flag[copies, ordinal % rows_per_copy] for flag in (state.rows.terminated, state.rows.truncated)
+    rank, weight = draw(
+        config,
+        jnp.roll(state.priority.T, -state.oldest, axis=0).reshape(-1),  # by tick, then copy: what is held comes first
+        key,
+        num_rows=num_stored(state),
+        batch_size=batch_size,
+        progress=progress,
     )
-    valid = returns.sequence_valid(terminated, truncated, ordinal < state.stored)
+    copy, start = rank % num_envs, state.oldest + rank // num_envs
+    step, copies = jnp.arange(length)[None], copy[:, None]
+    tick = start[:, None] + step
+    terminated, truncated = (
+        flag[copies, tick % rows_per_copy] for flag in (state.rows.terminated, state.rows.truncated)
+    )
+    valid = returns.sequence_valid(terminated, truncated, tick < state.stored)
     last = jnp.maximum(jnp.sum(valid, axis=1, keepdims=True) - 1, 0)
     slots = (start[:, None] + jnp.minimum(step, last)) % rows_per_copy
-    first_obs = state.rows.obs[copies, slots[:, :1]]
     return SequenceBatch(
-        obs=jnp.concatenate([first_obs, state.rows.next_obs[copies, slots]], axis=1),
+        obs=_states(state, copy, slots[:, 0], jnp.minimum(jnp.arange(length + 1)[None], last + 1)),
         action_mask=state.rows.action_mask[copies, slots],
         action=state.rows.action[copies, slots],
         reward=jnp.where(valid, state.rows.reward[copies, slots], 0),
@@ -165,7 +230,7 @@ def sample(config: ReplayConfig, state: ReplayState, key: jax.Array, *, batch_si
         valid=valid,
         age=(state.stored - 1 - start) * num_envs,
         weight=weight,
-        index=copy * rows_per_copy + slot,
+        index=copy * rows_per_copy + slots[:, 0],
     )
 
 
@@ -185,30 +250,47 @@ def set_priorities(state: ReplayState, index: jax.Array, priority: jax.Array) ->
     return state.replace(priority=flat.reshape(state.priority.shape))
 
 
-def _draw_starts(
-    config: ReplayConfig, state: ReplayState, key: jax.Array, batch_size: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns copy, slot and importance weight, each [B], of rows drawn as p(row) ~ priority ** exponent.
-
-    "Prioritized experience replay", https://arxiv.org/abs/1511.05952, eq. 1 and section 3.4. Rows are ranked with the
-    slot first and the copy second: in that order the rows held come before all empty slots, full ring or not.
-    """
-    num_envs = state.priority.shape[0]
-    num_rows = jnp.maximum(num_stored(state), 1)
-    if config.priority_exponent == 0:
-        rank = jax.random.randint(key, (batch_size,), 0, num_rows)
-        return rank % num_envs, rank // num_envs, jnp.ones(batch_size, jnp.float32)
-    priority = state.priority.T.reshape(-1)
-    mass = jnp.where(priority > 0, priority, 0) ** config.priority_exponent
-    cumulative = jnp.cumsum(mass)
-    target = jax.random.uniform(key, (batch_size,)) * cumulative[-1]
-    # A parallel float32 sum is not quite monotone (measured at 100,000 rows): the clip keeps empty slots out of reach.
-    rank = jnp.minimum(jnp.searchsorted(cumulative, target, side="right"), num_rows - 1)
-    prob = mass[rank] / cumulative[-1]
-    weight = (num_rows * prob) ** -config.importance_exponent
-    return rank % num_envs, rank // num_envs, weight / jnp.max(weight)
+def _check_trajectory(state: ReplayState, trajectory: Transition) -> None:
+    """Refuses a trajectory [T, E, ...] that is not of the replay's environment, or longer than its rings."""
+    num_envs, rows_per_copy = state.priority.shape
+    num_ticks = trajectory.reward.shape[0]
+    if num_ticks > rows_per_copy:
+        raise ValueError(
+            f"replay.insert: {num_ticks} rows a copy into a ring of {rows_per_copy}; raise ReplayConfig.capacity to at "
+            f"least {num_ticks * num_envs} or insert in parts."
+        )
+    frame = state.frames.shape[2:]
+    obs = ((*frame[:-1], state.frame_stack * frame[-1]) if state.frame_stack > 1 else frame, state.frames.dtype)
+    for name, leaf in _fields(trajectory):
+        ring = getattr(state.rows, name, None)
+        shape, dtype = obs if ring is None else (ring.shape[2:], ring.dtype)
+        if leaf.shape != (num_ticks, num_envs, *shape) or leaf.dtype != dtype:
+            raise ValueError(
+                f"replay.insert: trajectory.{name} is {leaf.dtype}{list(leaf.shape)}, the replay was made for "
+                f"{dtype}{[num_ticks, num_envs, *shape]}; give it rows of the environment it was made for."
+            )
 
 
-def _fields(transition: Transition) -> list[tuple[str, jax.Array]]:
-    """Returns (name, leaf) of each field of a transition, in order."""
-    return [(field.name, getattr(transition, field.name)) for field in dataclasses.fields(transition)]
+def _places(state: ReplayState, trajectory: Transition) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns, each [E, T], where the states of new rows [E, T] go, where their episodes began, and where those end."""
+    ended = trajectory.terminated | trajectory.truncated
+    ends_before = jnp.cumsum(ended, axis=1, dtype=jnp.int32) - ended
+    place = state.next_place[:, None] + jnp.arange(ended.shape[1])[None] + ends_before
+    begins = jnp.pad(ended, ((0, 0), (1, 0)))[:, :-1]
+    begin = jax.lax.cummax(jnp.where(begins, place, state.next_begin[:, None]), axis=1)
+    return place, begin, ended
+
+
+def _states(state: ReplayState, copy: jax.Array, slot: jax.Array, step: jax.Array) -> jax.Array:
+    """Returns the states [B, L + 1, *obs_shape] that are `step` [B, L + 1] steps after rows, by copy and slot [B]."""
+    place, begin = (ring[copy, slot][:, None, None] for ring in (state.rows.place, state.rows.begin))
+    back = jnp.arange(state.frame_stack - 1, -1, -1)[None, None]
+    # Before an episode's first frame come copies of it.
+    slots = jnp.maximum(place + step[..., None] - back, begin) % state.frames.shape[1]
+    return stacks.stack(state.frames[copy[:, None, None], slots], axis=2)
+
+
+def _fields(transition: Transition, *, seen: bool = True) -> list[tuple[str, jax.Array]]:
+    """Returns (name, leaf) of each field of a transition, in order; without `seen`, of all but observations."""
+    names = [field.name for field in dataclasses.fields(transition)]
+    return [(name, getattr(transition, name)) for name in names if seen or name not in ("obs", "next_obs")]

@@ -1,8 +1,13 @@
-"""Gumbel MuZero search in a world model: the teacher that makes a better policy out of the student's own.
+"""Search in a world model: the teacher that makes a better policy out of the student's own. Two methods, on mctx.
 
-"Policy improvement by planning with Gumbel" (https://openreview.net/forum?id=bERaNdoegnO), on mctx, with the tree-wide
-normalisation of Q values of EfficientZero and a floor on its range: without the floor, noise between nearly equal
-values becomes a one-hot policy target.
+`gumbel`: "Policy improvement by planning with Gumbel" (https://openreview.net/forum?id=bERaNdoegnO), the way of
+EfficientZero V2. `puct`: MuZero's search (https://arxiv.org/abs/1911.08265), the way of EfficientZero
+(https://arxiv.org/abs/2111.00210). Both normalise Q values over the whole tree, as EfficientZero does, with a floor on
+the range: without the floor, noise between nearly equal values becomes a one-hot policy target.
+
+Where `puct` departs from EfficientZero's: its N in the score is a node's own visits, as MuZero has it, not the sum of
+its children's, so the first look at a new node follows the prior instead of chance; and the root's value counts among
+its own samples, so `SearchResult.value` does not shrink towards 0.
 
 Letters: B batch of roots, A actions, N simulations.
 """
@@ -10,6 +15,7 @@ Letters: B batch of roots, A actions, N simulations.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import chex
 import jax
@@ -21,43 +27,66 @@ from dreamer.core import returns
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Evaluation, Params, PyTree
 
+METHODS = ("gumbel", "puct")
 _IMPOSSIBLE = -1e9  # logit of an action that must not be taken; finite, so that masked rows never make a NaN
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """Gumbel MuZero search."""
+    """The teacher's search."""
 
+    method: str = "gumbel"
+    """`gumbel` (EfficientZero V2): sequential halving at the root and an improved policy. `puct` (EfficientZero):
+    Dirichlet noise at the root, and the policy is where the visits went."""
     num_simulations: int = 16
     """N, world-model calls for each root."""
     num_considered: int | None = None
-    """Root actions that enter sequential halving; None considers all of them, up to 16."""
+    """`gumbel`: root actions that enter sequential halving; None considers all of them, up to 16."""
     value_scale: float = 0.1
-    """How strongly a normalised Q value in [0, 1] moves a logit (c_scale of the paper)."""
+    """`gumbel`: how strongly a normalised Q value in [0, 1] moves a logit (c_scale of the paper)."""
     visit_offset: float = 50.0
-    """Visits added before scaling (c_visit of the paper)."""
+    """`gumbel`: visits added before scaling (c_visit of the paper)."""
     min_q_range: float = 0.01
     """Smallest range, in reward units, that the tree's Q values are divided by (EfficientZero)."""
     relative_q_range: float = 0.05
     """Smallest range as a share of the running spread of returns: differences below it count as noise."""
-
     prior_power: float = 1.0
-    """Power of the student's policy within the improved one. At 1 small advantages add up until the policy is certain;
-    below 1 they are forgotten at that rate, which keeps it exploring (alpha in https://arxiv.org/abs/2003.14089)."""
+    """`gumbel`: power of the student's policy within the improved one. At 1 small advantages add up until the policy is
+    certain; below 1 they are forgotten at that rate, which keeps it exploring (alpha in
+    https://arxiv.org/abs/2003.14089)."""
+    prior_weight: float = 1.25
+    """`puct`: weight of the prior against the Q values (c_1 of MuZero)."""
+    prior_growth: float = 19652.0
+    """`puct`: visits at which that weight begins to grow (c_2 of MuZero)."""
+    dirichlet_alpha: float = 0.3
+    """`puct`: concentration of the noise at the root; below 1 it favours a few actions at a time."""
+    dirichlet_share: float = 0.25
+    """`puct`: share of the noise in the root's prior while exploring."""
+    temperatures: tuple[float, ...] = (1.0, 0.5, 0.25)
+    """`puct`: T of exploring decisions, sampled from visits^(1/T): first this, then that (see `cool_at`)."""
+    cool_at: tuple[float, ...] = (0.5, 0.75)
+    """`puct`: progress of the run, in [0, 1], from which the next of `temperatures` holds."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.prior_power <= 1:
-            raise ValueError(f"search.prior_power is {self.prior_power}: give a power in [0, 1]")
+        if self.method not in METHODS:
+            raise ValueError(f"search.method is {self.method!r}: give one of {', '.join(METHODS)}")
+        for name in ("prior_power", "dirichlet_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"search.{name} is {getattr(self, name)}: give a number in [0, 1]")
         if self.num_simulations < 1:
             raise ValueError(f"search.num_simulations is {self.num_simulations}: give 1 or more")
         if self.num_considered is not None and self.num_considered < 1:
             raise ValueError(f"search.num_considered is {self.num_considered}: give 1 or more, or None for all actions")
-        for name in ("value_scale", "min_q_range"):
+        for name in ("value_scale", "min_q_range", "prior_weight", "prior_growth", "dirichlet_alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"search.{name} is {getattr(self, name)}: give a positive number")
         for name in ("visit_offset", "relative_q_range"):
             if getattr(self, name) < 0:
                 raise ValueError(f"search.{name} is {getattr(self, name)}: give 0 or more")
+        if not self.temperatures or min(self.temperatures) <= 0:
+            raise ValueError(f"search.temperatures is {self.temperatures}: give one or more positive numbers")
+        if len(self.cool_at) != len(self.temperatures) - 1 or list(self.cool_at) != sorted(self.cool_at):
+            raise ValueError(f"search.cool_at is {self.cool_at}: give rising shares, one fewer than temperatures")
 
     def considered(self, num_actions: int) -> int:
         """Returns the number of root actions considered, or raises ValueError if there are not that many."""
@@ -76,7 +105,7 @@ class SearchResult:
     """What search says of B roots."""
 
     action: jax.Array
-    """[B] int32 the survivor of sequential halving: what the planner does."""
+    """[B] int32 what the planner does: the survivor of sequential halving, or a draw from the visits."""
     policy: jax.Array
     """[B, A] improved policy."""
     value: jax.Array
@@ -87,17 +116,27 @@ class SearchResult:
 
 @struct.dataclass
 class _Extra:
-    """What action selection reads of the tree beside its statistics: [B, A] noise, [B] smallest Q range."""
+    """What is read of the tree beside its statistics: [B, A] noise, [B] key of ties, [B] smallest Q range."""
 
     root_gumbel: jax.Array
+    tie_key: jax.Array
     q_range: jax.Array
+
+
+class _Method(NamedTuple):
+    """What tells one search from another. Selection is mctx's port, of unbatched trees."""
+
+    enter: Callable  # (logits [B, A], action_mask [B, A], keys [B], explore) -> logits, Gumbel noise [B, A], keys [B]
+    select_root: Callable  # (key, tree, node) -> action
+    select: Callable  # (key, tree, node, depth) -> action
+    leave: Callable  # (tree, logits [B, A], progress) -> policy [B, A], action [B]
 
 
 Search = Callable[..., SearchResult]
 
 
 def make_search(model: WorldModel, agent: Agent, config: SearchConfig, *, gamma: float) -> Search:
-    """Returns `search(params, memory, latent, action_mask, keys, *, gumbel_scale, return_spread)`.
+    """Returns `search(params, memory, latent, action_mask, keys, *, explore, return_spread, progress)`.
 
     Args of the search:
       params: Params of model and agent.
@@ -105,9 +144,11 @@ def make_search(model: WorldModel, agent: Agent, config: SearchConfig, *, gamma:
       latent: [B, ...] roots.
       action_mask: [B, A] bool, False where an action is not allowed at the root.
       keys: [B] one key a root, so that a row's noise never depends on its neighbours.
-      gumbel_scale: 1 to explore, 0 to plan without noise.
+      explore: 1 to explore, 0 to plan without noise.
       return_spread: scalar, running spread of returns in reward units (see `relative_q_range`).
+      progress: scalar, share of the run in [0, 1] (see `cool_at`).
     """
+    method = {"gumbel": _gumbel, "puct": _puct}[config.method](config)
 
     def expand(params: Params, key: jax.Array, action: jax.Array, embedding: PyTree) -> tuple:
         del key  # a deterministic model draws nothing
@@ -127,79 +168,152 @@ def make_search(model: WorldModel, agent: Agent, config: SearchConfig, *, gamma:
         action_mask: jax.Array,
         keys: jax.Array,
         *,
-        gumbel_scale: float,
+        explore: float,
         return_spread: jax.Array | float,
+        progress: jax.Array | float,
     ) -> SearchResult:
         evaluation: Evaluation = agent.evaluate(params.agent, memory, latent)
         chex.assert_equal_shape([evaluation.logits, action_mask])
-        batch_size, num_actions = action_mask.shape
+        alive = jnp.ones(len(action_mask))
         logits = jnp.where(action_mask, evaluation.logits, _IMPOSSIBLE)
-        gumbel = gumbel_scale * jax.vmap(lambda key: jax.random.gumbel(key, (num_actions,)))(keys)
+        logits, gumbel, tie_keys = method.enter(logits, action_mask, keys, explore)
         q_range = jnp.maximum(config.min_q_range, config.relative_q_range * return_spread)
-        transform = functools.partial(completed_q, config=config)
         tree = mctx.search(
             params,
-            keys[0],  # unused: selection and expansion are deterministic given the noise above
-            root=mctx.RootFnOutput(
-                prior_logits=logits, value=evaluation.value, embedding=(latent, memory, jnp.ones(batch_size))
-            ),
+            keys[0],  # unused: selection and expansion are deterministic given the row's own noise and key
+            root=mctx.RootFnOutput(prior_logits=logits, value=evaluation.value, embedding=(latent, memory, alive)),
             recurrent_fn=expand,
-            root_action_selection_fn=functools.partial(
-                mctx.gumbel_muzero_root_action_selection,
-                num_simulations=config.num_simulations,
-                max_num_considered_actions=config.considered(num_actions),
-                qtransform=transform,
-            ),
-            interior_action_selection_fn=functools.partial(
-                mctx.gumbel_muzero_interior_action_selection, qtransform=transform
-            ),
+            root_action_selection_fn=method.select_root,
+            interior_action_selection_fn=method.select,
             num_simulations=config.num_simulations,
             invalid_actions=jnp.logical_not(action_mask),
-            extra_data=_Extra(gumbel, jnp.broadcast_to(q_range, (batch_size,))),
+            extra_data=_Extra(gumbel, tie_keys, q_range * alive),
         )
-        return _read_root(tree, transform, logits, config.prior_power)
+        policy, action = method.leave(tree, logits, progress)
+        summary = tree.summary()
+        return SearchResult(action.astype(jnp.int32), policy, summary.value, summary.visit_counts.astype(jnp.int32))
 
     return search
 
 
-def _read_root(tree: mctx.Tree, transform: Callable, logits: jax.Array, prior_power: float) -> SearchResult:
-    """Reads improved policy, best action and value off the root, [B] each."""
-    summary = tree.summary()
-    visits = summary.visit_counts
-    advantage = jax.vmap(transform, (0, None))(tree, tree.ROOT_INDEX)
-    survives = visits == visits.max(axis=-1, keepdims=True)
-    score = jnp.where(survives, tree.extra_data.root_gumbel + logits + advantage, -jnp.inf)
-    return SearchResult(
-        action=jnp.argmax(score, axis=-1).astype(jnp.int32),
-        policy=jax.nn.softmax(jnp.where(logits > _IMPOSSIBLE, prior_power * logits + advantage, _IMPOSSIBLE)),
-        value=summary.value,
-        visits=visits.astype(jnp.int32),
-    )
+def _gumbel(config: SearchConfig) -> _Method:
+    """Gumbel noise and sequential halving at the root, visits in proportion to the improved policy below it."""
+    transform = functools.partial(completed_q, config=config)
+
+    def enter(logits: jax.Array, action_mask: jax.Array, keys: jax.Array, explore: float) -> tuple:
+        del action_mask  # the logits know
+        return logits, explore * jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys), keys
+
+    def select_root(key: jax.Array, tree: mctx.Tree, node_index: jax.Array) -> jax.Array:
+        return mctx.gumbel_muzero_root_action_selection(
+            key,
+            tree,
+            node_index,
+            num_simulations=config.num_simulations,
+            max_num_considered_actions=config.considered(tree.num_actions),
+            qtransform=transform,
+        )
+
+    def leave(tree: mctx.Tree, logits: jax.Array, progress: jax.Array) -> tuple[jax.Array, jax.Array]:
+        del progress
+        visits = tree.summary().visit_counts
+        advantage = jax.vmap(transform, (0, None))(tree, tree.ROOT_INDEX)
+        survives = visits == visits.max(axis=-1, keepdims=True)
+        score = jnp.where(survives, tree.extra_data.root_gumbel + logits + advantage, -jnp.inf)
+        wanted = jnp.where(logits > _IMPOSSIBLE, config.prior_power * logits + advantage, _IMPOSSIBLE)
+        return jax.nn.softmax(wanted), jnp.argmax(score, axis=-1)
+
+    select = functools.partial(mctx.gumbel_muzero_interior_action_selection, qtransform=transform)
+    return _Method(enter, select_root, select, leave)
+
+
+def _puct(config: SearchConfig) -> _Method:
+    """The best sum of normalised Q value and prior, less the more it was visited; Dirichlet noise at the root."""
+    constants = {"pb_c_init": config.prior_weight, "pb_c_base": config.prior_growth}
+    by_score = functools.partial(mctx.muzero_action_selection, **constants, qtransform=puct_q)
+
+    def enter(logits: jax.Array, action_mask: jax.Array, keys: jax.Array, explore: float) -> tuple:
+        noise_keys, act_keys, tie_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
+        draws = jax.vmap(lambda key: jax.random.loggamma(key, config.dirichlet_alpha, logits.shape[1:]))(noise_keys)
+        noise = jax.nn.softmax(jnp.where(action_mask, draws, _IMPOSSIBLE))  # Dirichlet over what is allowed
+        share = explore * config.dirichlet_share
+        prior = jnp.log((1 - share) * jax.nn.softmax(logits) + share * noise)
+        gumbel = explore * jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(act_keys)
+        return jnp.maximum(prior, _IMPOSSIBLE), gumbel, tie_keys
+
+    def select(key: jax.Array, tree: mctx.Tree, node_index: jax.Array, depth: jax.Array | int) -> jax.Array:
+        del key  # it would be another in another place of the batch
+        return by_score(tree.extra_data.tie_key, tree, node_index, depth)
+
+    def leave(tree: mctx.Tree, logits: jax.Array, progress: jax.Array) -> tuple[jax.Array, jax.Array]:
+        del logits
+        visit_probs = tree.summary().visit_probs
+        passed = jnp.sum(progress >= jnp.array(config.cool_at, jnp.float32))
+        temperature = jnp.array(config.temperatures, jnp.float32)[passed]
+        # The largest of log-weights with Gumbel noise is a draw from the weights, and without it the most visited.
+        score = tree.extra_data.root_gumbel + jnp.log(visit_probs) / temperature
+        return visit_probs, jnp.argmax(score, axis=-1)
+
+    return _Method(enter, functools.partial(select, depth=0), select, leave)
 
 
 def completed_q(tree: mctx.Tree, node_index: jax.Array, *, config: SearchConfig) -> jax.Array:
     """Returns what to add to a node's [A] logits: its Q values, completed, normalised over the tree, and scaled.
 
-    Unvisited actions get the mixed value of appendix D of the Gumbel paper. The range is taken over every visited edge
-    of the tree and floored (see `SearchConfig`).
+    Unvisited actions get the mixed value of appendix D of the Gumbel paper.
 
     Args:
       tree: one unbatched search tree.
       node_index: scalar.
-      config: scales and floors.
+      config: scales.
     """
     chex.assert_rank(node_index, 0)
-    edge_q = tree.children_rewards + tree.children_discounts * tree.children_values  # [N + 1, A]
-    # A dream past its own end is worth nothing, so it must not stretch the range either.
-    alive = tree.embeddings[-1] > 0.5  # [N + 1]
-    seen = (tree.children_visits > 0) & alive[:, None]
-    low = jnp.min(jnp.where(seen, edge_q, jnp.inf))
-    high = jnp.max(jnp.where(seen, edge_q, -jnp.inf))
-    low, high = (jnp.where(seen.any(), bound, 0.0) for bound in (low, high))
-    q, visits = edge_q[node_index], tree.children_visits[node_index]
+    q, visits = _edge_q(tree)[node_index], tree.children_visits[node_index]
     probs = jnp.where(visits > 0, jax.nn.softmax(tree.children_prior_logits[node_index]), 0.0)
     visited_q = jnp.sum(probs * q) / jnp.maximum(jnp.sum(probs), jnp.finfo(probs.dtype).tiny)
     mixed = (tree.raw_values[node_index] + visits.sum() * visited_q) / (1 + visits.sum())
     completed = jnp.where(visits > 0, q, mixed)
-    centred = (completed - low) / jnp.maximum(high - low, tree.extra_data.q_range)
-    return (config.visit_offset + visits.max()) * config.value_scale * jnp.clip(centred, 0.0, 1.0)
+    return (config.visit_offset + visits.max()) * config.value_scale * _normalised(tree, completed)
+
+
+def puct_q(tree: mctx.Tree, node_index: jax.Array) -> jax.Array:
+    """Returns a node's [A] Q values, completed and normalised over the tree: EfficientZero's, in [0, 1].
+
+    Unvisited actions get the mean Q of those visited; below the root, the mean that held for the node above counts as
+    one more.
+
+    Args:
+      tree: one unbatched search tree.
+      node_index: scalar.
+    """
+    chex.assert_rank(node_index, 0)
+    seen = tree.children_visits > 0
+    edge_q = _edge_q(tree)
+    total, count = jnp.where(seen, edge_q, 0.0).sum(axis=1), seen.sum(axis=1)  # [N + 1]
+
+    def up(carry: tuple) -> tuple:
+        node, mean, share = carry
+        share = share / (count[node] + 1)
+        return tree.parents[node], mean + share * total[node], share
+
+    start = (jnp.asarray(node_index, jnp.int32), jnp.float32(0.0), jnp.float32(1.0))
+    # Not `!=`: in a row that waits for others to finish, mctx asks for node -1, and there is no way up from there.
+    root, mean, share = jax.lax.while_loop(lambda carry: carry[0] > tree.ROOT_INDEX, up, start)
+    mean = mean + share * total[root] / jnp.maximum(count[root], 1)
+    return _normalised(tree, jnp.where(seen[node_index], edge_q[node_index], mean))
+
+
+def _edge_q(tree: mctx.Tree) -> jax.Array:
+    """Returns [N + 1, A] the Q value of every edge, meaningless where not visited."""
+    return tree.children_rewards + tree.children_discounts * tree.children_values
+
+
+def _normalised(tree: mctx.Tree, q: jax.Array) -> jax.Array:
+    """Returns [A] Q values in [0, 1], by the range of every visited edge of the tree, floored (see `SearchConfig`)."""
+    # A dream past its own end is worth nothing, so it must not stretch the range either.
+    alive = tree.embeddings[-1] > 0.5  # [N + 1]
+    seen, edge_q = (tree.children_visits > 0) & alive[:, None], _edge_q(tree)
+    low = jnp.min(jnp.where(seen, edge_q, jnp.inf))
+    high = jnp.max(jnp.where(seen, edge_q, -jnp.inf))
+    low, high = (jnp.where(seen.any(), bound, 0.0) for bound in (low, high))
+    return jnp.clip((q - low) / jnp.maximum(high - low, tree.extra_data.q_range), 0.0, 1.0)

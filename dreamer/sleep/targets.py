@@ -40,6 +40,13 @@ class TargetsConfig:
     """Lambda of `trace` where the student agrees with what was done."""
     mixed_after: int = 5000
     """Age, in real transitions, from which `mixed` prefers the search value."""
+    mixed_from: float = 0.0
+    """Progress of the run, in [0, 1], before which `mixed` is n-step for all (T1 of EfficientZero V2)."""
+    td_shrink_every: int = 0
+    """Age, in real transitions, by which `n_step` windows lose one row, down to one: what was lived by an older policy
+    is bootstrapped earlier (EfficientZero). 0 never shrinks them."""
+    clip_rewards: bool = False
+    """Whether the night learns from the sign of each reward, as is usual for Atari; the facts keep what was paid."""
     unsearched_policy: str = "none"
     """Policy target of rows that are not searched again: `none`, or the `action` taken by day (a fact, and a sample of
     the improved policy when the planner acts)."""
@@ -57,10 +64,17 @@ class TargetsConfig:
             raise ValueError(f"targets.value_source is {self.value_source!r}: give one of {', '.join(VALUE_SOURCES)}")
         if self.unsearched_policy not in UNSEARCHED:
             raise ValueError(f"targets.unsearched_policy is {self.unsearched_policy!r}: give one of {UNSEARCHED}")
-        if not 0 <= self.trace_decay <= 1:
-            raise ValueError(f"targets.trace_decay is {self.trace_decay}: give a share in [0, 1]")
-        if self.mixed_after < 0:
-            raise ValueError(f"targets.mixed_after is {self.mixed_after}: give 0 or more transitions")
+        for name in ("trace_decay", "mixed_from"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"targets.{name} is {getattr(self, name)}: give a share in [0, 1]")
+        for name in ("mixed_after", "td_shrink_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"targets.{name} is {getattr(self, name)}: give 0 or more transitions")
+        if self.td_shrink_every and self.value_source == "trace":
+            raise ValueError(
+                f"targets.td_shrink_every is {self.td_shrink_every}, but value_source is 'trace', which has no "
+                "windows: give 0, or another value_source"
+            )
 
     @property
     def length(self) -> int:
@@ -77,13 +91,15 @@ MakeTargets = Callable[..., DreamTargets]
 
 
 def make_targets(model: WorldModel, agent: Agent, search: Search, config: TargetsConfig) -> MakeTargets:
-    """Returns `targets(params, batch, keys, *, return_spread) -> DreamTargets` with the lagged `params`.
+    """Returns `targets(params, batch, keys, *, return_spread, progress) -> DreamTargets` with the lagged `params`.
 
-    `keys` [S, K + 1] are the re-search's, `return_spread` is passed on to search.
+    `keys` [S, K + 1] are the re-search's, `return_spread` is passed on to search, `progress` is the share of the run.
     """
     num_positions = config.unroll_steps + 1
 
-    def targets(params: Params, batch: SequenceBatch, keys: jax.Array, *, return_spread: jax.Array) -> DreamTargets:
+    def targets(
+        params: Params, batch: SequenceBatch, keys: jax.Array, *, return_spread: jax.Array, progress: jax.Array
+    ) -> DreamTargets:
         chex.assert_shape(batch.action, (None, config.length))
         batch_size, num_searched = batch.action.shape[0], keys.shape[0]
         real_value = _traced if config.value_source == "trace" else _n_step
@@ -99,15 +115,16 @@ def make_targets(model: WorldModel, agent: Agent, search: Search, config: Target
                 trees.flatten_lead(roots, 2),
                 trees.flatten_lead(batch.action_mask[:num_searched, :num_positions], 2),
                 keys.reshape(-1),
-                gumbel_scale=1.0,
+                explore=1.0,
                 return_spread=return_spread,
+                progress=progress,
             )
             found = trees.unflatten_lead(found, (num_searched, num_positions))
             policy = policy.at[:num_searched].set(found.policy)
             said = said.at[:num_searched].set(1.0)
             stale = jnp.full((num_searched,), config.value_source == "search")
             if config.value_source == "mixed":
-                stale = batch.age[:num_searched] >= config.mixed_after
+                stale = (batch.age[:num_searched] >= config.mixed_after) & (progress >= config.mixed_from)
             value = value.at[:num_searched].set(jnp.where(stale[:, None], found.value, value[:num_searched]))
         made = DreamTargets(policy, said * decided, value, decided * trust)
         return jax.lax.stop_gradient(made)
@@ -119,16 +136,22 @@ def _n_step(
     model: WorldModel, agent: Agent, params: Params, batch: SequenceBatch, config: TargetsConfig
 ) -> tuple[jax.Array, jax.Array]:
     """Returns n-step returns [B, K + 1], and ones: each is trusted, whoever acted."""
+    n, num_positions = config.td_steps, config.unroll_steps + 1
+    shrunk = batch.age // config.td_shrink_every if config.td_shrink_every else jnp.zeros_like(batch.age)
+    horizon = jnp.maximum(1, n - shrunk)[:, None]  # [B, 1]
     # Past its end a sequence repeats the last state, so these are the states that the K + 1 windows end in.
-    ends = _evaluate(model, agent, params, batch.obs[:, config.td_steps :])
-    values = jnp.pad(ends.value, ((0, 0), (config.td_steps, 0)), mode="edge")
+    states = horizon + jnp.arange(num_positions)[None]
+    ends = _evaluate(model, agent, params, jax.vmap(lambda obs, places: obs[places])(batch.obs, states))
+    places = jnp.clip(jnp.arange(config.length + 1)[None] - horizon, 0, config.unroll_steps)
+    values = jnp.take_along_axis(ends.value, places, axis=1)  # [B, L + 1], where a window ends
     value = returns.n_step_returns(
         batch.reward,
         returns.discounts(1.0 - batch.terminated, config.gamma),
         values,
         batch.valid,
-        n=config.td_steps,
-        num_positions=config.unroll_steps + 1,
+        n=n,
+        num_positions=num_positions,
+        horizon=horizon[:, 0],
     )
     return value, jnp.ones_like(value)
 

@@ -1,7 +1,7 @@
 """Return of the deployed student against real transitions, one line an arm, the interval over seeds shaded."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -16,34 +16,46 @@ COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b2d8b", "#8d99ae")
 DREAMING, CONTROL = "dreaming", "no dreams"
 
 
-def draw(rows: Sequence[dict], path: str | Path, *, best_return: float | None = None) -> Path:
+def draw(rows: Sequence[dict], path: str | Path, *, references: Mapping[str, float] | None = None) -> Path:
     """Draws rows of one environment to a PNG and returns its path.
 
     Args:
       rows: of `experiments.results`; rows of an arm that share `real` are its seeds.
       path: the file to write.
-      best_return: drawn as a dotted line where the environment has a known best.
+      references: what is said of a score -> that score, each a dotted line.
 
     Raises:
       ValueError: no rows, or rows of several environments.
     """
-    worlds = sorted({(row["env_id"], row["env_version"]) for row in rows})
-    if len(worlds) != 1:
-        raise ValueError(f"a learning curve shows one environment, these rows have {worlds}: select the rows of one")
+    world = require_one_world(rows)
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     figure, axes = plt.subplots(figsize=(7.2, 4.2), constrained_layout=True)
     for arm, colour in zip(arms, itertools.cycle(COLOURS), strict=False):
         _draw_arm(axes, arm, [row for row in rows if row["arm"] == arm], colour)
-    if best_return is not None:
-        axes.axhline(best_return, color="0.5", linewidth=1, linestyle=":")
+    for said, score in (references or {}).items():
+        axes.axhline(score, color="0.5", linewidth=1, linestyle=":")
+        axes.annotate(said, (0.01, score), xycoords=("axes fraction", "data"), va="bottom", fontsize=7, color="0.4")
     axes.set_xlabel("real transitions (decisions)")
     axes.set_ylabel("return of the deployed, search-free student")
-    axes.set_title(f"{worlds[0][0]} ({worlds[0][1]})", loc="left")
+    axes.set_title(world, loc="left")
     axes.set_xlim(left=0)
+    axes.legend(frameon=False, loc="best")
+    return save(figure, axes, path)
+
+
+def require_one_world(rows: Sequence[dict]) -> str:
+    """Returns id and version of the one environment that the rows are of, or raises ValueError."""
+    worlds = sorted({(row["env_id"], row["env_version"]) for row in rows})
+    if len(worlds) != 1:
+        raise ValueError(f"a figure shows one environment, these rows have {worlds}: select the rows of one")
+    return f"{worlds[0][0]} ({worlds[0][1]})"
+
+
+def save(figure: plt.Figure, axes: plt.Axes, path: str | Path) -> Path:
+    """Writes a figure in the one look that all share, closes it, and returns its path."""
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})

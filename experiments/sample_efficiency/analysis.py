@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments import published
 from experiments.figures import learning_curve
 from experiments.results import newest, read_rows
 from experiments.sample_efficiency.runs import TASKS
@@ -10,7 +11,13 @@ from experiments.statistics import interquartile_mean, median
 FOLDER = Path(__file__).parent
 SOLVED = {"cartpole": 475.0, "cartpole-5000": 475.0, "deep-sea": 0.98, "minatar-breakout": 8.0}
 """Mean return over the evaluation episodes from which a task counts as solved."""
-BEST = {"cartpole": 500.0, "cartpole-5000": 500.0, "deep-sea": 0.99}
+REFERENCES = {
+    "cartpole": {"best possible": 500.0},
+    "cartpole-5000": {"best possible": 500.0},
+    "deep-sea": {"best possible": 0.99},
+    "minatar-breakout": published.minatar("Breakout-MinAtar", most=320_000),
+}
+"""Task -> what is said of a score -> that score: lines to read a curve against."""
 
 
 def transitions_to_hold(curve: list[tuple[int, float]], threshold: float) -> int | None:
@@ -43,7 +50,7 @@ def analyse() -> tuple[str, list[Path]]:
             continue
         rows = newest(read_rows(path))
         lines += [_line(task, arm, rows) for arm in dict.fromkeys(row["arm"] for row in rows)]
-        figures.append(learning_curve.draw(rows, FOLDER / "figures" / f"{task}.png", best_return=BEST.get(task)))
+        figures.append(learning_curve.draw(rows, FOLDER / "figures" / f"{task}.png", references=REFERENCES[task]))
     return "\n".join(lines), figures
 
 

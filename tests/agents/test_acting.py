@@ -13,9 +13,13 @@ AGENT = make_tabular_agent(*WORLD.shape)
 LOGITS = np.log([[0.6, 0.1, 0.3]])
 
 
-def actor(spread=0.0):
+def actor(spread=0.0, progress=0.0):
     params = {"logits": jnp.asarray(LOGITS, jnp.float32), "value": jnp.zeros(1)}
-    return Params(tuple(jnp.asarray(table) for table in WORLD.tables), params), jnp.float32(spread)
+    return (
+        Params(tuple(jnp.asarray(table) for table in WORLD.tables), params),
+        jnp.float32(spread),
+        jnp.float32(progress),
+    )
 
 
 def decide(act, num_rows, mask=(1, 1, 1), spread=0.0, seed=0):

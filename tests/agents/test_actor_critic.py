@@ -1,20 +1,26 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from agents.actor_critic import ActorCriticConfig, make_actor_critic
+from dreamer.core.types import Latent
 from tests import tiny
 
+VECTOR, GRID = (4,), (3, 2, 4)
 
-def made(num_actions=3):
-    agent = make_actor_critic(tiny.spec(num_actions=num_actions), tiny.AGENT)
-    latent = jax.random.normal(jax.random.key(0), (5, 4))
+
+def made(state_shape=VECTOR, **changes):
+    agent = make_actor_critic(tiny.spec(num_actions=3), dataclasses.replace(tiny.AGENT, **changes))
+    latent = Latent(jax.random.normal(jax.random.key(0), (5, *state_shape)))
     return agent, jax.jit(agent.init)(jax.random.key(1), latent), latent
 
 
-def test_untrained_it_has_no_opinion_exactly():
-    agent, params, latent = made()
+@pytest.mark.parametrize("state_shape", [VECTOR, GRID])
+def test_untrained_it_has_no_opinion_exactly(state_shape):
+    agent, params, latent = made(state_shape)
     thought = agent.evaluate(params, (), latent)
     np.testing.assert_array_equal(thought.logits, np.zeros((5, 3)))
     np.testing.assert_array_equal(thought.value, np.zeros(5))
@@ -42,15 +48,38 @@ def test_trained_its_value_is_what_its_loss_asks_for():
     np.testing.assert_allclose(means, np.sign(target) * (np.sqrt(abs(target) + 1) - 1) + 1e-3 * target, atol=0.02)
 
 
-def test_rows_are_independent_and_memory_passes_through():
-    agent, params, latent = made()
+@pytest.mark.parametrize("state_shape", [VECTOR, GRID])
+def test_rows_are_independent_and_memory_passes_through(state_shape):
+    agent, params, latent = made(state_shape)
     params = tiny.shaken(params)
     evaluate = jax.jit(agent.evaluate)
-    here, there = evaluate(params, (), latent), evaluate(params, (), latent.at[1:].multiply(-2))
+    other = latent.replace(state=latent.state.at[1:].multiply(-2))
+    here, there = evaluate(params, (), latent), evaluate(params, (), other)
+    assert not np.array_equal(here.value, there.value)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b[0]), here, there)
     assert agent.remember(params, "kept", None) == "kept"
 
 
-def test_bad_width_is_refused_by_name():
+def test_a_model_may_carry_what_it_likes_beside_the_state():
+    agent, params, latent = made()
+    params, burdened = tiny.shaken(params), latent.replace(recurrent={"anything": jnp.ones((5, 2))})
+    jax.tree.map(np.testing.assert_array_equal, *(agent.evaluate(params, (), each) for each in (latent, burdened)))
+
+
+@pytest.mark.parametrize("state_shape", [VECTOR, GRID])
+def test_in_bfloat16_parameters_and_opinions_stay_float32(state_shape):
+    agent, params, latent = made(state_shape, compute_dtype="bfloat16")
+    full, *_ = made(state_shape)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    params = tiny.shaken(params, scale=0.1)
+    thought, exact = agent.evaluate(params, (), latent), full.evaluate(params, (), latent)
+    for mine, other in zip(jax.tree.leaves(thought), jax.tree.leaves(exact), strict=True):
+        assert mine.dtype == jnp.float32 and not np.array_equal(mine, other)
+        np.testing.assert_allclose(mine, other, atol=0.05)
+
+
+def test_bad_settings_are_refused_by_name():
+    with pytest.raises(ValueError, match="agent.compute_dtype is 'float16': give one of float32, bfloat16"):
+        ActorCriticConfig(compute_dtype="float16")
     with pytest.raises(ValueError, match="agent.hidden_size is 0"):
         ActorCriticConfig(hidden_size=0)

@@ -65,6 +65,19 @@ def test_two_step_returns_by_hand(discount, valid, expected):
     np.testing.assert_array_equal(got, row(*expected))
 
 
+def test_each_sequence_may_have_a_shorter_window():
+    rewards, discount, value, valid = (
+        jnp.repeat(x, 3, axis=0) for x in (REWARD, row(0.5, 0.5, 0.5), VALUE, flags(1, 1, 1))
+    )
+    got = returns.n_step_returns(rewards, discount, value, valid, **HANDLED, horizon=jnp.array([2, 1, 2]))
+    np.testing.assert_array_equal(got, [[6, 12, 20], [1 + 8 / 2, 2 + 16 / 2, 4 + 32 / 2], [6, 12, 20]])
+    # Truncated in row 0, whatever the window.
+    cut = returns.n_step_returns(
+        rewards, discount, value, flags(1, 0, 0).repeat(3, 0), **HANDLED, horizon=jnp.array([2, 1, 2])
+    )
+    np.testing.assert_array_equal(cut, [[5, 0, 0]] * 3)
+
+
 @pytest.mark.parametrize(
     ("discount", "valid", "expected"),
     [

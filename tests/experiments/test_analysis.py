@@ -1,5 +1,8 @@
 import pytest
 
+from experiments import config, published
+from experiments.components import analysis as components_analysis
+from experiments.components import runs as components_runs
 from experiments.figures import learning_curve
 from experiments.results import write_rows
 from experiments.sample_efficiency import analysis
@@ -57,7 +60,15 @@ def test_transitions_to_hold(curve, held):
 
 
 def test_every_task_is_scored():
-    assert set(TASKS) == set(ARMS) == set(analysis.SOLVED)
+    assert set(TASKS) == set(ARMS) == set(analysis.SOLVED) == set(analysis.REFERENCES)
+
+
+def test_published_scores_by_hand():
+    near = published.minatar("Breakout-MinAtar", most=320_000)
+    assert near == {"PPO (gymnax-blines, lr 1e-3), 319,936 transitions": 10.695}  # the better of two learning rates
+    far = published.minatar("Breakout-MinAtar", most=1_000_000)
+    assert list(far.values()) == [10.695, 20.299, 99.53]
+    assert published.minatar("CartPole-v1", most=10**9) == {}
 
 
 def test_the_table_by_hand(tmp_path, monkeypatch):
@@ -84,7 +95,7 @@ def test_no_rows_no_table(tmp_path, monkeypatch):
 
 
 def test_a_curve_shows_one_environment(tmp_path):
-    with pytest.raises(ValueError, match="shows one environment"):
+    with pytest.raises(ValueError, match="a figure shows one environment"):
         learning_curve.draw([], tmp_path / "curve.png")
     other = [row | {"env_id": "Catch"} for row in rows("b", {0: [1]})]
     with pytest.raises(ValueError, match="select the rows of one"):
@@ -100,3 +111,28 @@ def test_no_arm_is_left_out(tmp_path, monkeypatch):
     labels = figures[0].axes[0].get_legend_handles_labels()[1]
     learning_curve.plt.close(figures[0])
     assert labels == [f"{arm}: dream ratio 8 (1 seed)" for arm in arms]
+
+
+def test_components_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(components_analysis, "FOLDER", tmp_path)
+    (task,) = components_runs.ARMS
+    reference = components_runs.REFERENCE
+    written = rows("no consistency", {0: [1, 2], 1: [1, 4]}) + rows(reference, {0: [3, 7], 1: [3, 7], 2: [3, 9]})
+    write_rows(tmp_path / "results" / f"{task}.csv", written)
+    table, figures = components_analysis.analyse()
+    _, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    # In the order of the arms, not of the rows; only final evaluations count.
+    assert [line[1:4] for line in lines] == [[reference, "3", "200"], ["no consistency", "2", "200"]]
+    assert [line[5:] for line in lines] == [["7.00", "9.00", "490.00"], ["2.00", "4.00", "490.00"]]
+    assert figures == [tmp_path / "figures" / f"{task}.png"]
+    assert figures[0].stat().st_size > 10_000
+
+
+def test_each_arm_changes_something_and_keeps_the_budget():
+    (arms,) = components_runs.ARMS.values()
+    reference = config.to_dict(arms[components_runs.REFERENCE])
+    for arm, changed in arms.items():
+        tree = config.to_dict(changed)
+        differing = {name for name in tree if tree[name] != reference[name]}
+        assert (arm == components_runs.REFERENCE) == (not differing)
+        assert differing <= {"model", "targets", "replay"}

@@ -39,7 +39,7 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     ("change", "message"),
     [
         (dict(env=dict(num_envs=0)), "num_envs is 0.*set it to 1 or more"),
-        (dict(env=dict(suite="gym")), "unknown suite 'gym'; did you mean: gymnasium, gymnax"),
+        (dict(env=dict(suite="gym")), "unknown suite 'gym'; did you mean: atari, gymnasium, gymnax"),
         (dict(seed=-1), "seed is -1: give an integer from 0"),
         (
             dict(replay=dict(capacity=6)),

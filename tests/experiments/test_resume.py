@@ -10,9 +10,11 @@ from dreamer.core import trees
 from dreamer.io import CheckpointError, Checkpoints, FactLog, Log, RunFolderError
 from dreamer.wake import Deployed
 from dreamer.wake.session import HostSession
-from experiments import resume
+from experiments import resume, run
+from experiments.build import build
 from experiments.diary import DivergedError
 from experiments.recover import Past
+from experiments.results import rows_of
 from tests import runs
 
 PLACES = {  # (where, call, whether it was done by then)
@@ -53,6 +55,30 @@ def test_a_resumed_run_equals_the_uninterrupted_one(monkeypatch, tmp_path, suite
     runs.assert_same_run(suite, result, runs.finished(suite))
     assert (folder / "deployed.safetensors").exists()
     assert runs.parts(suite).step.program._cache_size() == 1
+
+
+def test_a_run_resumed_among_its_last_nights_equals_the_uninterrupted_one(monkeypatch, tmp_path):
+    base = runs.config("gymnax")
+    settings = dataclasses.replace(
+        base,
+        loop=dataclasses.replace(base.loop, final_updates=7, final_night=3),  # three nights without a day
+        update=dataclasses.replace(base.update, reset_every=8),  # 24 updates while it lives
+    )
+    wired = build(settings)
+    whole = run(runs.in_folder(settings, tmp_path / "whole"), parts=wired)
+    assert (whole.meters.real, whole.meters.updates) == (48, 31)
+    log = runs.rows(whole.folder)
+    assert [row["updates"] for row in log[-4:]] == [24, 27, 30, 31]
+    assert ["student_return" in row for row in log[-4:]] == [False] * 3 + [True]  # the last is of the end
+    assert [row["final"] for row in rows_of(whole.folder, arm="dreaming")].count(1) == 1
+    for call in (2, 3):  # after the last day's checkpoint, and after that of the first night without a day
+        folder = tmp_path / str(call)
+        with runs.interrupt(monkeypatch, Checkpoints, "save", call=call, done=True), pytest.raises(KeyboardInterrupt):
+            run(runs.in_folder(settings, folder), parts=wired)
+        resumed = resume(folder, parts=wired)
+        assert resumed.messages == []
+        runs.assert_same_run("gymnax", resumed, whole)
+    assert wired.step.program._cache_size() == 1
 
 
 @pytest.mark.parametrize("suite", runs.SUITES)

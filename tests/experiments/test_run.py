@@ -71,7 +71,7 @@ def test_the_deployed_agent_is_the_student(suite):
     obs = np.random.default_rng(0).normal(size=(50, *wired.spec.obs_shape)).astype(np.float32)
     mask = np.ones((50, 2), bool)
     student = jax.jit(make_student(wired.model, wired.agent, greedy=True))
-    expected, _ = student((learner.params, learner.return_spread), None, obs, mask, ())
+    expected, _ = student((learner.params, learner.return_spread, 1.0), None, obs, mask, ())
     np.testing.assert_array_equal(deployed.act(obs), expected)
     logits = wired.agent.evaluate(learner.params.agent, (), wired.model.observe(learner.params.model, obs)).logits
     np.testing.assert_allclose(deployed.evaluate(obs)[0], logits, rtol=1e-5, atol=1e-6)

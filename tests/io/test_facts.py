@@ -1,10 +1,15 @@
 """The fact log: what was lived comes back bit for bit, whatever happened to the last write."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from dreamer.core.types import EnvSpec, Transition
 from dreamer.io import FactLog, FactsError, export_minari
+from dreamer.io.frames import frame
 from dreamer.io.minari_export import episodes
 
 SPEC = EnvSpec("Toy-v0", "toys", "0.1", (2, 3), "uint8", 4)
@@ -199,6 +204,90 @@ def test_a_day_lived_again_must_be_the_same(tmp_path):
     with pytest.raises(FactsError, match="day 0, field obs"):
         facts.append(0, make_day(0, num_steps=2))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+STACKED = EnvSpec("Toy-v0", "toys", "0.1", (4, 5, 6), "uint8", 4, frame_stack=3)
+
+
+def make_stacked_day(seed, num_steps=40):
+    """A day of random frames, stacked by the rules: the newest comes last, an episode begins with copies."""
+    rng, day = np.random.default_rng(seed), make_day(seed, num_steps, STACKED)
+    draw = lambda: rng.integers(0, 256, (4, 5, 2), dtype=np.uint8)  # noqa: E731
+    ended = day.terminated | day.truncated
+    now = [np.concatenate([draw(), draw(), draw()], axis=-1) for _ in range(NUM_ENVS)]
+    for tick in range(num_steps):
+        day.obs[tick] = now
+        now = [np.concatenate([stack[..., 2:], draw()], axis=-1) for stack in now]
+        day.next_obs[tick] = now
+        for copy in np.flatnonzero(ended[tick]):
+            now[copy] = np.concatenate([draw()] * 3, axis=-1)
+    return day
+
+
+def test_stacks_come_back_bit_for_bit_from_frames_stored_once(tmp_path):
+    facts, days = FactLog.create(tmp_path, STACKED, NUM_ENVS), [make_stacked_day(seed) for seed in range(3)]
+    for day, trajectory in enumerate(days):
+        facts.append(day, trajectory)
+        facts.append(day, trajectory)  # lived again, and compared whole
+    opened = FactLog.open(tmp_path)
+    assert opened.spec == STACKED
+    for (_, _, stored), trajectory in zip(opened.read(), days, strict=True):
+        assert_same(stored, trajectory)
+    pixels, begun = 4 * 5 * 2, sum((day.terminated | day.truncated)[:-1].sum() for day in days)
+    frames = 3 * NUM_ENVS * (3 + 40) + begun  # each copy's first stack and the newest of each step; and what began
+    other = sum(getattr(day, name).nbytes for day in days for name in FIELDS if "obs" not in name)
+    heads = 4 * 1200
+    assert (
+        frames * pixels + other < (tmp_path / "segment-000000.facts").stat().st_size < frames * pixels + other + heads
+    )
+    with pytest.raises(FactsError, match="facts differ: .*day 1, field next_obs"):
+        facts.append(1, days[1].replace(next_obs=days[1].next_obs[::-1]))
+
+
+def test_a_torn_record_of_frames_is_cut_and_written_again(tmp_path):
+    path, day = tmp_path / "segment-000000.facts", make_stacked_day(1)
+    facts = FactLog.create(tmp_path, STACKED, NUM_ENVS)
+    facts.append(0, make_stacked_day(0))
+    start = path.stat().st_size
+    facts.append(1, day)
+    whole = path.read_bytes()
+    for end in (start + 1, start + 500, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        facts = FactLog.open(tmp_path)
+        assert facts.days == range(1) and len(facts.messages) == 1
+        facts.append(1, day)
+        assert path.read_bytes() == whole
+
+
+def test_stacks_by_other_rules_are_refused_and_nothing_is_written(tmp_path):
+    facts, day = FactLog.create(tmp_path, STACKED, NUM_ENVS), make_stacked_day(0)
+    before = (tmp_path / "segment-000000.facts").read_bytes()
+    for name in ("obs", "next_obs"):
+        spoilt = getattr(day, name).copy()
+        spoilt[7, 1, 0, 0, 0] ^= 1  # a pixel of an old frame that the frames before do not show
+        with pytest.raises(FactsError, match=f"Day 0 of Toy-v0 was not stored: {name} is no stack of 3 frames"):
+            facts.append(0, day.replace(**{name: spoilt}))
+    assert (tmp_path / "segment-000000.facts").read_bytes() == before
+
+
+def test_facts_of_before_stacks_were_known_are_read(tmp_path):
+    """The head that earlier versions wrote does not name the frame stack."""
+    head = {"format": 1, "segment": 0, "num_envs": NUM_ENVS, "spec": dataclasses.asdict(SPEC)}
+    del head["spec"]["frame_stack"]
+    day = make_day(0)
+    arrays = {name: getattr(day, name) for name in FIELDS}
+    about = {"about": json.dumps({"day": 0, "continues": False})}
+    records = frame(json.dumps(head).encode()) + frame(safetensors.numpy.save(arrays, about))
+    (tmp_path / "segment-000000.facts").write_bytes(records)
+    facts = FactLog.open(tmp_path)
+    assert facts.spec == SPEC
+    ((number, continues, stored),) = facts.read()
+    assert (number, continues) == (0, False)
+    assert_same(stored, day)
+    made = FactLog.create(tmp_path / "now", SPEC, NUM_ENVS)
+    made.append(0, day, continues=False)
+    now = (tmp_path / "now" / "segment-000000.facts").read_bytes()
+    assert now.endswith(frame(safetensors.numpy.save(arrays, about)))  # and written as then
 
 
 def test_what_does_not_fit_the_spec_is_refused(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from dreamer import replay
 from dreamer.core.types import Transition
 from dreamer.replay import ReplayConfig
+from dreamer.replay.draw import draw
 
 NUM_ACTIONS = 3
 insert = jax.jit(replay.insert, donate_argnums=0)
@@ -17,44 +18,87 @@ sample = jax.jit(replay.sample, static_argnums=0, static_argnames=("batch_size",
 
 
 class Life:
-    """Random episodes of E copies. A state is (copy, how many states that copy saw before, modulo 256)."""
+    """Random episodes of E copies. A frame is (copy, how many states that copy saw before, modulo 256), everywhere.
 
-    def __init__(self, num_envs, seed=0, end_prob=0.2):
+    Stacks of k > 1 frames are images [2, 3, k * 2], and their frames differ from pixel to pixel.
+    """
+
+    def __init__(self, num_envs, seed=0, end_prob=0.2, frame_stack=1):
         self.rng = np.random.default_rng(seed)
-        self.end_prob = end_prob
-        self.state = np.zeros(num_envs, int)
+        self.end_prob = np.broadcast_to(end_prob, num_envs)
+        self.frame_stack = frame_stack
+        self.seen = np.zeros(num_envs, int)
+        self.obs = [self._first(copy) for copy in range(num_envs)]
         self.lived = [[] for _ in range(num_envs)]
+        self.frames = [[[0]] for _ in range(num_envs)]
+        """Of each row, which states' frames its observation shows."""
+
+    def _frame(self, copy):
+        frame = np.array([copy, self.seen[copy] % 256], np.uint8)
+        return frame if self.frame_stack == 1 else frame + 16 * np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+
+    def _first(self, copy):
+        return np.concatenate([self._frame(copy)] * self.frame_stack, axis=-1)
 
     def _tick(self):
-        num_envs = len(self.state)
-        terminated, truncated = self.rng.random((2, num_envs)) < self.end_prob / 2
-        copies = np.arange(num_envs)
+        num_envs = len(self.seen)
+        draw = self.rng.random(num_envs)
+        terminated, truncated = draw < self.end_prob / 2, (draw >= self.end_prob / 2) & (draw < self.end_prob)
+        obs, self.seen = self.obs, self.seen + 1
+        next_obs = [np.concatenate([obs[copy][..., 2:], self._frame(copy)], axis=-1) for copy in range(num_envs)]
         tick = Transition(
-            obs=np.stack([copies, self.state % 256], axis=1).astype(np.uint8),
+            obs=np.stack(obs),
             action_mask=self.rng.random((num_envs, NUM_ACTIONS)) < 0.7,
             action=self.rng.integers(0, NUM_ACTIONS, num_envs, dtype=np.int32),
             reward=self.rng.normal(size=num_envs).astype(np.float32),
             terminated=terminated,
             truncated=truncated,
-            next_obs=np.stack([copies, (self.state + 1) % 256], axis=1).astype(np.uint8),
+            next_obs=np.stack(next_obs),
         )
+        ended = terminated | truncated
+        self.seen = self.seen + ended  # a reset shows a state that no step led to
+        self.obs = [self._first(copy) if ended[copy] else next_obs[copy] for copy in range(num_envs)]
         for copy in range(num_envs):
             self.lived[copy].append(jax.tree.map(lambda leaf, copy=copy: leaf[copy], tick))
-        self.state += 1 + (terminated | truncated)  # a reset shows a state that no step led to
+            before = [] if ended[copy] else self.frames[copy][-1]
+            self.frames[copy].append([*before, int(self.seen[copy])][-self.frame_stack :])
         return tick
 
     def day(self, num_ticks):
         return jax.tree.map(lambda *leaves: np.stack(leaves), *[self._tick() for _ in range(num_ticks)])
 
+    def held(self, rows_per_copy):
+        """The ticks whose rows and frames are all among the newest that rings of this size remember."""
+        total = len(self.lived[0])
+        return [
+            tick
+            for tick in range(max(0, total - rows_per_copy), total)
+            if all(
+                frames[tick][0] > lived_last - (rows_per_copy + self.frame_stack)
+                for frames, lived_last in zip(self.frames, self._last_seen(), strict=True)
+            )
+        ]
 
-def example(num_envs):
-    return jax.tree.map(lambda leaf: leaf[0], Life(num_envs).day(1))
+    def _last_seen(self):
+        """Of each copy, the number of the newest state that a step led to: a reset's is not stored before its row."""
+        return [
+            int(seen) - bool(rows[-1].terminated | rows[-1].truncated)
+            for seen, rows in zip(self.seen, self.lived, strict=True)
+        ]
 
 
-def lives(days, *, num_envs, capacity, seed=0, end_prob=0.2):
+def example(num_envs, frame_stack=1):
+    return jax.tree.map(lambda leaf: leaf[0], Life(num_envs, frame_stack=frame_stack).day(1))
+
+
+def empty(num_envs, capacity, frame_stack=1):
+    config = ReplayConfig(capacity=capacity)
+    return replay.init(config, example(num_envs, frame_stack), num_envs, frame_stack=frame_stack)
+
+
+def lives(days, *, num_envs, capacity, seed=0, end_prob=0.2, frame_stack=1):
     """Returns the life lived and the replay that stored it."""
-    life = Life(num_envs, seed, end_prob)
-    state = replay.init(ReplayConfig(capacity=capacity), example(num_envs), num_envs)
+    life, state = Life(num_envs, seed, end_prob, frame_stack), empty(num_envs, capacity, frame_stack)
     for num_ticks in days:
         state = insert(state, life.day(num_ticks))
     return life, state
@@ -82,37 +126,88 @@ def assert_sequence(batch, b, *, rows, start, length):
     np.testing.assert_array_equal(batch.terminated[b], [row.terminated for row in walked] + [False] * len(tail))
 
 
-@pytest.mark.parametrize(
-    ("num_envs", "capacity", "days", "length"),
-    [
-        (1, 8, (3,), 5),  # not full, sequences longer than what was lived
-        (1, 8, (3, 4, 1, 3, 4, 3), 5),
-        (3, 26, (4, 1, 3), 8),  # exactly full; sequences as long as the ring
-        (3, 26, (4, 3, 4, 3, 1, 4, 1, 8), 5),
-        (4, 4, (1, 1, 1), 1),  # a ring of one row a copy
-    ],
-)
-def test_sequences_agree_with_the_twin(num_envs, capacity, days, length):
-    life, state = lives(days, num_envs=num_envs, capacity=capacity)
-    config, rows_per_copy, total = ReplayConfig(capacity=capacity), capacity // num_envs, sum(days)
-    batch = jax.tree.map(np.asarray, sample(config, state, jax.random.key(1), batch_size=256, length=length))
-    oldest = max(0, total - rows_per_copy)
+def assert_agrees(life, state, *, capacity, length, num_draws=256):
+    """All rows that the twin holds are drawn, no others, and their sequences are what was lived."""
+    num_envs = len(life.lived)
+    rows_per_copy, total, held = capacity // num_envs, len(life.lived[0]), life.held(capacity // num_envs)
+    config = ReplayConfig(capacity=capacity)
+    key = jax.random.key(total)
+    batch = jax.tree.map(np.asarray, sample(config, state, key, batch_size=num_draws, length=length))
     seen = set()
-    for b in range(256):
+    for b in range(num_draws):
         copy, slot = divmod(int(batch.index[b]), rows_per_copy)
-        (start,) = [ordinal for ordinal in range(oldest, total) if ordinal % rows_per_copy == slot]
+        (start,) = [tick for tick in held if tick % rows_per_copy == slot]
         assert_sequence(batch, b, rows=life.lived[copy], start=start, length=length)
         assert batch.age[b] == (total - 1 - start) * num_envs
         seen.add((copy, start))
-    # Every row held can start a sequence, the newest and the oldest too; capacity bounds what is held.
-    assert len(seen) == int(replay.num_stored(state)) == min(total, rows_per_copy) * num_envs <= capacity
-    np.testing.assert_array_equal(batch.weight, np.ones(256))
+    assert len(seen) == int(replay.num_stored(state)) == len(held) * num_envs <= capacity
+    np.testing.assert_array_equal(np.asarray(state.priority > 0).sum(axis=1), len(held))
+    np.testing.assert_array_equal(batch.weight, np.ones(num_draws))
+
+
+@pytest.mark.parametrize("frame_stack", [1, 3])
+@pytest.mark.parametrize(
+    ("num_envs", "capacity", "days", "length", "end_prob"),
+    [
+        (1, 8, (3,), 5, 0.2),  # not full, sequences longer than what was lived
+        (1, 8, (3, 4, 1, 3, 4, 3), 5, 0.2),
+        (3, 26, (4, 1, 3), 8, 0.0),  # exactly full; sequences as long as the ring
+        (3, 26, (4, 3, 4, 3, 1, 4, 1, 8), 5, 0.2),
+        (3, 26, (4, 3, 4, 3, 1, 4, 1, 8), 5, (0.0, 0.1, 0.7)),  # copies that advance at different rates
+        (2, 12, (6, 6, 1), 3, 1.0),  # every step is an episode, and a day writes its ring of frames more than once
+        (4, 4, (1, 1, 1), 1, 0.2),  # a ring of one row a copy
+    ],
+)
+def test_sequences_agree_with_the_twin(num_envs, capacity, days, length, end_prob, frame_stack):
+    life, state = lives(days, num_envs=num_envs, capacity=capacity, end_prob=end_prob, frame_stack=frame_stack)
+    assert_agrees(life, state, capacity=capacity, length=length)
+
+
+def test_random_days_agree_with_the_twin_all_the_way():
+    rng = np.random.default_rng(3)
+    life, state = Life(2, 5, (0.15, 0.4), 4), empty(2, 24, frame_stack=4)
+    for num_ticks in rng.choice([1, 3, 12], size=20, p=[0.4, 0.4, 0.2]):
+        state = insert(state, life.day(num_ticks))
+        assert_agrees(life, state, capacity=24, length=6, num_draws=300)
+
+
+def test_without_ends_all_of_the_capacity_is_held():
+    for frame_stack in (1, 4):
+        life, state = lives((8, 8, 3), num_envs=2, capacity=16, end_prob=0.0, frame_stack=frame_stack)
+        assert int(replay.num_stored(state)) == 16 and life.held(8) == list(range(11, 19))
+
+
+def test_each_end_costs_the_room_of_one_row():
+    """Rings of 4 rows and 5 states. Three episodes of one decision are 6 states: the oldest, of row 0, is gone."""
+    _, state = lives((3,), num_envs=1, capacity=4, end_prob=1.0)
+    np.testing.assert_array_equal(state.rows.place, [[0, 2, 4, 0]])
+    np.testing.assert_array_equal(state.frames[0, :, 1], [5, 1, 2, 3, 4])
+    assert (int(state.oldest), int(state.stored), int(replay.num_stored(state))) == (1, 3, 2)
+    np.testing.assert_array_equal(state.priority, [[0, 1, 1, 0]])
+
+
+def test_stacks_by_hand():
+    """Frames 0 1 2 | 3 4, the bar a reset: a stack of three begins with copies and never shows what was before."""
+    life = Life(1, end_prob=0.0, frame_stack=3)
+    day = life.day(2)
+    life.end_prob = np.ones(1)
+    state = empty(1, 8, frame_stack=3)
+    second = jax.tree.map(lambda *leaves: np.concatenate(leaves), day, life.day(2))  # both its decisions end
+    state = insert(state, second)
+    np.testing.assert_array_equal(state.frames[0, :8, 0, 0, 1], [0, 1, 2, 3, 4, 5, 0, 0])
+    batch = sample(ReplayConfig(capacity=8), state, jax.random.key(0), batch_size=64, length=3)
+    by_slot = {int(index): b for b, index in enumerate(batch.index)}
+    shown = np.asarray(batch.obs[:, :, 0, 0, 1::2])
+    np.testing.assert_array_equal(shown[by_slot[0]], [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]])
+    np.testing.assert_array_equal(shown[by_slot[3]], [[4, 4, 4], [4, 4, 5], [4, 4, 5], [4, 4, 5]])
+    np.testing.assert_array_equal(batch.valid[by_slot[3]], [True, False, False])
 
 
 def test_wrap_around_by_hand():
-    """Ring of 4 rows, 6 lived without an end: rows 4 5 2 3 in the slots, the newest is row 5 in slot 1."""
+    """Rings of 4 rows and 5 states, 6 rows lived without an end: rows 4 5 2 3 in the slots, the newest in slot 1."""
     life, state = lives((4, 2), num_envs=1, capacity=4, end_prob=0.0)
-    np.testing.assert_array_equal(state.rows.obs[0, :, 1], [4, 5, 2, 3])
+    np.testing.assert_array_equal(state.rows.place, [[4, 5, 2, 3]])
+    np.testing.assert_array_equal(state.frames[0, :, 1], [5, 6, 2, 3, 4])
     batch = sample(ReplayConfig(capacity=4), state, jax.random.key(0), batch_size=64, length=3)
     by_slot = {int(index): b for b, index in enumerate(batch.index)}
     across, newest = by_slot[3], by_slot[1]
@@ -125,15 +220,15 @@ def test_wrap_around_by_hand():
 
 
 def test_any_split_into_days_stores_the_same():
-    _, whole = lives((8, 3), num_envs=2, capacity=16, seed=4)
-    _, split = lives((3, 1, 4, 3), num_envs=2, capacity=16, seed=4)
+    _, whole = lives((8, 3), num_envs=2, capacity=16, seed=4, frame_stack=2)
+    _, split = lives((3, 1, 4, 3), num_envs=2, capacity=16, seed=4, frame_stack=2)
     jax.tree.map(np.testing.assert_array_equal, whole, split)
 
 
 def test_dtypes_are_kept():
     _, state = lives((3,), num_envs=2, capacity=8)
     batch = sample(ReplayConfig(capacity=8), state, jax.random.key(0), batch_size=4, length=2)
-    assert (state.rows.obs.dtype, state.rows.next_obs.dtype, batch.obs.dtype) == (jnp.uint8,) * 3
+    assert (state.frames.dtype, batch.obs.dtype) == (jnp.uint8,) * 2
     assert (batch.action_mask.dtype, batch.terminated.dtype, batch.valid.dtype) == (jnp.bool_,) * 3
     assert (batch.action.dtype, batch.age.dtype, batch.index.dtype) == (jnp.int32,) * 3
     assert (batch.reward.dtype, batch.weight.dtype) == (jnp.float32,) * 2
@@ -143,28 +238,30 @@ def test_a_spec_is_example_enough():
     spec = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example(2))
     jax.tree.map(
         np.testing.assert_array_equal,
-        replay.init(ReplayConfig(capacity=8), spec, 2),
-        replay.init(ReplayConfig(capacity=8), example(2), 2),
+        replay.init(ReplayConfig(capacity=8), spec, 2, frame_stack=1),
+        empty(2, 8),
     )
 
 
 def test_nothing_is_held_or_valid_before_the_first_row():
-    state = replay.init(ReplayConfig(capacity=8), example(2), 2)
+    state = empty(2, 8)
     assert int(replay.num_stored(state)) == 0
     assert not bool(jnp.any(sample(ReplayConfig(capacity=8), state, jax.random.key(0), batch_size=4, length=2).valid))
 
 
-def test_uniform_sampling_is_uniform():
-    _, state = lives((3,), num_envs=2, capacity=16)
+@pytest.mark.parametrize("days", [(3,), (8, 5)])
+def test_uniform_sampling_is_uniform_over_the_rows_held(days):
+    life, state = lives(days, num_envs=2, capacity=16, end_prob=(0.1, 0.5))
+    held = life.held(8)
     batch = sample(ReplayConfig(capacity=16), state, jax.random.key(2), batch_size=12_000, length=1)
     counts = np.bincount(batch.index, minlength=16)
-    np.testing.assert_array_equal(counts > 0, np.arange(16) % 8 < 3)
-    np.testing.assert_allclose(counts[counts > 0] / 12_000, 1 / 6, atol=0.02)
+    np.testing.assert_array_equal(counts.reshape(2, 8) > 0, np.broadcast_to(np.isin(range(8), np.mod(held, 8)), (2, 8)))
+    np.testing.assert_allclose(counts[counts > 0] / 12_000, 1 / (2 * len(held)), atol=0.02)
 
 
 @pytest.mark.parametrize("days", [(3,), (8, 3)])
 def test_priorities_shape_the_distribution_and_its_weights(days):
-    _, state = lives(days, num_envs=2, capacity=16)
+    _, state = lives(days, num_envs=2, capacity=16, end_prob=(0.1, 0.5))
     held = np.flatnonzero(np.asarray(state.priority).reshape(-1) > 0)
     priority = np.zeros(16)
     priority[held] = 1.0 + np.arange(len(held)) ** 2
@@ -179,7 +276,7 @@ def test_priorities_shape_the_distribution_and_its_weights(days):
 
 
 def test_new_rows_get_the_highest_priority_held():
-    life, state = lives((2,), num_envs=1, capacity=4)
+    life, state = lives((2,), num_envs=1, capacity=4, end_prob=0.0)
     np.testing.assert_array_equal(state.priority, [[1, 1, 0, 0]])
     state = replay.set_priorities(state, jnp.array([0, 1]), jnp.array([5.0, 0.5]))
     state = insert(state, life.day(1))
@@ -190,7 +287,7 @@ def test_new_rows_get_the_highest_priority_held():
 
 
 def test_a_row_named_twice_takes_the_larger_priority_and_none_falls_to_zero():
-    _, state = lives((3,), num_envs=1, capacity=4)
+    _, state = lives((3,), num_envs=1, capacity=4, end_prob=0.0)
     state = replay.set_priorities(state, jnp.array([1, 1, 2]), jnp.array([0.75, 0.25, 0.0]))
     np.testing.assert_allclose(state.priority, [[1, 0.75, 1e-6, 0]])
 
@@ -204,8 +301,64 @@ def test_one_row_far_above_all_others_is_all_that_is_drawn():
     np.testing.assert_array_equal(batch.weight, np.ones(512))
 
 
+@pytest.mark.parametrize(
+    ("settings", "progress", "lighter"),
+    [
+        (dict(importance_exponent=0.5), 0.75, 0.5),  # 4 times the probability, to the power of -0.5
+        (dict(importance_exponent=0.5, importance_final=1.0), 0.0, 0.5),
+        (dict(importance_exponent=0.5, importance_final=1.0), 0.5, 4**-0.75),
+        (dict(importance_exponent=0.5, importance_final=1.0), 1.0, 0.25),
+        (dict(importance_exponent=0.5, importance_final=0.0), 1.0, 1.0),
+        (dict(importance_exponent=1.0, min_weight=0.3), 0.0, 0.3),
+        (dict(importance_exponent=1.0, min_weight=0.2), 0.0, 0.25),
+    ],
+)
+def test_importance_weights_by_hand(settings, progress, lighter):
+    config, priority, key = (
+        ReplayConfig(priority_exponent=1.0, **settings),
+        jnp.array([4.0, 1.0, 0.0]),
+        jax.random.key(0),
+    )
+    rank, weight = draw(config, priority, key, num_rows=2, batch_size=64, progress=jnp.float32(progress))
+    np.testing.assert_allclose(weight, np.where(rank == 0, lighter, 1.0), rtol=1e-6)
+    assert 0 < (rank == 1).sum() < 32
+
+
+def test_the_sampler_hands_its_progress_on():
+    _, state = lives((2,), num_envs=1, capacity=4, end_prob=0.0)
+    state = replay.set_priorities(state, jnp.array([0, 1]), jnp.array([4.0, 1.0]))
+    config = ReplayConfig(capacity=4, priority_exponent=1.0, importance_final=1.0)
+    batch = sample(config, state, jax.random.key(0), batch_size=64, length=1, progress=jnp.float32(0.5))
+    np.testing.assert_allclose(batch.weight, np.where(batch.index == 0, 0.5, 1.0), rtol=1e-6)
+
+
+def test_bytes_are_known_before_anything_is_allocated():
+    state = empty(3, 26, frame_stack=4)
+    size = replay.num_bytes(ReplayConfig(capacity=26), example(3, 4), 3, frame_stack=4)
+    assert size == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert state.frames.shape == (3, 8 + 4, 2, 3, 2)
+
+
+def test_a_hundred_thousand_atari_transitions_hold_in_three_gigabytes():
+    shapes = {"obs": ((96, 96, 12), jnp.uint8), "action_mask": ((18,), bool), "action": ((), jnp.int32)}
+    shapes |= {"reward": ((), jnp.float32), "terminated": ((), bool), "truncated": ((), bool)}
+    leaves = {name: jax.ShapeDtypeStruct((4, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+    size = replay.num_bytes(
+        ReplayConfig(capacity=100_000), Transition(**leaves, next_obs=leaves["obs"]), 4, frame_stack=4
+    )
+    frames, rows = 4 * (25_000 + 4) * 96 * 96 * 3, 100_000 * (18 + 4 + 4 + 1 + 1 + 4 + 4 + 4)
+    assert size == frames + rows + 2 * 4 + 2 * 4 * 4 < 3e9
+
+
+def test_what_does_not_fit_is_refused_before_it_is_allocated():
+    replay.require_room(1000, 1000, capacity=10)
+    with pytest.raises(ValueError, match=r"replay.capacity is 10, .* 1,001 bytes of the 500 .*give at most 4"):
+        replay.require_room(1001, 500, capacity=10)
+    assert replay.memory_bytes(jax.devices("cpu")[0]) > 2**28  # of the host, which has no allocator with a limit
+
+
 def test_a_day_and_its_batches_are_one_program_traced_once():
-    life, state = lives((), num_envs=2, capacity=16)
+    life, state = lives((), num_envs=2, capacity=16, frame_stack=2)
     traces = []
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -224,8 +377,12 @@ def test_a_day_and_its_batches_are_one_program_traced_once():
 @pytest.mark.parametrize(
     ("message", "act"),
     [
-        ("capacity=1 is below num_envs=2", lambda s: replay.init(ReplayConfig(capacity=1), example(2), 2)),
-        ("example.obs .*num_envs=3", lambda s: replay.init(ReplayConfig(capacity=9), example(2), 3)),
+        ("capacity=1 is below num_envs=2", lambda s: empty(2, 1)),
+        ("example.obs .*num_envs=3", lambda s: replay.init(ReplayConfig(capacity=9), example(2), 3, frame_stack=1)),
+        (
+            r"shape \(2,\) are no stack of 3 frames: give EnvSpec.frame_stack",
+            lambda s: replay.init(ReplayConfig(capacity=9), example(2), 2, frame_stack=3),
+        ),
         ("5 rows a copy into a ring of 4.*at least 10", lambda s: replay.insert(s, Life(2).day(5))),
         ("trajectory.obs is uint8", lambda s: replay.insert(s, Life(3).day(2))),
         (
@@ -239,7 +396,7 @@ def test_a_day_and_its_batches_are_one_program_traced_once():
     ],
 )
 def test_misuse_is_refused_with_the_fix(message, act):
-    state = replay.init(ReplayConfig(capacity=8), example(2), 2)
+    state = empty(2, 8)
     with pytest.raises(ValueError, match=message):
         act(state)
 
@@ -251,6 +408,8 @@ def test_misuse_is_refused_with_the_fix(message, act):
         ("priority_exponent", dict(priority_exponent=-0.5)),
         ("priority_exponent", dict(priority_exponent=float("nan"))),
         ("importance_exponent", dict(importance_exponent=1.5)),
+        ("importance_final", dict(importance_final=-0.1)),
+        ("min_weight", dict(min_weight=1.1)),
     ],
 )
 def test_impossible_configs_are_refused(field, bad):

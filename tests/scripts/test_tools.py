@@ -1,6 +1,8 @@
+import importlib
+
 import pytest
 
-from experiments.sample_efficiency import analysis
+from experiments.sweep import questions
 from scripts import evaluate, figures, sweep
 from tests import runs
 
@@ -46,9 +48,13 @@ def test_evaluate_says_what_is_wrong(capfd, folder, options, message):
 
 
 def test_figures_without_rows(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(analysis, "FOLDER", tmp_path)
+    for question in questions():
+        monkeypatch.setattr(importlib.import_module(f"experiments.{question}.analysis"), "FOLDER", tmp_path)
     assert outcome(figures.main) == 0
-    assert capfd.readouterr().out.startswith("| task |")
+    said = capfd.readouterr().out
+    assert said.startswith("components\n\n| task |")
+    assert "\nsample_efficiency\n\n| task |" in said
+    assert "drew" not in said
 
 
 def test_sweep_of_nothing(capfd):

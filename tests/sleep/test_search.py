@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from agents.actor_critic import make_actor_critic
+from dreamer.core import returns
 from dreamer.core.types import Params
-from dreamer.sleep.search import SearchConfig, _Extra, completed_q, make_search
+from dreamer.sleep.search import SearchConfig, _Extra, _puct, completed_q, make_search, puct_q
 from tests import tiny
 from world_models.efficientzero import make_efficientzero
 
@@ -110,8 +111,8 @@ def test_sequential_halving_gives_visits_to_the_better_half(num_simulations, num
     assert found.action == 0
 
 
-@pytest.mark.parametrize("num_rows", [40, 3])
-def test_a_row_never_sees_its_neighbours(num_rows):
+@pytest.mark.parametrize(("num_rows", "method"), [(40, "gumbel"), (3, "gumbel"), (3, "puct")])
+def test_a_row_never_sees_its_neighbours(num_rows, method):
     world = tiny.random_worlds(seed=3)
     num_states, num_actions = world.shape
     rng = np.random.default_rng(0)
@@ -121,7 +122,7 @@ def test_a_row_never_sees_its_neighbours(num_rows):
     given = {"logits": random_prior(world), "value": rng.normal(size=num_states), "scale": 1.0}
 
     def rows(states):
-        config = SearchConfig(num_simulations=12)
+        config = SearchConfig(method=method, num_simulations=12)
         return tiny.search_states(world, config, states=states, mask=mask[states], keys=keys[states], **given)
 
     order = rng.permutation(num_states)[:num_rows]
@@ -146,7 +147,7 @@ def network_search(config, num_actions=3, batch_size=4):
     @jax.jit
     def run(params, obs, mask, keys):
         latent = model.observe(params.model, obs)
-        return search(params, (), latent, mask, keys, gumbel_scale=1.0, return_spread=0.0)
+        return search(params, (), latent, mask, keys, explore=1.0, return_spread=0.0, progress=0.0)
 
     mask = jnp.ones((batch_size, num_actions), bool)
     return run, init(), obs, mask, jax.random.split(jax.random.key(3), batch_size)
@@ -219,12 +220,12 @@ def test_noise_explores_and_its_absence_does_not():
     assert len(set(noisy.action)) > 3
 
 
-def test_completed_q_by_hand():
+def two_step_tree():
     # Root 0 -a0-> node 1 -a1-> node 2; two simulations.
     # Edge Qs: root a0 = 1 + 0.5 * 4 = 3, node 1 a1 = -1 + 0.5 * 2 = 0.
     prior = jnp.log(jnp.array([[0.2, 0.3, 0.5], [0.25, 0.25, 0.5], [0.4, 0.4, 0.2]]))
     zeros = jnp.zeros((3, 3))
-    tree = mctx.Tree(
+    return mctx.Tree(
         node_visits=jnp.array([3, 2, 1]),
         raw_values=jnp.array([0.6, 5.0, 2.0]),
         node_values=jnp.array([0.0, 4.0, 2.0]),
@@ -238,8 +239,12 @@ def test_completed_q_by_hand():
         children_values=zeros.at[0, 0].set(4.0).at[1, 1].set(2.0),
         embeddings=(jnp.ones(3),),
         root_invalid_actions=jnp.zeros(3),
-        extra_data=_Extra(jnp.zeros(3), jnp.float32(0.01)),
+        extra_data=_Extra(jnp.zeros(3), jax.random.key(0), jnp.float32(0.01)),
     )
+
+
+def test_completed_q_by_hand():
+    tree = two_step_tree()
     scale, config = 0.1, SearchConfig()
     # Root: v_mix = (0.6 + 2 * 3) / 3 = 2.2; the range over the whole tree is 0 to 3.
     np.testing.assert_allclose(
@@ -251,19 +256,160 @@ def test_completed_q_by_hand():
     )
     # Node 2 has no child yet: its own value for all, so nothing is preferred.
     np.testing.assert_allclose(completed_q(tree, jnp.int32(2), config=config), 50 * scale * 2 / 3, rtol=1e-5)
-    wide = tree.replace(extra_data=_Extra(jnp.zeros(3), jnp.float32(6.0)))
+    wide = tree.replace(extra_data=_Extra(jnp.zeros(3), jax.random.key(0), jnp.float32(6.0)))
     np.testing.assert_allclose(completed_q(wide, jnp.int32(0), config=config)[0], (50 + 2) * scale / 2, rtol=1e-5)
+
+
+def test_puct_q_by_hand():
+    tree = two_step_tree()
+    # The range over the whole tree is 0 to 3. Root: the one Q is 3, and so is the mean of those seen.
+    np.testing.assert_allclose(puct_q(tree, jnp.int32(0)), [1, 1, 1])
+    # Node 1: the mean is (3 + 0) / 2 = 1.5. Node 2: nothing seen, so the mean of the node above stands.
+    np.testing.assert_allclose(puct_q(tree, jnp.int32(1)), [0.5, 0, 0.5])
+    np.testing.assert_allclose(puct_q(tree, jnp.int32(2)), [0.5, 0.5, 0.5])
+    wide = tree.replace(extra_data=_Extra(jnp.zeros(3), jax.random.key(0), jnp.float32(6.0)))
+    np.testing.assert_allclose(puct_q(wide, jnp.int32(1)), [0.25, 0, 0.25])
+    # A root that has seen nothing prefers nothing.
+    fresh = tree.replace(children_visits=jnp.zeros((3, 3), jnp.int32))
+    np.testing.assert_allclose(puct_q(fresh, jnp.int32(0)), [0, 0, 0])
+
+
+def test_puct_visits_by_hand():
+    # The prior's best first; then action 1, by sqrt(2) * 1.25 * p / (1 + n): 0.53 against 0.44 and 0.35. Its Q of 1
+    # keeps it ahead: 0.33 + 1 against 0.54, and 0.43 + the mean 0.5.
+    rewards, prior = np.array([0, 1, 0.4]), np.array([0.5, 0.3, 0.2])
+    config = SearchConfig(method="puct", num_simulations=3)
+    found = tiny.search_states(tiny.bandit(rewards), config, logits=np.log(prior)[None])
+    np.testing.assert_array_equal(found.visits, [[1, 2, 0]])
+    np.testing.assert_allclose(found.policy, [[1 / 3, 2 / 3, 0]], rtol=1e-6)
+    assert found.action == 1
+    np.testing.assert_allclose(found.value, [(0 + 0 + 1 + 1) / 4], rtol=1e-6)
+    visits = np.zeros(3)
+    for count in range(40):
+        seen = visits > 0
+        q = np.where(seen, rewards, rewards[seen].mean() if seen.any() else 0)
+        spread = max(np.ptp(rewards[seen]), 0.01) if seen.any() else 1
+        score = np.sqrt(count + 1) * prior / (1 + visits) * (1.25 + np.log((count + 1 + 19652 + 1) / 19652))
+        visits[np.argmax(score + (q - (rewards[seen].min() if seen.any() else 0)) / spread)] += 1
+    config = SearchConfig(method="puct", num_simulations=40)
+    found = tiny.search_states(tiny.bandit(rewards), config, logits=np.log(prior)[None])
+    np.testing.assert_array_equal(found.visits, [visits])
+
+
+def mctx_says(world, config, *, logits, value, states):
+    """What mctx's own policy finds without noise, given our Q transform."""
+    tables, prior, value = tuple(jnp.asarray(t) for t in world.tables), jnp.asarray(logits), jnp.asarray(value)
+
+    def expand(params, key, action, embedding):
+        state, alive = embedding
+        state, reward, continuation = tiny.TABLES.step(tables, state, action)
+        discount = returns.discounts(continuation, world.gamma)
+        output = mctx.RecurrentFnOutput(reward=reward, discount=discount, prior_logits=prior[state], value=value[state])
+        return output, (state, alive * continuation)
+
+    def transform(tree, node_index):
+        tree = tree.replace(extra_data=_Extra(jnp.zeros(3), jax.random.key(0), jnp.float32(config.min_q_range)))
+        return puct_q(tree, node_index) if config.method == "puct" else completed_q(tree, node_index, config=config)
+
+    root = mctx.RootFnOutput(prior_logits=prior[states], value=value[states], embedding=(states, jnp.ones(len(states))))
+    given = {"num_simulations": config.num_simulations, "qtransform": transform}
+    if config.method == "puct":
+        return mctx.muzero_policy((), jax.random.key(0), root, expand, dirichlet_fraction=0.0, **given)
+    return mctx.gumbel_muzero_policy((), jax.random.key(0), root, expand, gumbel_scale=0.0, **given)
+
+
+@pytest.mark.parametrize("method", ["gumbel", "puct"])
+def test_agrees_with_mctx_where_the_rules_coincide(method):
+    world, config = tiny.random_worlds(seed=5), SearchConfig(method=method, num_simulations=10)
+    states = jnp.arange(world.shape[0])
+    given = {
+        "logits": random_prior(world).astype(np.float32),
+        "value": np.random.default_rng(1).normal(size=world.shape[0]).astype(np.float32),
+    }
+    theirs = jax.jit(lambda: mctx_says(world, config, states=states, **given), compiler_options=tiny.QUICK)()
+    ours = tiny.search_states(world, config, states=states, **given)
+    np.testing.assert_array_equal(ours.visits, theirs.search_tree.summary().visit_counts)
+    np.testing.assert_allclose(ours.value, theirs.search_tree.summary().value, rtol=1e-5)
+    np.testing.assert_allclose(ours.policy, theirs.action_weights, rtol=1e-4, atol=1e-6)
+    if method == "gumbel":  # PUCT's action is a draw there
+        np.testing.assert_array_equal(ours.action, theirs.action)
+
+
+def test_puct_finds_a_distant_reward_and_more_looks_make_it_surer():
+    near, far = (
+        tiny.search_states(tiny.corridor(length=4), SearchConfig(method="puct", num_simulations=n)) for n in (16, 80)
+    )
+    np.testing.assert_array_equal(far.action[:4], [1, 1, 1, 1])
+    assert (far.policy[:4, 1] > 0.6).all() and far.policy[0, 1] > near.policy[0, 1]
+    np.testing.assert_array_equal(far.visits.sum(axis=1), 80)
+
+
+def test_puct_noise_is_dirichlet_over_what_is_allowed():
+    logits = jnp.broadcast_to(jnp.log(jnp.array([0.6, 0.3, 0.1, 0.0])), (4000, 4))
+    mask = jnp.broadcast_to(jnp.array([True, True, True, False]), (4000, 4))
+    logits, keys = jnp.where(mask, logits, -1e9), jax.random.split(jax.random.key(0), 4000)
+    enter = jax.jit(_puct(SearchConfig(method="puct")).enter)
+    noisy = np.exp(enter(logits, mask, keys, 1.0)[0])
+    np.testing.assert_allclose(noisy.sum(axis=1), 1, rtol=1e-5)
+    assert (noisy[:, 3] == 0).all() and (noisy[:, :3] >= 0.75 * np.array([0.6, 0.3, 0.1]) - 1e-6).all()
+    # Each share of a symmetric Dirichlet(0.3) of three has mean 1/3 and variance (1/3)(2/3) / (3 * 0.3 + 1).
+    mean = 0.75 * np.array([0.6, 0.3, 0.1]) + 0.25 / 3
+    np.testing.assert_allclose(noisy[:, :3].mean(axis=0), mean, atol=0.01)
+    np.testing.assert_allclose(noisy[:, 0].var(), 0.25**2 * (2 / 9) / 1.9, rtol=0.1)
+    quiet, gumbel, _ = enter(logits, mask, keys, 0.0)
+    np.testing.assert_allclose(np.exp(quiet), [[0.6, 0.3, 0.1, 0]] * 4000, atol=1e-6)
+    np.testing.assert_array_equal(gumbel, 0)
+
+
+@pytest.mark.parametrize(("progress", "temperature"), [(0.0, 1.0), (0.49, 1.0), (0.5, 0.5), (0.75, 0.25), (1.0, 0.25)])
+def test_puct_acts_by_visits_and_cools(progress, temperature):
+    config = SearchConfig(method="puct", num_simulations=9, dirichlet_share=0.0)
+    found = tiny.search_states(
+        tiny.bandit([0.0, 0, 0]),
+        config,
+        logits=np.log([[0.47, 0.31, 0.22]]),  # no ties
+        states=np.zeros(4000, int),
+        keys=jax.random.split(jax.random.key(1), 4000),
+        scale=1.0,
+        progress=progress,
+    )
+    assert (found.visits == found.visits[0]).all()
+    powers = found.visits[0] ** (1 / temperature)
+    np.testing.assert_allclose(np.bincount(found.action, minlength=3) / 4000, powers / powers.sum(), atol=0.03)
+
+
+def test_puct_takes_nothing_forbidden_and_survives_having_nothing_allowed():
+    mask = np.array([[0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]], bool)
+    config = SearchConfig(method="puct", num_simulations=9)
+    found = tiny.search_states(tiny.bandit(np.arange(4)), config, states=[0, 0, 0], mask=mask, scale=1.0)
+    assert (found.visits[:2][~mask[:2]] == 0).all() and mask[[0, 1], found.action[:2]].all()
+    assert found.action[1] == 2 and found.policy[1, 2] == 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
 def test_bad_settings_are_refused_by_name():
     with pytest.raises(ValueError, match=r"num_considered is 4, but the environment has 3 actions"):
         tiny.search_states(tiny.bandit([0, 0, 0]), SearchConfig(num_considered=4))
-    for bad in ({"num_simulations": 0}, {"num_considered": 0}, {"min_q_range": 0.0}, {"relative_q_range": -1.0}):
+    for bad in (
+        {"num_simulations": 0},
+        {"num_considered": 0},
+        {"min_q_range": 0.0},
+        {"relative_q_range": -1.0},
+        {"method": "alpha"},
+        {"prior_weight": 0.0},
+        {"dirichlet_share": 1.5},
+        {"dirichlet_alpha": 0.0},
+        {"temperatures": ()},
+        {"temperatures": (1.0, 0.0)},
+        {"cool_at": (0.5,)},
+        {"cool_at": (0.75, 0.5)},
+    ):
         with pytest.raises(ValueError, match=f"search.{next(iter(bad))}"):
             SearchConfig(**bad)
 
 
-def test_what_lies_past_an_end_does_not_blunt_the_choice_before_it():
+@pytest.mark.parametrize("method", ["gumbel", "puct"])
+def test_what_lies_past_an_end_does_not_blunt_the_choice_before_it(method):
     # Both actions end life, one with reward 1; past the end a model may dream anything, here rewards of +-100.
     def world(past):
         return tiny.World(
@@ -273,6 +419,6 @@ def test_what_lies_past_an_end_does_not_blunt_the_choice_before_it():
             0.9,
         )
 
-    settings = SearchConfig(num_simulations=16)
+    settings = SearchConfig(method=method, num_simulations=16)
     clean, dirty = (tiny.search_states(world(p), settings, states=[0]) for p in (0.0, 100.0))
     np.testing.assert_allclose(dirty.policy, clean.policy, rtol=1e-5)

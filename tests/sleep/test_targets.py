@@ -38,19 +38,20 @@ def params(value=VALUE):
     return Params({}, {"logits": jnp.zeros((4, 2)), "value": jnp.asarray(value)})
 
 
-def told(searched_params, memory, latent, action_mask, keys, *, gumbel_scale, return_spread):
+def told(searched_params, memory, latent, action_mask, keys, *, explore, return_spread, progress):
     """A search that answers with what it was given: policy one-hot on the state's parity, value 1000 + state."""
-    assert gumbel_scale == 1.0 and memory == () and action_mask.shape == (len(keys), 2)
+    assert explore == 1.0 and memory == () and action_mask.shape == (len(keys), 2)
     value = 1000.0 + latent + searched_params.agent["value"][0] + return_spread
     return SearchResult(latent % 2, jax.nn.one_hot(latent % 2, 2), value, jnp.zeros((len(latent), 2), jnp.int32))
 
 
-def make(search=told, **settings):
+def make(search=told, progress=1.0, **settings):
     settings = {"unroll_steps": K, "td_steps": N, "gamma": GAMMA, "value_source": "n_step", **settings}
     config = TargetsConfig(**settings)
     keys = jax.random.split(jax.random.key(0), (config.num_searched(4), K + 1))
     targets = jax.jit(make_targets(*world_and_agent(), search, config))
-    return functools.partial(lambda p, keys: targets(p, batch(), keys, return_spread=jnp.float32(0.5)), keys=keys)
+    given = {"return_spread": jnp.float32(0.5), "progress": jnp.float32(progress)}
+    return functools.partial(lambda p, keys: targets(p, batch(), keys, **given), keys=keys)
 
 
 N_STEP = [
@@ -135,6 +136,46 @@ def test_rows_not_searched_say_nothing_by_default():
 
 
 @pytest.mark.parametrize(
+    ("age", "td_steps", "expected"),
+    [
+        # Two rows while fresh: 1 + 2/2 + 30/4, 2 + 4/2 + 40/4.
+        (0, 2, [9.5, 14.0]),
+        (9, 2, [9.5, 14.0]),
+        # One row less from age 10 on, and never less than one: 1 + 20/2, 2 + 30/2.
+        (10, 2, [11.0, 17.0]),
+        (1000, 2, [11.0, 17.0]),
+        # Three rows, then two, then one; what is known ends with the third row: 1 + 2/2 + 4/4 + 40/8.
+        (9, 3, [8.0, 14.0]),
+        (10, 3, [9.5, 14.0]),
+        (20, 3, [11.0, 17.0]),
+    ],
+)
+def test_windows_shrink_with_age(age, td_steps, expected):
+    config = TargetsConfig(K, td_steps, GAMMA, 0.0, value_source="n_step", td_shrink_every=10)
+    beyond = config.length - 3  # rows nobody lived, in the last state
+    rows = tiny.sequence(
+        [[0, 1, 2, 3] + [3] * beyond, [1, 2, 3, 3] + [3] * beyond, [0, 1, 1, 1] + [1] * beyond],
+        [[1, 1, 0] + [0] * beyond] * 3,
+        reward=[row + [0.0] * beyond for row in (REWARD[0], REWARD[1], REWARD[3])],
+        terminated=[row + [0] * beyond for row in (TERMINATED[0], TERMINATED[1], TERMINATED[3])],
+        valid=[row + [0] * beyond for row in (VALID[0], VALID[1], VALID[3])],
+        age=[age, age, age],
+    )
+    keys = jax.random.split(jax.random.key(0), (0, K + 1))
+    targets = make_targets(*world_and_agent(), told, config)
+    made = targets(params(), rows, keys, return_spread=0.0, progress=0.0)
+    ended = [2.0 if age // 10 + 1 < td_steps else 1 + 30 / 2, 2.0]  # 1 + 2/2 and the end, unless cut before it
+    np.testing.assert_allclose(made.value, [expected, ended, [11.0, 0.0]])  # truncated: 1 + 20/2 at any age
+
+
+@pytest.mark.parametrize(("progress", "stale"), [(0.0, 0), (0.49, 0), (0.5, 1), (1.0, 1)])
+def test_early_in_the_run_mixed_values_are_n_step(progress, stale):
+    made = make(progress=progress, research_fraction=1.0, value_source="mixed", mixed_after=5, mixed_from=0.5)(params())
+    from_search = np.array([0, 0, stale, stale], bool)[:, None]  # ages 0, 4, 5, 6
+    np.testing.assert_allclose(made.value * SAID, np.where(from_search, SEARCHED, N_STEP) * SAID)
+
+
+@pytest.mark.parametrize(
     ("settings", "from_search"),
     [
         ({"value_source": "n_step"}, [0, 0, 0, 0]),
@@ -184,7 +225,7 @@ def test_search_is_given_its_roots_own_masks():
     config = TargetsConfig(unroll_steps=K, td_steps=N, research_fraction=1.0, value_source="n_step")
     targets = make_targets(*world_and_agent(), masks, config)
     keys = jax.random.split(jax.random.key(0), (4, K + 1))
-    made = targets(params(), rows.replace(action_mask=jnp.asarray(allowed)), keys, return_spread=0.0)
+    made = targets(params(), rows.replace(action_mask=jnp.asarray(allowed)), keys, return_spread=0.0, progress=0.0)
     np.testing.assert_array_equal(made.policy, allowed[:, :2] / allowed[:, :2].sum(axis=-1, keepdims=True))
 
 
@@ -205,7 +246,8 @@ def test_agrees_with_the_naive_window():
 @pytest.mark.parametrize(
     ("setting", "value"),
     [("td_steps", 0), ("gamma", 1.5), ("research_fraction", 1.1), ("value_source", "td"), ("mixed_after", -1)]
-    + [("unsearched_policy", "all"), ("unroll_steps", 0)],
+    + [("unsearched_policy", "all"), ("unroll_steps", 0), ("mixed_from", 1.5), ("td_shrink_every", -1)]
+    + [("td_shrink_every", 5)],  # traces have no windows
 )
 def test_bad_settings_are_refused_by_name(setting, value):
     with pytest.raises(ValueError, match=f"targets.*{setting} is {value!r}"):

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamer.core import trees
 from dreamer.core.types import Params
-from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer, update
+from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer, renew, update
 
 CONFIG = UpdateConfig(learning_rate=0.1, warmup_updates=0, weight_decay=0.01, max_grad_norm=2.0, final_share=1.0)
 
@@ -49,6 +50,76 @@ def test_adamw_behind_a_clip_by_hand():
         w -= 0.1 * (adam + 0.01 * w)
         np.testing.assert_allclose(learner.params.agent["w"], [w], rtol=1e-5)
         assert learner.updates == count
+
+
+def test_sgd_by_hand():
+    config = dataclasses.replace(CONFIG, optimizer="sgd", momentum=0.5)
+    w, momentum = 1.0, 0.0
+    for learner, _ in advance(learner_of([1.0], config), config, 4):
+        # The decay is part of the gradient: after the clip, before the momentum, and times the step size.
+        momentum = 0.5 * momentum + min(3 * w, 2.0) + 0.01 * w
+        w -= 0.1 * momentum
+        np.testing.assert_allclose(learner.params.agent["w"], [w], rtol=1e-5)
+
+
+def test_sgd_warms_up_stays_and_falls_at_once():
+    config = UpdateConfig(
+        optimizer="sgd",
+        momentum=0.0,
+        learning_rate=0.1,
+        warmup_updates=4,
+        final_share=0.1,
+        fall_after=2,
+        weight_decay=0,
+    )
+    values = [1.0] + [float(s.params.agent["w"][0]) for s, _ in advance(learner_of([1.0], config), config, 8)]
+    rates = -np.diff(values) / (3 * np.array(values[:-1]))
+    np.testing.assert_allclose(rates, [0, 0.025, 0.05, 0.075, 0.1, 0.1, 0.01, 0.01], rtol=1e-4, atol=1e-6)
+
+
+def renewed(learner, config):
+    fresh = Params({"m": jnp.array([9.0])}, {"w": jnp.array([8.0])})
+    optimizer = make_optimizer(config, num_updates=1000)
+    return jax.jit(lambda learner: renew(learner, lambda: fresh, optimizer=optimizer, config=config, num_updates=6))(
+        learner
+    )
+
+
+def aged(config, updates):
+    """A learner with weights 1 and 2, targets 5 and 6, and an optimiser that has moved."""
+    params = Params({"m": jnp.array([1.0])}, {"w": jnp.array([2.0])})
+    optimizer = make_optimizer(config, num_updates=1000)
+    learner = init_learner(params, optimizer)
+    for _ in range(3):
+        opt_state = optimizer.update(params, learner.opt_state, params)[1]
+        learner = learner.replace(opt_state=opt_state)
+    target = Params({"m": jnp.array([5.0])}, {"w": jnp.array([6.0])})
+    return learner.replace(target=target, updates=jnp.int32(updates))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("reset_heads", [True, False])
+def test_renewal_by_hand(optimizer, reset_heads):
+    config = dataclasses.replace(CONFIG, optimizer=optimizer, reset_every=2, shrink=0.25, reset_heads=reset_heads)
+    old = aged(config, updates=4)
+    new = renewed(old, config)
+    kept = 0.0 if reset_heads else 0.25
+    np.testing.assert_allclose(new.params.model["m"], [0.25 * 1 + 0.75 * 9])
+    np.testing.assert_allclose(new.target.model["m"], [0.25 * 5 + 0.75 * 9])
+    np.testing.assert_allclose(new.params.agent["w"], [kept * 2 + (1 - kept) * 8])
+    np.testing.assert_allclose(new.target.agent["w"], [kept * 6 + (1 - kept) * 8])
+    # Every moment and Adam's count begin anew; the place in the schedule stays.
+    before, after = (sorted(float(x.sum()) for x in jax.tree.leaves(state.opt_state)) for state in (old, new))
+    assert sum(value != 0 for value in before) >= 3
+    assert after == [0.0] * (len(after) - 1) + [3.0]
+    assert new.updates == 4 and new.return_spread == old.return_spread
+
+
+@pytest.mark.parametrize(("updates", "due"), [(1, False), (2, True), (3, False), (4, True), (5, False), (6, False)])
+def test_renewal_is_periodic_and_leaves_time_to_recover(updates, due):
+    config = dataclasses.replace(CONFIG, reset_every=2)
+    learner = aged(config, updates)
+    assert (trees.digest(renewed(learner, config)) != trees.digest(learner)) == due  # 6 updates are the whole run
 
 
 def test_clip_is_of_the_global_norm():
@@ -107,8 +178,9 @@ def test_target_starts_as_a_copy_of_its_own():
 @pytest.mark.parametrize(
     ("setting", "value"),
     [("learning_rate", 0.0), ("max_grad_norm", -1.0), ("warmup_updates", -1), ("weight_decay", -0.1)]
-    + [("target_period", 0), ("target_step", 1.5)],
+    + [("target_period", 0), ("target_step", 1.5), ("momentum", 1.0), ("optimizer", "'adam'"), ("shrink", 1.5)]
+    + [("final_share", -0.5), ("fall_after", -1), ("reset_every", -1)],
 )
 def test_bad_settings_are_refused_by_name(setting, value):
     with pytest.raises(ValueError, match=f"{setting}.* {value}"):
-        UpdateConfig(**{setting: value})
+        UpdateConfig(**{setting: value.strip("'") if isinstance(value, str) else value})

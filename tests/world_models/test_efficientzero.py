@@ -33,13 +33,14 @@ def test_shapes_and_finite_losses(obs_shape, obs_dtype):
         return params, latent, model.step(params, latent, batch.action[:, 0]), model.unroll(params, None, batch)
 
     params, latent, (next_latent, reward, continuation), (latents, loss, metrics) = run(batch)
-    assert latent.shape == next_latent.shape == (2, 16)
+    assert latent.state.shape == next_latent.state.shape == (2, 16)
+    assert latent.recurrent == ()
     assert reward.shape == continuation.shape == loss.shape == (2,)
-    assert latents.shape == (2, K + 1, 16)
+    assert latents.state.shape == (2, K + 1, 16)
     np.testing.assert_array_equal(reward, 0)
     np.testing.assert_array_equal(continuation, 0.5)
-    np.testing.assert_array_equal(latents[:, 0], latent)
-    np.testing.assert_allclose(latents[:, 1], next_latent, atol=1e-5)
+    np.testing.assert_array_equal(latents.state[:, 0], latent.state)
+    np.testing.assert_allclose(latents.state[:, 1], next_latent.state, atol=1e-5)
     assert set(metrics) == {"reward_loss", "continuation_loss", "consistency_loss"}
     assert np.isfinite(loss).all() and all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
@@ -127,7 +128,7 @@ def test_each_dreamed_step_halves_the_gradient_that_passes_it(reads, depth):
     def read(step):
         encoder = jax.tree.map(lambda leaf, by: leaf + step * by, params["encoder"], direction)
         latents, loss, _ = model.unroll({**params, "encoder": encoder}, None, batch)
-        return (weights * latents[:, depth]).sum() if reads == "latent" else loss.sum()
+        return (weights * latents.state[:, depth]).sum() if reads == "latent" else loss.sum()
 
     differences = (read(1e-3) - read(-1e-3)) / 2e-3
     np.testing.assert_allclose(jax.grad(read)(0.0), 0.5**depth * differences, rtol=0.03)

@@ -61,7 +61,9 @@ def test_plans_in_its_own_world():
     roots = model.observe({}, jnp.eye(3)[:2])
     keys = jax.random.split(jax.random.key(0), 2)
     found = jax.jit(
-        lambda params: search(params, (), roots, jnp.ones((2, 2), bool), keys, gumbel_scale=0.0, return_spread=0.0),
+        lambda params: search(
+            params, (), roots, jnp.ones((2, 2), bool), keys, explore=0.0, return_spread=0.0, progress=0.0
+        ),
         compiler_options=tiny.QUICK,
     )(Params({}, agent.init(None, None)))
     np.testing.assert_array_equal(found.action, [1, 1])

@@ -1,14 +1,33 @@
 """Real environments behind two protocols. The libraries are imported when an environment of theirs is made."""
 
-from dreamer.wake.envs.base import EnvConfig, HostEnv, JaxEnv
+import dataclasses
+
+from dreamer.wake.envs.base import AtariConfig, EnvConfig, HostEnv, JaxEnv
 from dreamer.wake.envs.host_jax import HostFromJax
 
-__all__ = ["EnvConfig", "HostEnv", "HostFromJax", "JaxEnv", "is_jax", "make_host", "make_jax"]
+__all__ = [
+    "AtariConfig",
+    "EnvConfig",
+    "HostEnv",
+    "HostFromJax",
+    "JaxEnv",
+    "for_evaluation",
+    "is_jax",
+    "make_host",
+    "make_jax",
+]
 
 
 def is_jax(config: EnvConfig) -> bool:
     """Whether the environment runs on the device, under the jitted driver."""
-    return config.suite != "gymnasium"
+    return config.suite in ("gymnax", "jumanji")
+
+
+def for_evaluation(config: EnvConfig, num_envs: int) -> EnvConfig:
+    """Returns what an agent that trains in `config` is measured in: `num_envs` copies, and whole games of Atari."""
+    if config.suite == "atari":
+        config = dataclasses.replace(config, atari=dataclasses.replace(config.atari, life_loss_ends=False))
+    return dataclasses.replace(config, num_envs=num_envs)
 
 
 def make_jax(config: EnvConfig) -> JaxEnv:
@@ -42,6 +61,10 @@ def make_host(config: EnvConfig, seed: int, *, render: bool = False) -> HostEnv:
     """
     if is_jax(config):
         return HostFromJax(make_jax(config), num_envs=config.num_envs, seed=seed)
+    if config.suite == "atari":
+        from dreamer.wake.envs import host_atari
+
+        return host_atari.make(config, seed)
     from dreamer.wake.envs import host_gymnasium
 
     return host_gymnasium.make(config, seed, render=render)

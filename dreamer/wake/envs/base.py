@@ -14,7 +14,50 @@ import numpy as np
 
 from dreamer.core.types import EnvSpec, PyTree
 
-SUITES = ("gymnasium", "gymnax", "jumanji")
+SUITES = ("atari", "gymnasium", "gymnax", "jumanji")
+
+
+@dataclasses.dataclass(frozen=True)
+class AtariConfig:
+    """How a screen of 210 x 160 pixels, 60 times a second, becomes observations and decisions.
+
+    A frame is what the emulator draws; a decision is held for `frame_skip` of them.
+    """
+
+    frame_skip: int = 4
+    """Frames that a decision is held for. Their rewards are summed; the last two are seen, as their maximum."""
+    size: int = 96
+    """Height and width of an observation in pixels, averaged over areas."""
+    grey: bool = False
+    """One channel of luminance instead of red, green and blue."""
+    frame_stack: int = 4
+    """Decisions that an observation looks back on, one picture of each, along its last axis, the oldest first."""
+    noop_max: int = 30
+    """A game begins with 0 to this many frames without an action, drawn from its seed."""
+    sticky_actions: float = 0.0
+    """Probability that a frame repeats the action of the frame before it instead of the one decided."""
+    full_actions: bool = False
+    """All 18 actions of the joystick instead of those the game knows."""
+    life_loss_ends: bool = True
+    """A lost life terminates the episode, and the next one goes on in the same game; evaluation plays whole games."""
+    max_frames: int = 108_000
+    """Frames after which a game is truncated, over all its lives, as `EnvConfig.max_steps` decisions if that is set."""
+
+    def __post_init__(self):
+        for name in ("frame_skip", "size", "frame_stack"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"atari.{name} is {getattr(self, name)}: set 1 or more.")
+        if self.noop_max < 0:
+            raise ValueError(f"atari.noop_max is {self.noop_max}: set 0 or more frames.")
+        if not 0 <= self.sticky_actions < 1:
+            raise ValueError(
+                f"atari.sticky_actions is {self.sticky_actions}: set a probability from 0 to below 1, 0 for none."
+            )
+        if self.max_frames < self.frame_skip:
+            raise ValueError(
+                f"atari.max_frames is {self.max_frames}, less than the {self.frame_skip} frames of one decision "
+                "(atari.frame_skip): set that many or more."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +65,9 @@ class EnvConfig:
     """Which environment, and how many copies of it."""
 
     id: str
-    """The environment's name in its suite, e.g. `CartPole-v1`, `Breakout-MinAtar`, `sliding-tile`."""
+    """The environment's name in its suite, e.g. `CartPole-v1`, `Breakout-MinAtar`, `sliding-tile`, `ALE/Pong-v5`."""
     suite: str
-    """`gymnasium` (host), `gymnax` or `jumanji` (both on the device)."""
+    """`gymnasium` or `atari` (both on the host), `gymnax` or `jumanji` (both on the device)."""
     num_envs: int = 1
     """Copies that live side by side, E."""
     max_steps: int | None = None
@@ -32,6 +75,8 @@ class EnvConfig:
     kwargs: tuple[tuple[str, bool | int | float | str], ...] = ()
     """Further arguments of the environment's constructor, names and values in turn: on the command line
     `--env.kwargs size 10` for `DeepSea-bsuite`, in Python `kwargs=(("size", 10),)`."""
+    atari: AtariConfig = AtariConfig()
+    """Settings of the `atari` suite; the others have none of them."""
 
     def __post_init__(self):
         if self.suite not in SUITES:
@@ -43,6 +88,10 @@ class EnvConfig:
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(
                 f"max_steps is {self.max_steps}: set 1 or more decisions, or None for the environment's own limit."
+            )
+        if self.suite != "atari" and self.atari != AtariConfig():
+            raise ValueError(
+                f"atari is set, but the suite is {self.suite!r}, which has no such settings: leave them out."
             )
 
 
@@ -69,7 +118,8 @@ class HostEnv(Protocol):
     """E copies of an environment that run outside JAX, in step with each other.
 
     The environment owns its seed: what happens in episode n of copy c is a function of (seed, c, n) and the actions,
-    and of nothing else, so that a driver only ever counts.
+    and of nothing else, so that a driver only ever counts. Where `AtariConfig.life_loss_ends`, an episode that goes on
+    in the game of the one before it depends on the game so far as well.
     """
 
     spec: EnvSpec
@@ -152,6 +202,11 @@ def pure_env(
         return jnp.ones(spec.num_actions, bool)
 
     return JaxEnv(spec, typed_reset, typed_step, action_mask or allow_all, render or _draw_nothing, max_steps)
+
+
+def episode_seed(seed: int, copy: int, episode: int) -> int:
+    """Returns 31 bits that all three numbers went into; environments take no more and no fewer than an int32."""
+    return int(np.random.SeedSequence((seed, copy, episode)).generate_state(1)[0] >> 1)
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:

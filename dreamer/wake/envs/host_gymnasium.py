@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dreamer.core.types import EnvSpec
-from dreamer.wake.envs.base import EnvConfig, HostEnv, unknown
+from dreamer.wake.envs.base import EnvConfig, HostEnv, episode_seed, unknown
 
 # JAX computes in 32 bits, so a 64-bit observation would lose its other half at the first network anyway.
 _NARROWED = {"float64": "float32", "int64": "int32", "uint64": "uint32"}
@@ -78,7 +78,7 @@ class _HostGymnasium:
         if not self._begun and not copies.all():
             raise ValueError(f"{self.spec.id}: the first reset must start every copy, got copies={copies}.")
         self._begun = True
-        seeds = [_episode_seed(self._seed, copy, int(episode)) for copy, episode in enumerate(episodes)]
+        seeds = [episode_seed(self._seed, copy, int(episode)) for copy, episode in enumerate(episodes)]
         obs, _ = self._env.reset(seed=seeds, options={"reset_mask": copies})
         return obs.astype(self.spec.obs_dtype, copy=False)
 
@@ -150,8 +150,3 @@ def _check_spaces(env: gym.Env, env_id: str) -> None:
         raise ValueError(f"{env_id} has observations {env.observation_space}; {supported}.")
     if not isinstance(env.action_space, spaces.Discrete):
         raise ValueError(f"{env_id} has actions {env.action_space}; {supported}.")
-
-
-def _episode_seed(seed: int, copy: int, episode: int) -> int:
-    """Returns 31 bits that all three numbers went into; environments take no more and no fewer than an int32."""
-    return int(np.random.SeedSequence((seed, copy, episode)).generate_state(1)[0] >> 1)

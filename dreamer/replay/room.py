@@ -1,0 +1,29 @@
+"""Whether the replay fits, said before anything of it is allocated."""
+
+import os
+
+import jax
+
+
+def memory_bytes(device: jax.Device) -> int:
+    """Returns the bytes that arrays on the device may take: its allocator's limit, or else the host's memory."""
+    stats = device.memory_stats() or {}
+    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def require_room(needed: int, there: int, *, capacity: int) -> None:
+    """Refuses a replay that is larger than the memory it is to lie in.
+
+    Args:
+      needed: bytes, from `num_bytes`.
+      there: bytes, from `memory_bytes`.
+      capacity: the setting that asked for so much.
+
+    Raises:
+      ValueError: it does not fit; the message says what would.
+    """
+    if needed > there:
+        raise ValueError(
+            f"replay.capacity is {capacity}, which takes {needed:,} bytes of the {there:,} there are: give at most "
+            f"{capacity * there // needed}, and leave room for the networks and their search"
+        )

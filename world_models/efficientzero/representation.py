@@ -1,0 +1,124 @@
+"""What an observation looks like from inside: the two torsos' encoders, and the projection that compares latents.
+
+Letters: D latent size, h x w cells, C channels; leading axes [...] of any shape.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dreamer.core import supports
+from world_models.efficientzero.config import EfficientZeroConfig
+from world_models.layers import BESIDE, Conv, ConvBlock, conv_norm, hidden
+
+_SMALLEST_GRID = 5  # cells a side; a 3 x 3 board would be convolved into a single cell
+_LARGEST_GRID = 10  # cells a side; larger images are halved by further convolutions until they fit
+
+
+def is_large(grid: jax.Array) -> bool:
+    """Whether a grid [..., h, w, C] has more cells a side than a latent or a flattened image should."""
+    return max(grid.shape[-3:-1]) > _LARGEST_GRID
+
+
+class ResidualBlock(nn.Module):
+    """x + MLP(LayerNorm(x)), the shape kept."""
+
+    hidden_size: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns the block's output, of the shape of `x` [..., width]."""
+        y = nn.relu(nn.Dense(self.hidden_size, dtype=self.dtype)(nn.LayerNorm(dtype=self.dtype)(x)))
+        return x + nn.Dense(x.shape[-1], dtype=self.dtype)(y)
+
+
+class DenseEncoder(nn.Module):
+    """Observation [..., *obs_shape] -> latent state [..., D]; images are convolved first."""
+
+    config: EfficientZeroConfig
+    obs_rank: int
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        """Returns the latent state of an observation."""
+        config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
+        x = scaled(obs)
+        if self.obs_rank == 3:
+            padding = "VALID" if min(x.shape[-3:-1]) > _SMALLEST_GRID else "SAME"
+            x = nn.relu(nn.LayerNorm(dtype=dtype)(Conv(config.num_channels, padding=padding, dtype=dtype)(x)))
+            while is_large(x):
+                x = nn.relu(nn.LayerNorm(dtype=dtype)(Conv(config.num_channels, strides=2, dtype=dtype)(x)))
+        elif obs.dtype not in (jnp.bool_, jnp.uint8):
+            x = at_several_scales(x)
+        x = x.reshape(*x.shape[: x.ndim - self.obs_rank], -1)
+        x = hidden(x, config.hidden_size, dtype)
+        x = nn.Dense(config.latent_size, dtype=dtype)(x)
+        for _ in range(config.num_blocks):
+            x = ResidualBlock(config.hidden_size, dtype)(x)
+        return nn.LayerNorm(use_scale=False, use_bias=False, dtype=dtype)(x)
+
+
+class ResidualEncoder(nn.Module):
+    """Image [..., H, W, C] -> latent state [..., h, w, num_channels]; 6 x 6 cells of 96 x 96, 10 x 10 of 10 x 10."""
+
+    config: EfficientZeroConfig
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        """Returns the latent state of an image."""
+        size, dtype = self.config.num_channels, jnp.dtype(self.config.compute_dtype)
+        x = scaled(obs)
+        if is_large(x):
+            x = nn.relu(conv_norm(x, size // 2, strides=2, dtype=dtype))
+            x = ConvBlock(size // 2, dtype=dtype)(x)
+            x = ConvBlock(size, strides=2 if is_large(x) else 1, dtype=dtype)(x)
+            while is_large(x):
+                x = ConvBlock(size, dtype=dtype)(x)
+                x = nn.avg_pool(x, (3, 3), strides=(2, 2), padding=BESIDE)  # counts the zeros beside the grid
+        else:
+            x = nn.relu(conv_norm(x, size, dtype=dtype))
+        for _ in range(self.config.num_blocks):
+            x = ConvBlock(size, dtype=dtype)(x)
+        return x
+
+
+class Projector(nn.Module):
+    """SimSiam's projection of both branches, and the predictor of the dreamed branch alone; float32 out."""
+
+    config: EfficientZeroConfig
+
+    def setup(self) -> None:
+        """Makes the layers, which two methods share."""
+        size, dtype = self.config.projection_size, jnp.dtype(self.config.compute_dtype)
+        widths = (size,) * (self.config.projection_layers - 1)
+        self.projection = _mlp(widths, size, dtype)
+        self.normalise = nn.LayerNorm()
+        self.prediction = _mlp((self.config.predictor_size or size,), size, dtype)
+
+    def __call__(self, state: jax.Array) -> jax.Array:
+        """Returns the prediction [..., size] that a dreamed state [..., n], flat, makes of the observed one."""
+        return self.prediction(self.project(state)).astype(jnp.float32)
+
+    def project(self, state: jax.Array) -> jax.Array:
+        """Returns the projection [..., size] of an observed state [..., n], flat."""
+        return self.normalise(self.projection(state))
+
+
+def _mlp(widths: tuple[int, ...], size: int, dtype: jnp.dtype) -> nn.Sequential:
+    layers = [layer for n in widths for layer in (nn.Dense(n, dtype=dtype), nn.LayerNorm(dtype=dtype), nn.relu)]
+    return nn.Sequential([*layers, nn.Dense(size, dtype=dtype)])
+
+
+def scaled(obs: jax.Array) -> jax.Array:
+    """Returns the observation as float32, bytes as shares of 255."""
+    return obs.astype(jnp.float32) / (255.0 if obs.dtype == jnp.uint8 else 1.0)
+
+
+def at_several_scales(x: jax.Array) -> jax.Array:
+    """Returns [..., 4 * n] the numbers of `x` [..., n] seen at several scales, for vectors in unknown units.
+
+    Without running statistics a coordinate that lives within 0.2 would drown beside one that lives within 3: CartPole's
+    angle does, and its end at 0.21 goes unseen. Steeper squashings magnify the small, symlog keeps the large apart.
+    """
+    return jnp.concatenate([supports.symlog(x), *(jnp.tanh(scale * x) for scale in (0.5, 2.0, 8.0))], axis=-1)
