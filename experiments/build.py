@@ -181,7 +181,7 @@ def _initialiser(
     num_envs = config.env.num_envs
     tick = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], blank_day(spec, 1, num_envs)))
     needed = num_seeds * replays.num_bytes(config.replay, tick, num_envs, frame_stack=spec.frame_stack)
-    replays.require_room(needed, replays.memory_bytes(jax.devices()[0]), capacity=config.replay.capacity)
+    replays.require_room(needed, replays.memory_bytes(jax.local_devices()[0]), capacity=config.replay.capacity)
 
     @jax.jit
     def first_params(seed: jax.Array) -> Params:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dreamer.core.types import PyTree
@@ -103,6 +104,9 @@ def join(coordinator: str | None, *, num_processes: int | None, process_id: int 
         _from_environment("JAX_NUM_PROCESSES") if num_processes is None else num_processes,
         _from_environment("JAX_PROCESS_ID") if process_id is None else process_id,
     )
+    # The processes meet here, at the same time. On a CPU the first sum over all devices makes their connections, and
+    # gives up after 30 seconds: too few to wait for whoever compiles longest.
+    multihost_utils.sync_global_devices("joined")
 
 
 def _from_environment(name: str) -> int | None:

@@ -39,11 +39,14 @@ def test_alone_without_a_coordinator(monkeypatch):
 def test_numbers_from_the_environment(monkeypatch):
     asked = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args: asked.append(args))
+    met = []
+    monkeypatch.setattr(mesh.multihost_utils, "sync_global_devices", met.append)
     for name, value in (("COORDINATOR_ADDRESS", "host:1"), ("NUM_PROCESSES", "3"), ("PROCESS_ID", "2")):
         monkeypatch.setenv(f"JAX_{name}", value)
     mesh.join(None, num_processes=None, process_id=None)
     mesh.join("other:2", num_processes=4, process_id=0)
     assert asked == [("host:1", 3, 2), ("other:2", 4, 0)]
+    assert len(met) == 2
     monkeypatch.setenv("JAX_PROCESS_ID", "two")
     with pytest.raises(ValueError, match="JAX_PROCESS_ID is 'two': give a whole number"):
         mesh.join(None, num_processes=None, process_id=None)

@@ -35,9 +35,12 @@ def launch(*words, num_devices=1):
 
 
 def require_success(*processes):
-    for process in processes:
-        _, err = process.communicate(timeout=TIMEOUT)
-        assert process.returncode == 0, err
+    try:
+        errors = [process.communicate(timeout=TIMEOUT)[1] for process in processes]
+    finally:  # one that waits for another which failed
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(errors)
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +90,9 @@ def test_a_run_of_several_processes_goes_on_in_one(folders):
     assert_close(float(result.student.mean()), read_log(folder.log)[-1]["student_return"])
 
 
-def test_one_device_is_todays_program():
-    assert "sharding" not in lowered(num_devices=None)
-    assert lowered(num_devices=None) == lowered(num_devices=1)
-
-
-def lowered(num_devices):
-    parts = build(hosts.config(), num_devices=num_devices)
-    return parts.step.program.lower(parts.init(), 1, True, True).as_text()
+def test_a_program_for_one_device_knows_of_no_other():
+    parts = build(hosts.config())
+    assert "sharding" not in parts.step.program.lower(parts.init(), 1, True, True).as_text()
 
 
 @pytest.mark.parametrize(
