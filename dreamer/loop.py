@@ -18,6 +18,7 @@ from flax import struct
 
 from dreamer import replay as replays
 from dreamer.core import keys as streams
+from dreamer.core import mesh
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Meters, Metrics, PyTree, SequenceBatch, Transition
 from dreamer.sleep.augment import AugmentConfig, augment
@@ -135,8 +136,9 @@ def make_night(
     fit: FitConfig,
     optimise: UpdateConfig,
     augmentation: AugmentConfig,
+    spread: Callable[[PyTree], PyTree] = mesh.ONE.spread,
 ) -> Night:
-    """Returns the pure `night(learner, replay, num_updates, seed)`: one loop of updates on the device."""
+    """Returns the pure `night(learner, replay, num_updates, seed)`: one loop of updates, rows `spread` over devices."""
     num_searched = target.num_searched(loop.batch_size)
 
     def one_update(
@@ -145,18 +147,22 @@ def make_night(
         update_key = streams.stream(seed, "update", learner.updates)
         sample_key, search_key, fit_key = jax.random.split(update_key, 3)
         progress = loop.progress(learner.updates)
-        batch: SequenceBatch = replays.sample(
-            replay,
-            state,
-            sample_key,
-            batch_size=loop.batch_size,
-            length=target.length,
-            progress=progress,
+        batch: SequenceBatch = spread(
+            replays.sample(
+                replay,
+                state,
+                sample_key,
+                batch_size=loop.batch_size,
+                length=target.length,
+                progress=progress,
+            )
         )
         if target.clip_rewards:  # here, so that targets and model learn from the same
             batch = batch.replace(reward=jnp.sign(batch.reward))
         search_keys = jax.random.split(search_key, (num_searched, target.unroll_steps + 1))
-        dreams = targets(learner.target, batch, search_keys, return_spread=learner.return_spread, progress=progress)
+        dreams = spread(
+            targets(learner.target, batch, search_keys, return_spread=learner.return_spread, progress=progress)
+        )
         augment_key = streams.stream(seed, "augment", learner.updates)
         seen = augment(augmentation, batch, augment_key, unroll_steps=target.unroll_steps)
         learner, metrics, errors = update(

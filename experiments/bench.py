@@ -22,7 +22,7 @@ from experiments.config import Config
 Line = tuple[str, str, str]
 
 
-def bench(config: Config, *, repeats: int = 7) -> list[Line]:
+def bench(config: Config, *, repeats: int = 7, num_seeds: int = 4) -> list[Line]:
     """Returns (what, figure, remark) lines for one experiment's sizes.
 
     Programs are compiled afresh, although a second run of the same sizes would find them in the persistent cache.
@@ -30,6 +30,7 @@ def bench(config: Config, *, repeats: int = 7) -> list[Line]:
     Args:
       config: whose sizes.
       repeats: timed calls of each part, at least 1.
+      num_seeds: seeds of the program that is held against one seed's; environments on the host have none.
     """
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}: give 1 or more")
@@ -48,6 +49,8 @@ def bench(config: Config, *, repeats: int = 7) -> list[Line]:
         lines = [_environment(parts, repeats)]
         lines += _search(parts, state.learner.params, repeats)
         lines += _shares(parts, state, compiled, repeats)
+        if parts.host is None and num_seeds > 1:
+            lines.append(seeds_together(parts, build(config, num_seeds=num_seeds), repeats))
     finally:
         parts.close()
         jax.monitoring.unregister_event_duration_listener(heard)
@@ -186,6 +189,31 @@ def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats
             + f" (from {short.real_transitions:,})",
         ),
     ]
+
+
+def seeds_together(alone: Parts, group: Parts, repeats: int) -> Line:
+    """Times a day and the night before it, of one seed and of several in one program, by turns."""
+    config = alone.config
+    day = config.loop.steps_per_day * config.env.num_envs
+    num_updates = max(1, day * config.loop.dream_ratio // config.loop.batch_size)
+    one, several = _medians([_turning(parts, num_updates) for parts in (alone, group)], repeats)
+    return (
+        f"{group.num_seeds} seeds in one program",
+        f"{group.num_seeds * num_updates / several:,.1f} updates/s",
+        f"{group.num_seeds * one / several:.2f} x the {num_updates / one:,.1f} updates/s of one seed, days included",
+    )
+
+
+def _turning(parts: Parts, num_updates: int) -> Callable[[], object]:
+    """Returns a function that lives on: each call stores the last day, sleeps and lives the next one."""
+    state = parts.init()
+
+    def turn() -> object:
+        nonlocal state
+        state, metrics = parts.step(state, num_updates, store=True, live_on=True)
+        return metrics
+
+    return turn
 
 
 def matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:

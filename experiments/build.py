@@ -16,6 +16,7 @@ from agents.actor_critic import make_actor_critic
 from dreamer import loop as loops
 from dreamer import replay as replays
 from dreamer.core import keys as streams
+from dreamer.core import mesh
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import EnvSpec, Params, PyTree, Transition
 from dreamer.sleep.search import Search, make_search
@@ -24,6 +25,7 @@ from dreamer.sleep.update import LearnerState, init_learner, init_params, make_o
 from dreamer.wake import envs, recorded, session
 from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
+from experiments.parallel import devices_for, each_seed, seeds_of, spread_roots
 from world_models.efficientzero import make_efficientzero
 
 Evaluate = Callable[[LearnerState, int], np.ndarray]
@@ -70,17 +72,19 @@ class Parts(NamedTuple):
             self.host.session.env.close()
 
 
-def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1) -> Parts:
+def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_devices: int | None = None) -> Parts:
     """Wires an experiment.
 
     Args:
       config: the experiment.
       env: a device environment of your own; None makes the one that `config.env` names.
       num_seeds: S, seeds that live in one program, from `config.seed` on.
+      num_devices: over which rows are spread; None takes one, or all that several processes have together.
 
     Raises:
       ValueError: settings that do not fit the environment; the message names field, value and fix.
     """
+    devices = devices_for(config, num_devices, on_device=env is not None or envs.is_jax(config.env))
     env, host = _world(config, env, num_seeds)
     days, begin_at = None, None
     spec = (env or host).spec
@@ -92,7 +96,7 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1) -> P
     night = loops.make_night(
         model,
         agent,
-        make_targets(model, agent, search, config.targets),
+        make_targets(model, agent, spread_roots(search, devices), config.targets),
         optimizer,
         loop=config.loop,
         replay=config.replay,
@@ -100,20 +104,15 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1) -> P
         fit=config.fit,
         optimise=config.update,
         augmentation=config.augment,
+        spread=devices.spread,
     )
-    by_day, by_evaluation = (
-        {
-            "student": make_student(model, agent, greedy=greedy),
-            "planner": make_planner(model, agent, search, greedy=greedy),
-        }
-        for greedy in (False, True)
-    )
+    act = _actors(model, agent, search, greedy=False)[config.loop.actor]
     if env is not None:
-        begin, step = _on_device(env, by_day[config.loop.actor], night, config, num_seeds)
+        begin, step = _on_device(env, act, night, config, num_seeds, devices)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
-        days = recorded.HostDays(session.HostSession(host, jax.jit(by_day[config.loop.actor]), seed=config.seed))
-        begin, step = _on_host(days, night, config)
+        days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
+        begin, step = _on_host(days, night, config, devices)
     return Parts(
         config=config,
         num_seeds=num_seeds,
@@ -125,10 +124,20 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1) -> P
         step=step,
         night=night,
         searched_by=functools.partial(_searched_by, config),
-        evaluate={name: _evaluation(env, act, config, num_seeds) for name, act in by_evaluation.items()},
+        evaluate={
+            name: _evaluation(env, act, config, num_seeds, devices)
+            for name, act in _actors(model, agent, search, greedy=True).items()
+        },
         host=days,
         begin_at=begin_at,
     )
+
+
+def _actors(model: WorldModel, agent: Agent, search: Search, *, greedy: bool) -> dict[str, Act]:
+    return {
+        "student": make_student(model, agent, greedy=greedy),
+        "planner": make_planner(model, agent, search, greedy=greedy),
+    }
 
 
 def _world(config: Config, env: JaxEnv | None, num_seeds: int) -> tuple[JaxEnv | None, HostEnv | None]:
@@ -137,6 +146,11 @@ def _world(config: Config, env: JaxEnv | None, num_seeds: int) -> tuple[JaxEnv |
         raise ValueError(f"num_seeds is {num_seeds}: give 1 or more")
     if env is not None or envs.is_jax(config.env):
         return env or envs.make_jax(config.env), None
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"{config.env.suite} environments live on one host, but {jax.process_count()} processes were joined: run "
+            "in one, or choose an environment on the device"
+        )
     if num_seeds > 1:
         raise ValueError(
             f"num_seeds is {num_seeds}, but {config.env.suite} environments cannot enter a program that several seeds "
@@ -158,16 +172,6 @@ def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
         truncated=jnp.zeros(lead, bool),
         next_obs=jnp.copy(obs),
     )
-
-
-def _each_seed(function: Callable, num_seeds: int, *, in_axes: int | tuple = 0) -> Callable:
-    """Returns the function for a group of seeds; for one it is the function itself, bit for bit."""
-    return function if num_seeds == 1 else jax.vmap(function, in_axes)
-
-
-def _seeds(config: Config, num_seeds: int) -> jax.Array:
-    """Returns the seeds of a group, [S] uint32, or the one seed, []."""
-    return jnp.uint32(config.seed) if num_seeds == 1 else config.seed + jnp.arange(num_seeds, dtype=jnp.uint32)
 
 
 def _initialiser(
@@ -193,7 +197,7 @@ def _initialiser(
             seed=seed,
         )
 
-    return lambda: _each_seed(init, num_seeds)(_seeds(config, num_seeds))
+    return lambda: each_seed(init, num_seeds)(seeds_of(config, num_seeds))
 
 
 def actor_of(config: Config, learner: LearnerState) -> Actor:
@@ -201,7 +205,9 @@ def actor_of(config: Config, learner: LearnerState) -> Actor:
     return learner.params, learner.return_spread, config.loop.progress(learner.updates)
 
 
-def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config, num_seeds: int) -> tuple:
+def _on_device(
+    env: JaxEnv, act: Act, night: loops.Night, config: Config, num_seeds: int, devices: mesh.Devices
+) -> tuple:
     """Day and night as one XLA program: night first, so that a day has left the device before it is learned from."""
     live = functools.partial(session.live, env, act, num_steps=config.loop.steps_per_day)
 
@@ -212,13 +218,13 @@ def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config, num_se
         learner, replay, metrics = night(state.learner, replay, num_updates, state.seed)
         lived, pending = jax.lax.cond(
             live_on,
-            lambda: live(actor_of(config, learner), state.session, seed=state.seed),
+            lambda: live(actor_of(config, learner), devices.spread(state.session), seed=state.seed),
             lambda: (state.session, state.pending),
         )
         return loops.LoopState(learner, replay, lived, pending, state.seed), metrics
 
     # What to do is the same for all seeds and stays unbatched: a condition on a batch would run both its branches.
-    program = jax.jit(_each_seed(turn, num_seeds, in_axes=(0, None, None, None)), donate_argnums=0)
+    program = devices.jit(each_seed(turn, num_seeds, in_axes=(0, None, None, None)), donate_argnums=0)
 
     def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
         return program(state, jnp.int32(num_updates), jnp.bool_(store), jnp.bool_(live_on))
@@ -229,10 +235,10 @@ def _on_device(env: JaxEnv, act: Act, night: loops.Night, config: Config, num_se
     return begin, step
 
 
-def _on_host(host: recorded.HostDays, night: loops.Night, config: Config) -> tuple:
+def _on_host(host: recorded.HostDays, night: loops.Night, config: Config, devices: mesh.Devices) -> tuple:
     """The night is the same program; the day is a Python loop around the real environment."""
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    @functools.partial(devices.jit, donate_argnums=(0, 1))
     def program(
         learner: LearnerState,
         replay: replays.ReplayState,
@@ -269,7 +275,7 @@ def _searched_by(config: Config, num_updates: int, num_decisions: int) -> int:
     return (by_night + by_day) * config.search.num_simulations
 
 
-def _evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int) -> Evaluate:
+def _evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, devices: mesh.Devices) -> Evaluate:
     """Returns (learner, round) -> [episodes] returns of `act`, greedy; of a group, [S, episodes]."""
     settings = config.evaluation
     if env is not None:
@@ -279,8 +285,9 @@ def _evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int) ->
             seed = session.evaluation_seed(seed, number)
             return session.episode_returns(env, act, actor, seed=seed, num_episodes=settings.episodes, max_steps=limit)
 
-        program, seeds = jax.jit(_each_seed(measure, num_seeds, in_axes=(0, 0, None))), _seeds(config, num_seeds)
-        return lambda learner, number: np.asarray(program(actor_of(config, learner), seeds, jnp.int32(number)))
+        program = devices.jit(each_seed(measure, num_seeds, in_axes=(0, 0, None)))
+        seeds = seeds_of(config, num_seeds)
+        return lambda learner, number: np.asarray(program(actor_of(config, learner), seeds, number))
     act = jax.jit(act)
 
     def evaluate(learner: LearnerState, number: int) -> np.ndarray:

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from dreamer import loop as loops
-from dreamer.core.types import Meters
+from dreamer.core import mesh
+from dreamer.core.types import Meters, PyTree
 from dreamer.io import Checkpoints, FactLog, RunFolder
 from experiments.build import Parts, build
 from experiments.config import Config, from_dict, to_dict
@@ -62,7 +63,12 @@ def run(config: Config, *, watch: Watch | None = None, parts: Parts | None = Non
 
 
 def run_seeds(
-    config: Config, num_seeds: int, *, watch: Watch | None = None, parts: Parts | None = None
+    config: Config,
+    num_seeds: int,
+    *,
+    num_devices: int | None = None,
+    watch: Watch | None = None,
+    parts: Parts | None = None,
 ) -> list[Result]:
     """Runs an experiment with seeds `config.seed`, `config.seed + 1`, ... in one program, each in a new folder.
 
@@ -72,11 +78,12 @@ def run_seeds(
     Args:
       config: the experiment; of several seeds each adds `-seed<seed>` to `run.folder`.
       num_seeds: 1 or more; more than 1 for environments on the device.
+      num_devices: as in `build`.
       watch: told how far the run is; an exception that it raises interrupts the run.
       parts: the experiment wired already, as with an environment of your own (`build(config, env)`); several runs in
         turn may share them, and with them what was compiled.
 
-    Returns: one result a seed.
+    Returns: one result a seed; none in a process that writes nothing, see `dreamer.core.mesh`.
 
     Raises:
       ValueError, OSError: settings that do not fit, a folder that exists or cannot be written; the message names it.
@@ -84,9 +91,9 @@ def run_seeds(
     """
     began = time.perf_counter()
     use_compilation_cache()
-    with _wired(config, parts, num_seeds) as parts, contextlib.ExitStack() as until_the_end:
+    with _wired(config, parts, num_seeds, num_devices) as parts, contextlib.ExitStack() as until_the_end:
         diaries = []
-        for own in _one_each(config, num_seeds):
+        for own in _one_each(config, num_seeds) if mesh.writes() else ():
             path = Path(own.run.folder) if own.run.folder else _free_folder(own)
             folder = RunFolder.create(path, to_dict(own), parts.spec, identity=own.identity())
             facts = FactLog.create(until_the_end.enter_context(folder).facts, parts.spec, own.env.num_envs)
@@ -97,13 +104,16 @@ def run_seeds(
     return [dataclasses.replace(result, seconds=time.perf_counter() - began) for result in results]
 
 
-def resume(path: str | Path, *, watch: Watch | None = None, parts: Parts | None = None) -> Result:
+def resume(
+    path: str | Path, *, num_devices: int | None = None, watch: Watch | None = None, parts: Parts | None = None
+) -> Result:
     """Goes on with the run in a folder, from its newest whole checkpoint and all the facts that are on disk.
 
     A run that had finished is measured again, and nothing in its folder changes. One of a group of seeds goes on alone.
 
     Args:
       path: the run folder.
+      num_devices: as in `build`, whatever it was before.
       watch: as in `run_seeds`.
       parts: as in `run_seeds`.
 
@@ -113,7 +123,14 @@ def resume(path: str | Path, *, watch: Watch | None = None, parts: Parts | None 
     """
     began = time.perf_counter()
     use_compilation_cache()
-    with RunFolder.open(path, write=True) as folder, _wired(from_dict(folder.config), parts, 1) as parts:
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"{path} was to go on in {jax.process_count()} processes: go on in one, on as many devices as it has"
+        )
+    with (
+        RunFolder.open(path, write=True) as folder,
+        _wired(from_dict(folder.config), parts, 1, num_devices) as parts,
+    ):
         facts = FactLog.open(folder.facts)
         past = Past(parts, facts)
         state = parts.init()
@@ -154,21 +171,21 @@ def _live_and_learn(
             number, meters, learner = event.nights, event.meters, event.state.learner
             finished = config.loop.finished(meters.real, meters.updates)
             if event.lived is not None:
-                for diary, lived in zip(diaries, parts.members(jax.device_get(event.lived)), strict=True):
+                for diary, lived in _own(parts, diaries, jax.device_get(event.lived)):
                     diary.write_day(number, lived)
             if not number:
                 continue
-            metrics = parts.members(jax.device_get(event.metrics))
-            for diary, own in zip(diaries, metrics, strict=True):
+            metrics = jax.device_get(event.metrics)
+            for diary, own in _own(parts, diaries, metrics):
                 diary.require_finite(number, meters, own)
             new: dict[str, np.ndarray] = {}
             if finished or (event.lived is not None and _crosses(config.evaluation.every, real, meters.real)):
                 who = ("student", "planner") if finished else ("student",)
                 returns = new = {name: parts.evaluate[name](learner, meters.real) for name in who}
-            for diary, *own in zip(diaries, metrics, parts.members(new), strict=True):
+            for diary, *own in _own(parts, diaries, metrics, new):
                 diary.write_night(number, meters, *own)
             if event.lived is None or _crosses(config.run.checkpoint_every, real, meters.real):
-                for diary, saved in zip(diaries, parts.members(saved_state(event.state)), strict=True):
+                for diary, saved in _own(parts, diaries, saved_state(event.state)):
                     diary.save(number, saved, meters)
             real = meters.real
             if watch:
@@ -181,18 +198,23 @@ def _finish(parts: Parts, diaries: Sequence[Diary], event: loops.Event, returns:
     learner, meters = event.state.learner, event.meters
     returns = returns or {name: evaluate(learner, meters.real) for name, evaluate in parts.evaluate.items()}
     results = []
-    for diary, own, measured in zip(diaries, parts.members(learner), parts.members(returns), strict=True):
+    for diary, own, measured in _own(parts, diaries, learner, returns):
         diary.deploy(event.nights, own, meters)
         student, planner = measured["student"], measured["planner"]
         results.append(Result(diary.parts.config, diary.folder.path, meters, student, planner, 0.0, []))
     return results
 
 
+def _own(parts: Parts, diaries: Sequence[Diary], *trees: PyTree) -> Iterator[tuple]:
+    """Yields (diary, what belongs to its seed in each of the group's trees); nothing where no diary is kept."""
+    return zip(diaries, *map(parts.members, trees), strict=bool(diaries))
+
+
 @contextlib.contextmanager
-def _wired(config: Config, parts: Parts | None, num_seeds: int) -> Iterator[Parts]:
+def _wired(config: Config, parts: Parts | None, num_seeds: int, num_devices: int | None) -> Iterator[Parts]:
     """Gives the parts of an experiment, and frees them afterwards where they were not given."""
     if parts is None:
-        parts = build(config, num_seeds=num_seeds)
+        parts = build(config, num_seeds=num_seeds, num_devices=num_devices)
         try:
             yield parts
         finally:

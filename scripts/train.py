@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from dreamer.core import mesh
 from dreamer.wake.envs.base import unknown
 from experiments import PRESETS, Config, Result, resume, run_seeds
 from experiments.control import SUFFIX, without_dreams
@@ -26,13 +27,26 @@ class Train:
     """Also run the same experiment without dreams, and draw both."""
     num_seeds: int = 1
     """Seeds to run in one program, from `seed` on, each with a folder of its own; for environments on the device."""
+    devices: int | None = None
+    """Devices that share every batch, search and set of environment copies; None takes one, or, of several processes,
+    all. It may change when a run is resumed."""
+    coordinator: str | None = None
+    """`host:port` of process 0, to run in several processes, on one host or many, which all get the same command line
+    but `--process-id`; only process 0 writes. None takes $JAX_COORDINATOR_ADDRESS, and runs alone without."""
+    num_processes: int | None = None
+    """How many processes; None takes $JAX_NUM_PROCESSES, or what Slurm, MPI or the like say."""
+    process_id: int | None = None
+    """Number of this process, from 0; None takes $JAX_PROCESS_ID, or what Slurm, MPI or the like say."""
 
 
 def main() -> None:
     """Parses the command line, runs, and shows what came of it; exits with 1 and one message on bad input."""
     with clear_errors():
         preset, train = _parse(sys.argv[1:])
-        _show(_resume(train, preset) if train.resume else _run(train, preset), preset)
+        mesh.join(train.coordinator, num_processes=train.num_processes, process_id=train.process_id)
+        results = _resume(train, preset) if train.resume else _run(train, preset)
+        if mesh.writes():
+            _show(results, preset)
 
 
 def _parse(words: list[str]) -> tuple[str, Train]:
@@ -55,18 +69,18 @@ def _run(train: Train, preset: str) -> dict[str, list[Result]]:
     results = {}
     for arm, config in arms.items():
         with Watch(config.name, preset=preset) as watch:
-            results[arm] = run_seeds(config, train.num_seeds, watch=watch)
+            results[arm] = run_seeds(config, train.num_seeds, num_devices=train.devices, watch=watch)
     return results
 
 
 def _resume(train: Train, preset: str) -> dict[str, list[Result]]:
-    if train != Train(PRESETS[preset], resume=train.resume):
+    if train != Train(PRESETS[preset], resume=train.resume, devices=train.devices):
         raise ValueError(
             "--resume goes on with one folder, under the settings in its config.json: leave out --control and all "
             "other fields, and go on with the folders of several seeds one by one"
         )
     with Watch(train.resume, preset=preset) as watch:
-        result = resume(train.resume, watch=watch)
+        result = resume(train.resume, num_devices=train.devices, watch=watch)
     for message in result.messages:
         say(f"note: {message}", style="yellow")
     is_control = result.config.name.endswith(SUFFIX)

@@ -146,7 +146,7 @@ class Checkpoints:
         draft = self.folder / "unfinished"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
-        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+        with _quiet(), _alone() as checkpointer:
             checkpointer.save(draft / ARRAYS_NAME, _stored(tree))
         write_atomically(draft / ABOUT_NAME, _signed(about | {"files": _file_digests(draft / ARRAYS_NAME)}))
         sync_tree(draft)
@@ -268,7 +268,7 @@ def _read_about(path: Path, day: int) -> dict[str, Any]:
 def _read_tree(path: Path, about: dict[str, Any], like: PyTree) -> PyTree:
     names = [*_named(like), "format"]
     try:
-        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+        with _quiet(), _alone() as checkpointer:
             arrays = checkpointer.restore(
                 path / ARRAYS_NAME,
                 item=dict.fromkeys(names, 0),
@@ -293,6 +293,15 @@ def _loaded(array: np.ndarray | None, like: Any, *, impl: str | None) -> Any:
     if array is None:
         array = np.zeros(like.shape, like.dtype)
     return array if isinstance(like, np.ndarray | np.generic) else jnp.array(array)  # a copy, so that it can be donated
+
+
+def _alone() -> ocp.Checkpointer:
+    """Returns an orbax checkpointer that waits for no other process: of a run in several, one writes."""
+    process = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
+    return ocp.Checkpointer(
+        ocp.PyTreeCheckpointHandler(multiprocessing_options=options), multiprocessing_options=options
+    )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import sys
 
 import jax
@@ -13,6 +14,7 @@ from dreamer.core.types import Transition
 from dreamer.io import FactLog, RunFolder
 from dreamer.wake import Deployed
 from experiments import PRESETS, resume, run_seeds
+from experiments.bench import seeds_together
 from experiments.build import build
 from experiments.config import from_dict
 from scripts import train
@@ -145,6 +147,13 @@ def test_an_interrupted_group_tells_how_to_go_on(monkeypatch, tmp_path, capfd):
     with pytest.raises(SystemExit):
         command_line(monkeypatch, "--num-seeds", 2, "--resume", tmp_path / "run-seed0")
     assert "go on with the folders of several seeds one by one" in capfd.readouterr().err
+
+
+def test_the_gain_is_measured():
+    what, figure, remark = seeds_together(runs.parts("gymnax"), group(), 1)
+    together, alone = (float(re.search(r"([\d.,]+) updates/s", text)[1].replace(",", "")) for text in (figure, remark))
+    assert what == "2 seeds in one program"
+    assert float(remark.split()[0]) == pytest.approx(together / alone, rel=0.05)
 
 
 def test_a_day_is_counted_once_a_seed():
