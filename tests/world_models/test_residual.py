@@ -7,25 +7,14 @@ import numpy as np
 import optax
 import pytest
 
-from agents.actor_critic import ActorCriticConfig, make_actor_critic
+from agents.actor_critic import make_actor_critic
 from dreamer.core import trees
 from dreamer.core.supports import Support
 from dreamer.wake import Deployed
+from experiments import PRESETS
 from tests import tiny
 from world_models.efficientzero import EfficientZeroConfig, make_efficientzero
 
-ATOMS = Support(-300.0, 300.0, 601, "signed_sqrt")
-V1 = EfficientZeroConfig(
-    torso="residual",
-    hidden_size=32,
-    num_channels=64,
-    value_prefix=5,
-    projection_size=1024,
-    projection_layers=3,
-    predictor_size=512,
-    reward_support=ATOMS,
-)
-V2 = dataclasses.replace(V1, action_embedding=16, predictor_size=256)
 SMALL = dataclasses.replace(
     tiny.MODEL,
     torso="residual",
@@ -43,11 +32,11 @@ SMALL = dataclasses.replace(
 once = functools.partial(jax.jit, compiler_options=tiny.QUICK)
 
 
-def sizes(config):
+def sizes(preset):
     """Parameters of the parts of model and agent at 96 x 96 x 12 and 18 actions, without making any."""
     spec = tiny.spec(obs_shape=(96, 96, 12), obs_dtype="uint8", num_actions=18)
-    model = make_efficientzero(spec, config, num_unroll_steps=5)
-    agent = make_actor_critic(spec, ActorCriticConfig(hidden_size=32, value_support=ATOMS))
+    model = make_efficientzero(spec, preset.model, num_unroll_steps=5)
+    agent = make_actor_critic(spec, preset.agent)
 
     def init(obs):
         params = model.init(jax.random.key(0), obs)
@@ -63,14 +52,14 @@ LAYER_NORM_OF_PLANES = 2 * 16 * 6 * 6 - 2 * 16  # theirs has parameters for each
 
 
 @pytest.mark.parametrize(
-    ("config", "difference", "used", "trained"),
+    ("preset", "difference", "used", "trained"),
     [
-        (V1, CONTINUATION_HEAD - LSTM_BIAS, 2_833_908, 8_350_708),
-        (V2, CONTINUATION_HEAD - LSTM_BIAS - LAYER_NORM_OF_PLANES, 2_843_732, 7_835_476),
+        ("atari100k-v1", CONTINUATION_HEAD - LSTM_BIAS, 2_833_908, 8_350_708),
+        ("atari100k-v2", CONTINUATION_HEAD - LSTM_BIAS - LAYER_NORM_OF_PLANES, 2_843_732, 7_835_476),
     ],
 )
-def test_as_many_parameters_as_in_the_papers(config, difference, used, trained):
-    counted = sizes(config)
+def test_as_many_parameters_as_in_the_papers(preset, difference, used, trained):
+    counted = sizes(PRESETS[preset])
     assert counted["encoder"] == 318_016
     assert counted["agent"] == 133_611
     assert sum(counted.values()) == trained + difference
