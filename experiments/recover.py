@@ -31,20 +31,16 @@ class Past:
     interrupted ones count as truncated.
 
     Attributes:
-      days: [T, E] each, NumPy, cut at their end where the next one did not continue it.
+      days: [T, E] each, NumPy, read from the facts as needed and cut at their end where the next one did not go on.
       messages: what the user should be told; more can come while recorded days are lived again.
     """
 
     def __init__(self, parts: Parts, facts: FactLog):
-        """Reads all days."""
+        """Takes the facts as they are now."""
         self._parts = parts
-        records = list(facts.read())
-        self._as_lived = [day for _, _, day in records]
-        self._continues = [continues for _, continues, _ in records]
-        self.days = list(self._as_lived)
-        for day, continues in enumerate(self._continues[1:]):
-            if not continues:
-                self.days[day] = recorded.cut(self.days[day])
+        self._as_lived = lambda day: next(facts.read(day))[2]
+        self._continues = facts.continues
+        self.days = recorded.Days(self._as_lived, self._continues)
         self.messages = list(facts.messages)
         self._next = 0
         self._same_life = True
@@ -99,7 +95,7 @@ class Past:
         self._next += 1
         again = self._same_life and self._continues[number]
         state, metrics = self._parts.step(state, num_updates, store=store, live_on=again)
-        self._same_life = again and _identical(state.pending, self._as_lived[number])
+        self._same_life = again and _identical(state.pending, self._as_lived(number))
         if not self._same_life and self._next == len(self.days):
             self._break_off()
             state = state.replace(session=self._parts.begin_at(recorded.episodes_begun(self.days)))
@@ -107,7 +103,7 @@ class Past:
 
     def _break_off(self) -> None:
         self._broken_off = True
-        self.days[-1] = recorded.cut(self.days[-1])
+        self.days.cut_last()
         self.messages.append(
             f"{self._parts.spec.id} could not be brought back to where it stood, so all copies began a new episode; "
             "the interrupted ones count as truncated"
@@ -117,8 +113,8 @@ class Past:
 def _rebuild(state: loops.LoopState, saved: PyTree, days: Sequence[Transition], *, num_stored: int) -> loops.LoopState:
     """Returns the state of a checkpoint: its arrays, the replay made of the facts, and the last day pending."""
     replay = state.replay
-    for day in days[:num_stored]:
-        replay = _insert(replay, jax.tree.map(jnp.asarray, day))
+    for number in range(num_stored):
+        replay = _insert(replay, jax.tree.map(jnp.asarray, days[number]))
     return dataclasses.replace(
         state,
         learner=saved["learner"],

@@ -11,6 +11,7 @@ from dreamer import replay as replays
 from dreamer.core import trees
 from dreamer.core.keys import stream
 from dreamer.core.types import DreamTargets, Meters, Params, Transition
+from dreamer.io import FactLog
 from dreamer.loop import LoopConfig, LoopState, days_and_nights, make_night
 from dreamer.replay import ReplayConfig
 from dreamer.sleep.augment import AugmentConfig
@@ -287,6 +288,33 @@ def test_the_engine_never_learns_across_a_reset():
     assert 0.2 < batch.valid.mean() < 1
     np.testing.assert_array_equal(tags, np.broadcast_to(tags[:, :1], tags.shape))
     np.testing.assert_array_equal((steps[:, 1:] - steps[:, :-1])[batch.valid], 1)
+
+
+def test_the_engine_remembers_stacks_by_their_frames_and_learns_from_augmented_ones(tmp_path):
+    settings = tiny.config(
+        loop={"real_transitions": 60, "actor": "student", "dream_ratio": 2},
+        replay={"capacity": 32, "priority_exponent": 0.5, "importance_final": 1.0},
+        targets={"research_fraction": 0.0},
+        augment={"shift": 1, "intensity": 0.05},
+    )
+    parts, lived = build(settings, env=toys.stacked()), []
+    facts = FactLog.create(tmp_path, parts.spec, 2)
+    for event in turn(parts):
+        if event.lived is not None:
+            lived.append(jax.tree.map(np.array, event.lived))
+            facts.append(event.nights, lived[-1])
+    assert all(np.isfinite(value) for value in event.metrics.values())
+    for (_, _, stored), day in zip(FactLog.open(tmp_path).read(), lived, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, stored, day)
+    lived = jax.tree.map(lambda *days: np.concatenate(days), *lived)
+    state = event.state.replay
+    assert state.frames.shape == (2, 16 + 3, 3, 3, 1) and 8 < replays.num_stored(state) < 32
+    batch = replays.sample(settings.replay, state, jax.random.key(0), batch_size=64, length=4)
+    tick, copy = 29 - np.asarray(batch.age) // 2, np.asarray(batch.index) // 16
+    np.testing.assert_array_equal(batch.obs[:, 0], lived.obs[tick, copy])
+    for row in range(4):
+        held = np.asarray(batch.valid[:, row])
+        np.testing.assert_array_equal(batch.obs[held, row + 1], lived.next_obs[tick[held] + row, copy[held]])
 
 
 def test_the_engine_counts_what_it_does():

@@ -4,6 +4,8 @@ The probe ladder goes up one thing to learn at a time: a value, a value that dep
 value, an action, an action that depends on the observation. See https://andyljones.com/posts/rl-debugging.html.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -146,6 +148,30 @@ def counting(max_length: int = 5) -> JaxEnv:
         max_steps=max_length,
         obs_dtype="int32",
     )
+
+
+def stacked(frame_stack: int = 3) -> JaxEnv:
+    """Stacks of single-channel frames [3, 3]: each tells (episode's tag, step) and differs from pixel to pixel.
+
+    One step in four ends by termination, and every seventh by truncation.
+    """
+
+    def frame(tag, step):
+        return (tag + step + 25 * jnp.arange(9).reshape(3, 3, 1)).astype(jnp.uint8)
+
+    def observe(data, step):
+        return jnp.concatenate([frame(data, jnp.maximum(step - back, 0)) for back in reversed(range(frame_stack))], -1)
+
+    env = toy(
+        "stacked",
+        num_actions=2,
+        start=counting_tag,
+        observe=observe,
+        transition=lambda key, data, step, action: (data, action, jax.random.bernoulli(key, 0.25), step == 6),
+        obs_dtype="uint8",
+        max_steps=7,
+    )
+    return env._replace(spec=dataclasses.replace(env.spec, frame_stack=frame_stack))
 
 
 def counting_tag(key: jax.Array) -> jax.Array:

@@ -35,6 +35,7 @@ class _Place(NamedTuple):
     segment: int
     offset: int
     num_bytes: int
+    continues: bool
 
 
 class FactLog:
@@ -107,6 +108,11 @@ class FactLog:
         """The days stored, from 0 without a gap."""
         return range(len(self._places))
 
+    @property
+    def continues(self) -> list[bool]:
+        """Of each day stored, whether it went on from the one before it."""
+        return [place.continues for place in self._places]
+
     def append(self, day: int, trajectory: Transition, continues: bool = True) -> None:
         """Stores one day; on return it is on disk. A day that is stored already is compared instead.
 
@@ -137,7 +143,7 @@ class FactLog:
                 f"Day {day} could not be written to {self._path(self._last_segment)} ({error}). The days before it "
                 f"are intact: make room and resume the run."
             ) from error
-        self._places.append(_Place(self._last_segment, self._end, len(data)))
+        self._places.append(_Place(self._last_segment, self._end, len(data), bool(continues)))
         self._end += len(data)
 
     def read(self, first_day: int = 0) -> Iterator[tuple[int, bool, Transition]]:
@@ -155,7 +161,7 @@ class FactLog:
                 payload = read_frame(content, 0).payload
             except FrameError as error:
                 raise _damaged(self._path(place.segment), day, place.offset, error) from error
-            yield day, _about(payload)["continues"], _decode(payload, self.spec)
+            yield day, place.continues, _decode(payload, self.spec)
 
     def _path(self, segment: int) -> Path:
         return self.folder / f"segment-{segment:06d}.facts"
@@ -180,9 +186,11 @@ class FactLog:
                 self._end = found.end
                 if record == 0:
                     continue
-                if (stored := _about(found.payload)["day"]) != day:
-                    raise FactsError(f"{path}: holds day {stored} where day {day} should be. Restore the file.")
-                self._places.append(_Place(self._last_segment, found.offset, found.end - found.offset))
+                about = _about(found.payload)
+                if about["day"] != day:
+                    raise FactsError(f"{path}: holds day {about['day']} where day {day} should be. Restore the file.")
+                num_bytes = found.end - found.offset
+                self._places.append(_Place(self._last_segment, found.offset, num_bytes, about["continues"]))
                 day += 1
         except FrameError as error:
             if not (error.torn and last):

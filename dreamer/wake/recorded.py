@@ -3,8 +3,7 @@
 Letters: T decisions of a day, E environment copies.
 """
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,18 +17,17 @@ class HostDays:
     def __init__(self, session: HostSession):
         """Takes a session; `begin` starts it."""
         self.session = session
-        self._recorded: deque[Transition] = deque()
+        self._recorded: Iterator[Transition] = iter(())
 
     def begin(self) -> None:
         """Starts episode 0 of every copy, with nothing recorded."""
-        self._recorded.clear()
+        self._recorded = iter(())
         self.session.begin()
 
     def live(self, params: PyTree, num_steps: int) -> Transition:
         """Returns the next recorded day, or lives `num_steps` decisions in every copy; [T, E] NumPy arrays."""
-        if self._recorded:
-            return self._recorded.popleft()
-        return self.session.live(params, num_steps)
+        recorded = next(self._recorded, None)
+        return self.session.live(params, num_steps) if recorded is None else recorded
 
     def remember(self, days: Sequence[Transition], *, first: int) -> bool:
         """Brings the environments to the end of the recorded days by living their current episodes again.
@@ -43,30 +41,50 @@ class HostDays:
           were in mid-episode have begun their next one, and `live` returns the last recorded day truncated there,
           because its sequences end.
         """
-        days = list(days)
         if not days:
             return True
-        ended = _joined(days, "terminated") | _joined(days, "truncated")
+        flags = [(day.terminated | day.truncated, day.action) for day in days]  # days themselves may not all fit
+        ended, action = (np.concatenate(parts) for parts in zip(*flags, strict=True))
         ticks = np.arange(1, len(ended) + 1)[:, None]
         began = np.max(np.where(ended, ticks, 0), axis=0)  # the tick at which each copy's current episode began
         state = self.session.state.replace(
             obs=np.asarray(days[-1].next_obs[-1]),
-            episode=episodes_begun(days),
+            episode=ended.sum(axis=0).astype(np.int32),
             step=(len(ended) - began).astype(np.int32),
         )
-        action = _joined(days, "action")
         faithful = self.session.restore(state, [action[start:, copy] for copy, start in enumerate(began)]).all()
         if not faithful:
             self.session.restart(state.step > 0)
-            days[-1] = cut(days[-1])
-        self._recorded = deque(days[first:])
+        self._recorded = _from(days, first, cut_last=not faithful)
         return bool(faithful)
+
+
+class Days(Sequence[Transition]):
+    """The days [T, E] of an interrupted run, each read when it is asked for, and cut where the next does not go on."""
+
+    def __init__(self, read: Callable[[int], Transition], continues: Sequence[bool]):
+        """Takes how a day is read by its number, and of each day whether it went on from the one before it."""
+        self._read = read
+        self._num_days = len(continues)
+        self._cut = {day - 1 for day, goes_on in enumerate(continues) if day and not goes_on}
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        return self._num_days
+
+    def __getitem__(self, day: int) -> Transition:
+        """Returns one day, counted from the end if negative."""
+        day = range(self._num_days)[day]
+        return cut(self._read(day)) if day in self._cut else self._read(day)
+
+    def cut_last(self) -> None:
+        """Ends the last day, because what comes next will not go on from it."""
+        self._cut.add(self._num_days - 1)
 
 
 def episodes_begun(days: Sequence[Transition]) -> np.ndarray:
     """Returns [E] int32, the number of each copy's episode at the end of the days [T, E]: how many ended before it."""
-    ended = _joined(days, "terminated") | _joined(days, "truncated")
-    return ended.sum(axis=0).astype(np.int32)
+    return sum((day.terminated | day.truncated).sum(axis=0) for day in days).astype(np.int32)
 
 
 def cut(day: Transition) -> Transition:
@@ -76,6 +94,7 @@ def cut(day: Transition) -> Transition:
     return day.replace(truncated=truncated)
 
 
-def _joined(days: Sequence[Transition], name: str) -> np.ndarray:
-    """Returns one field of all days, [T * days, E]."""
-    return np.concatenate([getattr(day, name) for day in days])
+def _from(days: Sequence[Transition], first: int, *, cut_last: bool) -> Iterator[Transition]:
+    """Yields the days from number `first` on, the last of all cut if asked for."""
+    for number in range(first, len(days)):
+        yield cut(days[number]) if cut_last and number == len(days) - 1 else days[number]

@@ -89,6 +89,22 @@ def test_what_cannot_be_replayed_ends_and_begins_anew():
     assert (host.live(None, NUM_STEPS).obs[0, :, 1] == 0).all()  # decision 0 of an episode
 
 
+def test_days_are_read_when_asked_for_and_cut_where_the_next_does_not_go_on():
+    tape, read = lived(host_days(), 4), []
+    days = recorded.Days(lambda day: read.append(day) or tape[day], [True, True, False, True])
+    assert len(days) == 4 and read == []
+    assert_same(days[0], tape[0])
+    assert_same(days[1], recorded.cut(tape[1]))
+    assert_same(days[-1], tape[3])
+    assert read == [0, 1, 3]
+    days.cut_last()
+    assert_same(days[3], recorded.cut(tape[3]))
+    assert_same(days[2], tape[2])
+    with pytest.raises(IndexError):
+        days[4]
+    np.testing.assert_array_equal(recorded.episodes_begun(days), recorded.episodes_begun(list(days)))
+
+
 def test_a_cut_ends_only_what_goes_on():
     terminated = np.array([[False, True], [False, True]])
     day = jax.tree.map(np.asarray, lived(host_days(), 1)[0])

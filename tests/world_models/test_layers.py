@@ -1,10 +1,15 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import tiny
 from world_models.layers import BESIDE, Conv, ConvBlock, unfold
+
+once = functools.partial(jax.jit, compiler_options=tiny.QUICK)
 
 
 @pytest.mark.parametrize(
@@ -12,22 +17,21 @@ from world_models.layers import BESIDE, Conv, ConvBlock, unfold
     [(5, 1, "SAME"), (5, 1, "VALID"), (4, 1, BESIDE), (13, 1, BESIDE), (5, 2, "SAME"), (4, 2, BESIDE)],
 )
 def test_it_is_the_librarys_convolution(side, strides, padding):
-    ours = Conv(3, strides, padding)
-    theirs = nn.Conv(3, (3, 3), strides, padding)
+    ours, theirs = Conv(3, strides, padding), nn.Conv(3, (3, 3), strides, padding)
     x = jax.random.normal(jax.random.key(0), (2, side, side - 1, 2))
-    params = theirs.init(jax.random.key(1), x)
-    jax.tree.map(np.testing.assert_array_equal, ours.init(jax.random.key(1), x), params)
-    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
 
-    @jax.jit
-    def both(params, x):
-        def gradient(layer):
-            return jax.grad(lambda *given: jnp.sin(layer.apply(*given)).sum(), argnums=(0, 1))(params, x)
+    @once
+    def both(key, x):
+        def learn(layer):
+            params = layer.init(key, x)
+            loss = lambda params, x: jnp.sin(layer.apply(params, x)).sum()  # noqa: E731
+            return params, layer.apply(params, x), jax.grad(loss, argnums=(0, 1))(params, x)
 
-        return [(layer.apply(params, x), gradient(layer)) for layer in (ours, theirs)]
+        return learn(ours), learn(theirs)
 
-    for mine, other in zip(*(jax.tree.leaves(each) for each in both(params, x)), strict=True):
-        np.testing.assert_allclose(mine, other, atol=1e-5)
+    (params, *mine), (expected, *other) = both(jax.random.key(1), x)
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), mine, other)
 
 
 def test_what_a_kernel_sees_by_hand():
@@ -40,16 +44,26 @@ def test_what_a_kernel_sees_by_hand():
 def test_leading_axes_are_rows():
     x = jax.random.normal(jax.random.key(0), (2, 3, 13, 4, 2))
     layer = Conv(3, 2, BESIDE, use_bias=False)
-    params = layer.init(jax.random.key(1), x[0])
+
+    @once
+    def run(key, x):
+        params = layer.init(key, x[0])
+        return params, layer.apply(params, x), [layer.apply(params, row) for row in x]
+
+    params, together, rows = run(jax.random.key(1), x)
     assert set(params["params"]) == {"kernel"}
-    rows = jnp.stack([layer.apply(params, row) for row in x])
-    np.testing.assert_allclose(layer.apply(params, x), rows, atol=1e-6)
+    np.testing.assert_allclose(together, np.stack(rows), atol=1e-6)
 
 
 def test_a_block_keeps_its_shape_or_brings_the_grid_to_a_new_one():
     x = jax.random.normal(jax.random.key(0), (1, 4, 6, 2))
-    kept, moved = (block.init_with_output(jax.random.key(1), x) for block in (ConvBlock(2), ConvBlock(3, strides=2)))
+
+    @once
+    def run(key, x):
+        kept, moved = (block.init_with_output(key, x) for block in (ConvBlock(2), ConvBlock(3, strides=2)))
+        return kept, moved, ConvBlock(2).apply(jax.tree.map(jnp.zeros_like, kept[1]), x)
+
+    kept, moved, nothing_added = run(jax.random.key(1), x)
     assert kept[0].shape == x.shape and moved[0].shape == (1, 2, 3, 3)
     assert "Conv_2" not in kept[1]["params"] and moved[1]["params"]["Conv_2"]["kernel"].shape == (3, 3, 2, 3)
-    zeros = jax.tree.map(jnp.zeros_like, kept[1])
-    np.testing.assert_array_equal(ConvBlock(2).apply(zeros, x), np.maximum(x, 0))
+    np.testing.assert_array_equal(nothing_added, np.maximum(x, 0))

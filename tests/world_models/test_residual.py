@@ -7,44 +7,36 @@ import numpy as np
 import optax
 import pytest
 
-from agents.actor_critic import ActorCriticConfig, make_actor_critic
+from agents.actor_critic import make_actor_critic
 from dreamer.core import trees
 from dreamer.core.supports import Support
 from dreamer.wake import Deployed
+from experiments import PRESETS
 from tests import tiny
 from world_models.efficientzero import EfficientZeroConfig, make_efficientzero
 
-ATOMS = Support(-300.0, 300.0, 601, "signed_sqrt")
-V1 = EfficientZeroConfig(
-    torso="residual",
-    hidden_size=32,
-    num_channels=64,
-    value_prefix=5,
-    projection_size=1024,
-    projection_layers=3,
-    predictor_size=512,
-    reward_support=ATOMS,
-)
-V2 = dataclasses.replace(V1, action_embedding=16, predictor_size=256)
 SMALL = dataclasses.replace(
     tiny.MODEL,
     torso="residual",
     num_blocks=1,
-    num_channels=4,
-    reduced_channels=2,
-    hidden_size=8,
-    action_embedding=3,
+    num_channels=8,
+    reduced_channels=4,
+    hidden_size=16,
+    action_embedding=4,
     value_prefix=2,
-    lstm_size=8,
+    lstm_size=16,
     reward_support=Support(-3.0, 3.0, 7, "identity"),
 )
 
 
-def sizes(config):
+once = functools.partial(jax.jit, compiler_options=tiny.QUICK)
+
+
+def sizes(preset):
     """Parameters of the parts of model and agent at 96 x 96 x 12 and 18 actions, without making any."""
     spec = tiny.spec(obs_shape=(96, 96, 12), obs_dtype="uint8", num_actions=18)
-    model = make_efficientzero(spec, config, num_unroll_steps=5)
-    agent = make_actor_critic(spec, ActorCriticConfig(hidden_size=32, value_support=ATOMS))
+    model = make_efficientzero(spec, preset.model, num_unroll_steps=5)
+    agent = make_actor_critic(spec, preset.agent)
 
     def init(obs):
         params = model.init(jax.random.key(0), obs)
@@ -60,14 +52,14 @@ LAYER_NORM_OF_PLANES = 2 * 16 * 6 * 6 - 2 * 16  # theirs has parameters for each
 
 
 @pytest.mark.parametrize(
-    ("config", "difference", "used", "trained"),
+    ("preset", "difference", "used", "trained"),
     [
-        (V1, CONTINUATION_HEAD - LSTM_BIAS, 2_833_908, 8_350_708),
-        (V2, CONTINUATION_HEAD - LSTM_BIAS - LAYER_NORM_OF_PLANES, 2_843_732, 7_835_476),
+        ("atari100k-v1", CONTINUATION_HEAD - LSTM_BIAS, 2_833_908, 8_350_708),
+        ("atari100k-v2", CONTINUATION_HEAD - LSTM_BIAS - LAYER_NORM_OF_PLANES, 2_843_732, 7_835_476),
     ],
 )
-def test_as_many_parameters_as_in_the_papers(config, difference, used, trained):
-    counted = sizes(config)
+def test_as_many_parameters_as_in_the_papers(preset, difference, used, trained):
+    counted = sizes(PRESETS[preset])
     assert counted["encoder"] == 318_016
     assert counted["agent"] == 133_611
     assert sum(counted.values()) == trained + difference
@@ -82,7 +74,7 @@ def test_images_are_halved_until_they_fit(side, cells):
     def look(obs):
         return model.observe(model.init(jax.random.key(0), obs), obs).state
 
-    assert jax.eval_shape(look, jnp.zeros((2, side, side, 1), jnp.uint8)).shape == (2, cells, cells, 4)
+    assert jax.eval_shape(look, jnp.zeros((2, side, side, 1), jnp.uint8)).shape == (2, cells, cells, 8)
 
 
 @functools.cache
@@ -91,18 +83,18 @@ def small(**changes):
     spec = tiny.spec(obs_shape=(3, 2, 1), num_actions=3)
     model = make_efficientzero(spec, dataclasses.replace(SMALL, **changes), num_unroll_steps=3)
     obs = jax.random.normal(jax.random.key(0), (2, 3, 2, 1))
-    params = jax.jit(lambda key: tiny.shaken(model.init(key, obs), scale=0.1))(jax.random.key(1))
+    params = once(lambda key: tiny.shaken(model.init(key, obs), scale=0.1))(jax.random.key(1))
     return model, params, obs
 
 
-@pytest.mark.parametrize("action_embedding", [0, 3])
+@pytest.mark.parametrize("action_embedding", [0, 4])
 def test_every_action_leads_elsewhere_from_the_start(action_embedding):
     spec = tiny.spec(obs_shape=(3, 2, 1), num_actions=3)
-    config = dataclasses.replace(SMALL, action_embedding=action_embedding, num_channels=8)
+    config = dataclasses.replace(SMALL, action_embedding=action_embedding)
     model = make_efficientzero(spec, config, num_unroll_steps=1)
     obs = jnp.ones((3, 3, 2, 1))
 
-    @jax.jit
+    @once
     def run(key):
         params = model.init(key, obs)
         return model.step(params, model.observe(params, obs), jnp.arange(3))
@@ -116,18 +108,21 @@ def test_every_action_leads_elsewhere_from_the_start(action_embedding):
 
 def test_a_dreamed_step_halves_the_gradient_that_passes_it():
     model, params, obs = small()
-    latent = model.observe(params, obs)
+    latent = once(model.observe)(params, obs)
     weights, direction = jax.random.normal(jax.random.key(2), (2, *latent.state.shape))
 
-    @jax.jit
     def read(by):
         moved, reward, continuation = model.step(
             params, latent.replace(state=latent.state + by * direction), jnp.array([1, 2])
         )
         return (weights * moved.state).sum() + reward.sum() + continuation.sum()
 
-    differences = (read(1e-3) - read(-1e-3)) / 2e-3
-    np.testing.assert_allclose(jax.grad(read)(0.0), 0.5 * differences, rtol=0.03)
+    @once
+    def run():
+        return jax.grad(read)(0.0), (read(1e-3) - read(-1e-3)) / 2e-3
+
+    gradient, differences = run()
+    np.testing.assert_allclose(gradient, 0.5 * differences, rtol=0.1)  # differences round the corners of the relus
 
 
 def test_bfloat16_is_for_the_layers_alone():
@@ -139,8 +134,8 @@ def test_bfloat16_is_for_the_layers_alone():
         latent, *told = model.step(params, model.observe(params, obs), jnp.array([1, 2]))
         return latent, told, model.unroll(params, None, batch)[1:]
 
-    latent, *said = jax.jit(lambda: run(model))()
-    other, *meant = jax.jit(lambda: run(exact))()
+    latent, *said = once(lambda: run(model))()
+    other, *meant = once(lambda: run(exact))()
     assert latent.state.dtype == latent.recurrent.cell[0].dtype == jnp.bfloat16
     assert latent.recurrent.value.dtype == other.state.dtype == jnp.float32
     np.testing.assert_allclose(latent.state.astype(jnp.float32), other.state, atol=0.05)
@@ -176,7 +171,7 @@ def test_one_batch_of_a_deterministic_world_is_learned():
             return (optax.apply_updates(params, steps), state), metrics
 
         params = model.init(key, batch.obs[:, 0])
-        (params, _), metrics = jax.lax.scan(once, (params, optimizer.init(params)), length=300)
+        (params, _), metrics = jax.lax.scan(once, (params, optimizer.init(params)), length=150)
         latent, told = model.observe(params, batch.obs[:, 0]), []
         for i in range(3):
             latent, *outcome = model.step(params, latent, batch.action[:, i])
@@ -185,7 +180,7 @@ def test_one_batch_of_a_deterministic_world_is_learned():
 
     metrics, told = fit(jax.random.key(0))
     assert metrics["reward_loss"] < 0.05 and metrics["continuation_loss"] < 0.05
-    assert metrics["consistency_loss"] < -0.9 * (valid & ~terminated).mean()
+    assert metrics["consistency_loss"] < -0.95 * (valid & ~terminated).mean()
     for i, (told_reward, told_continuation) in enumerate(told):
         real = valid[:, i]
         np.testing.assert_allclose(told_reward[real], reward[real, i], atol=0.15)
@@ -198,7 +193,7 @@ def test_it_is_deployed_without_its_dynamics():
     agent = make_actor_critic(spec, dataclasses.replace(tiny.AGENT, compute_dtype="bfloat16"))
     obs = np.random.default_rng(0).integers(256, size=(5, 14, 14, 1), dtype=np.uint8)
 
-    @jax.jit
+    @once
     def init(key):
         params = model.init(key, obs)
         return {"model": params, "agent": tiny.shaken(agent.init(key, model.observe(params, obs)))}

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamer.core import supports
+from dreamer.core import supports, trees
 from world_models.efficientzero.config import EfficientZeroConfig
 from world_models.layers import BESIDE, Conv, ConvBlock, conv_norm, hidden
 
@@ -68,7 +68,7 @@ class ResidualEncoder(nn.Module):
     def __call__(self, obs: jax.Array) -> jax.Array:
         """Returns the latent state of an image."""
         size, dtype = self.config.num_channels, jnp.dtype(self.config.compute_dtype)
-        x = scaled(obs)
+        x = trees.flatten_lead(scaled(obs), obs.ndim - 3)
         if is_large(x):
             x = nn.relu(conv_norm(x, size // 2, strides=2, dtype=dtype))
             x = ConvBlock(size // 2, dtype=dtype)(x)
@@ -80,7 +80,7 @@ class ResidualEncoder(nn.Module):
             x = nn.relu(conv_norm(x, size, dtype=dtype))
         for _ in range(self.config.num_blocks):
             x = ConvBlock(size, dtype=dtype)(x)
-        return x
+        return trees.unflatten_lead(x, obs.shape[:-3])
 
 
 class Projector(nn.Module):
