@@ -154,7 +154,7 @@ def make_night(
                 sample_key,
                 batch_size=loop.batch_size,
                 length=target.length,
-                progress=progress,
+                progress=jnp.minimum(1.0, learner.updates / max(1, loop.num_updates)),
             )
         )
         if target.clip_rewards:  # here, so that targets and model learn from the same

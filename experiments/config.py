@@ -45,6 +45,8 @@ class RunConfig:
     """Run folder, which must not exist yet; None makes `runs/<name>-<hash>-seed<seed>`, with a number if taken."""
     checkpoint_every: int = 1000
     """Real transitions between checkpoints; facts are on disk at every day's end all the same."""
+    preset: str = ""
+    """Preset that the run was begun from, which `--resume` asks for; presets set it to their own name."""
     wandb: str = "offline"
     """`offline` (syncs later, no account), `online` or `disabled`; the plain log.jsonl is always written."""
     project: str = "dreamer"

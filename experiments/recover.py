@@ -61,8 +61,7 @@ class Past:
         saved = checkpoints.restore(saved_state(blank))
         self.messages += saved.messages
         meters = Meters(**saved.counters)
-        config = self._parts.config
-        num_lived = config.loop.real_transitions // (config.loop.steps_per_day * config.env.num_envs)
+        num_lived = self._num_lived
         num_needed = min(saved.day + 1, num_lived)  # the last nights have no day after them
         if num_needed > len(self.days):
             raise CheckpointError(
@@ -73,13 +72,27 @@ class Past:
         state = _rebuild(blank, saved.tree, self.days, num_stored=min(saved.day, num_lived))
         return loops.Event(saved.day, state, None, {}, meters)
 
-    def begin(self, first: int) -> None:
-        """Makes ready to give the recorded days from number `first` on."""
+    def begin(self, first: int, state: loops.LoopState) -> loops.LoopState:
+        """Makes ready to give the recorded days from number `first` on; returns the state to go on from.
+
+        Args:
+          first: of the days that are lived after `state`.
+          state: as `last_event` gave it, or before anything was lived.
+        """
         self._next = first
-        if self._parts.host is None or first > len(self.days):  # the last nights live nothing
-            return
+        if self._parts.host is None or first >= self._num_lived:  # nothing is lived any more
+            return state
         if not self._parts.host.remember(self.days, first=first):
             self._break_off()
+            if first == len(self.days) and self.days:  # the day that pends is the one just cut
+                state = state.replace(pending=jax.tree.map(jnp.array, self.days[first - 1]))
+        return state
+
+    @property
+    def _num_lived(self) -> int:
+        """Days of the whole run."""
+        config = self._parts.config
+        return config.loop.real_transitions // (config.loop.steps_per_day * config.env.num_envs)
 
     def continues(self, day: int) -> bool:
         """Whether the day goes on from the one before it."""

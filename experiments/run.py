@@ -92,9 +92,11 @@ def run_seeds(
     began = time.perf_counter()
     use_compilation_cache()
     with _wired(config, parts, num_seeds, num_devices) as parts, contextlib.ExitStack() as until_the_end:
-        diaries = []
-        for own in _one_each(config, num_seeds) if mesh.writes() else ():
-            path = Path(own.run.folder) if own.run.folder else _free_folder(own)
+        diaries, owns = [], _one_each(config, num_seeds) if mesh.writes() else []
+        paths = [Path(own.run.folder) if own.run.folder else _free_folder(own) for own in owns]
+        for path in paths[1:]:  # before the first of them is made
+            RunFolder.require_free(path)
+        for own, path in zip(owns, paths, strict=True):
             folder = RunFolder.create(path, to_dict(own), parts.spec, identity=own.identity())
             facts = FactLog.create(until_the_end.enter_context(folder).facts, parts.spec, own.env.num_envs)
             diaries.append(Diary(parts._replace(config=own), folder, facts))
@@ -137,8 +139,7 @@ def resume(
         event, returns = past.last_event(Checkpoints(folder.checkpoints), state), {}
         diaries = [Diary(parts, folder, facts, past=past)]
         if not event or not parts.config.loop.finished(event.meters.real, event.meters.updates):
-            past.begin(event.nights + 1 if event else 0)
-            state = event.state if event else state
+            state = past.begin(event.nights + 1 if event else 0, event.state if event else state)
             event, returns = _live_and_learn(parts, diaries, step=past.step, state=state, after=event, watch=watch)
         (result,) = _finish(parts, diaries, event, returns)
     return dataclasses.replace(result, seconds=time.perf_counter() - began, messages=past.messages)
@@ -229,6 +230,8 @@ def _one_each(config: Config, num_seeds: int) -> list[Config]:
     """Returns the config of each seed of a group; of one, the config itself."""
     if num_seeds == 1:
         return [config]
+    if config.seed + num_seeds > 2**31:
+        raise ValueError(f"seed is {config.seed} and num_seeds {num_seeds}: the last seed may be {2**31 - 1} at most")
     configs = []
     for seed in range(config.seed, config.seed + num_seeds):
         folder = config.run.folder and f"{config.run.folder}-seed{seed}"

@@ -85,7 +85,7 @@ def sweep(todo: list[Job], *, num_processes: int, say: Callable[[str], None]) ->
         try:
             for future in as_completed(futures):
                 job = futures[future]
-                name = f"{job.config.name} seed {job.config.seed}"
+                name = f"{job.config.name}, {job.arm}, seed {job.config.seed}"
                 if error := future.exception():
                     num_failed += 1
                     say(f"{name}: failed, {type(error).__name__}: {error}")

@@ -97,12 +97,14 @@ class Watch:
 
     def _left(self, progress: Progress) -> str:
         """Returns the time left, at the pace since the first night was over (which compiled)."""
-        now, real = time.perf_counter(), progress.meters.real
-        self._began = self._began or (now, real)
+        loop, meters = progress.config.loop, progress.meters
+        # Days without updates and nights without days both count.
+        now, done = time.perf_counter(), meters.real + meters.updates
+        self._began = self._began or (now, done)
         began, first = self._began
-        if real == first:
+        if done == first:
             return "? s left"
-        return f"{(now - began) / (real - first) * (progress.config.loop.real_transitions - real):,.0f} s left"
+        return f"{(now - began) / (done - first) * (loop.real_transitions + loop.num_updates - done):,.0f} s left"
 
     def _table(self, progress: Progress, left: str) -> Table:
         meters = progress.meters

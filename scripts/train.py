@@ -1,5 +1,6 @@
 """Trains an agent on the job: `python -m scripts.train PRESET --field value ...`."""
 
+import contextlib
 import dataclasses
 import sys
 from typing import Annotated
@@ -7,8 +8,10 @@ from typing import Annotated
 import tyro
 
 from dreamer.core import mesh
+from dreamer.io import RunFolder
 from dreamer.wake.envs.base import unknown
 from experiments import PRESETS, Config, Result, resume, run_seeds
+from experiments.config import from_dict
 from experiments.control import SUFFIX, without_dreams
 from experiments.figures import learning_curve
 from experiments.results import rows_of
@@ -43,7 +46,6 @@ def main() -> None:
     """Parses the command line, runs, and shows what came of it; exits with 1 and one message on bad input."""
     with clear_errors():
         preset, train = _parse(sys.argv[1:])
-        mesh.join(train.coordinator, num_processes=train.num_processes, process_id=train.process_id)
         results = _resume(train, preset) if train.resume else _run(train, preset)
         if mesh.writes():
             _show(results, preset)
@@ -63,12 +65,13 @@ def _parse(words: list[str]) -> tuple[str, Train]:
 
 
 def _run(train: Train, preset: str) -> dict[str, list[Result]]:
+    mesh.join(train.coordinator, num_processes=train.num_processes, process_id=train.process_id)
     arms = {learning_curve.DREAMING: train.config}
     if train.control:
         arms[learning_curve.CONTROL] = without_dreams(train.config)
     results = {}
     for arm, config in arms.items():
-        with Watch(config.name, preset=preset) as watch:
+        with Watch(config.name, preset=preset) if mesh.writes() else contextlib.nullcontext() as watch:
             results[arm] = run_seeds(config, train.num_seeds, num_devices=train.devices, watch=watch)
     return results
 
@@ -79,6 +82,9 @@ def _resume(train: Train, preset: str) -> dict[str, list[Result]]:
             "--resume goes on with one folder, under the settings in its config.json: leave out --control and all "
             "other fields, and go on with the folders of several seeds one by one"
         )
+    begun = from_dict(RunFolder.open(train.resume).config).run.preset
+    if begun not in ("", train.config.run.preset):  # "": begun from Python, with a config of one's own
+        raise ValueError(f"{train.resume} was begun from the preset {begun}, not from {preset}: go on with {begun}")
     with Watch(train.resume, preset=preset) as watch:
         result = resume(train.resume, num_devices=train.devices, watch=watch)
     for message in result.messages:
@@ -91,7 +97,8 @@ def _show(results: dict[str, list[Result]], preset: str) -> None:
     rows = [row for arm, group in results.items() for result in group for row in rows_of(result.folder, arm=arm)]
     dreaming = next(iter(results.values()))
     folder = dreaming[0].folder
-    figure = learning_curve.draw(rows, folder / "figures" / "learning_curve.png")
+    for result in dreaming:
+        figure = learning_curve.draw(rows, result.folder / "figures" / "learning_curve.png")
     show_results(results)
     ratio = max(1, dreaming[0].config.loop.dream_ratio // 2)
     lines = "run folder      {0}\ndeployed agent  {0}/deployed.safetensors"

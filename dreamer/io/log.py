@@ -172,6 +172,7 @@ def _start_wandb(folder: Path, mode: WandbMode, project: str, *, config: Mapping
             config=dict(config),
             mode=mode,
             resume="allow",
+            reinit="create_new",  # several seeds of one program write side by side
             settings=wandb.Settings(silent=True, console="off", init_timeout=60),
         )
         run.define_metric("*", step_metric="real")

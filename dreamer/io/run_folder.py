@@ -44,6 +44,20 @@ class RunFolder:
         # At the latest when the object goes, so that a run that failed in this process does not block the next one.
         self._unlock = None if lock_handle is None else weakref.finalize(self, os.close, lock_handle)
 
+    @staticmethod
+    def require_free(path: str | Path) -> None:
+        """Refuses a folder that holds something already.
+
+        Raises:
+          RunFolderError: it does.
+        """
+        path = Path(path)
+        if path.is_dir() and any(entry.name not in UNFINISHED for entry in path.iterdir()):
+            raise RunFolderError(
+                f"The run folder {path} already holds something. Pass another --run.folder, or go on with its run "
+                f"by --resume {path}."
+            )
+
     @classmethod
     def create(cls, path: str | Path, config: dict, spec: EnvSpec, *, identity: dict | None = None) -> "RunFolder":
         """Makes a new folder and writes `config.json`.
@@ -59,11 +73,7 @@ class RunFolder:
         """
         path = Path(path)
         about = describe(config, spec, config if identity is None else identity)
-        if path.is_dir() and any(entry.name not in UNFINISHED for entry in path.iterdir()):
-            raise RunFolderError(
-                f"The run folder {path} already holds something. Pass another --run.folder, or go on with its run "
-                f"by --resume {path}."
-            )
+        cls.require_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             handle = lock(path)

@@ -193,7 +193,7 @@ def sample(
       key: typed key, consumed.
       batch_size: sequences, B.
       length: rows of each, L, at most C.
-      progress: [] share of the run's updates that are done, for `importance_final`.
+      progress: [] see `draw`, for `importance_final`.
 
     Raises:
       ValueError: sequences longer than a copy's ring.

@@ -59,7 +59,7 @@ def draw(
       key: typed key, consumed.
       num_rows: [] int32 rows held; of none, rank 0 is drawn.
       batch_size: B.
-      progress: [] share of the run's updates that are done.
+      progress: [] share of all the run's updates that are done.
     """
     num_rows = jnp.maximum(num_rows, 1)
     if config.priority_exponent == 0:

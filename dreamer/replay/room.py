@@ -6,9 +6,10 @@ import jax
 
 
 def memory_bytes(device: jax.Device) -> int:
-    """Returns the bytes that arrays on the device may take: its allocator's limit, or else the host's memory."""
+    """Returns the bytes that arrays on the device may take: its allocator's limit, or a share of the host's."""
     stats = device.memory_stats() or {}
-    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return stats.get("bytes_limit") or host // jax.local_device_count()
 
 
 def require_room(needed: int, there: int, *, capacity: int) -> None:
@@ -22,8 +23,9 @@ def require_room(needed: int, there: int, *, capacity: int) -> None:
     Raises:
       ValueError: it does not fit; the message says what would.
     """
-    if needed > there:
+    usable = there * 9 // 10
+    if needed > usable:
         raise ValueError(
-            f"replay.capacity is {capacity}, which takes {needed:,} bytes of the {there:,} there are: give at most "
-            f"{capacity * there // needed}, and leave room for the networks and their search"
+            f"replay.capacity is {capacity}, which takes {needed:,} bytes of the {there:,} there are, and networks and "
+            f"search need some too: give at most {capacity * usable // needed}"
         )

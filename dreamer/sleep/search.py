@@ -15,7 +15,7 @@ Letters: B batch of roots, A actions, N simulations.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import chex
 import jax
@@ -40,8 +40,9 @@ class SearchConfig:
     Dirichlet noise at the root, and the policy is where the visits went."""
     num_simulations: int = 16
     """N, world-model calls for each root."""
-    num_considered: int | None = None
-    """`gumbel`: root actions that enter sequential halving; None considers all of them, up to 16."""
+    num_considered: int | Literal["by_count"] | None = None
+    """`gumbel`: root actions that enter sequential halving. None considers all of them, up to 16; `by_count` is V2's 2
+    of fewer than 4 actions, 4 of fewer than 16, 8 of more."""
     value_scale: float = 0.1
     """`gumbel`: how strongly a normalised Q value in [0, 1] moves a logit (c_scale of the paper)."""
     visit_offset: float = 50.0
@@ -75,7 +76,7 @@ class SearchConfig:
                 raise ValueError(f"search.{name} is {getattr(self, name)}: give a number in [0, 1]")
         if self.num_simulations < 1:
             raise ValueError(f"search.num_simulations is {self.num_simulations}: give 1 or more")
-        if self.num_considered is not None and self.num_considered < 1:
+        if isinstance(self.num_considered, int) and self.num_considered < 1:
             raise ValueError(f"search.num_considered is {self.num_considered}: give 1 or more, or None for all actions")
         for name in ("value_scale", "min_q_range", "prior_weight", "prior_growth", "dirichlet_alpha"):
             if getattr(self, name) <= 0:
@@ -92,11 +93,11 @@ class SearchConfig:
         """Returns the number of root actions considered, or raises ValueError if there are not that many."""
         if self.num_considered is None:
             return min(num_actions, 16)
+        if self.num_considered == "by_count":
+            return 2 if num_actions < 4 else 4 if num_actions < 16 else 8
         if self.num_considered > num_actions:
-            raise ValueError(
-                f"search.num_considered is {self.num_considered}, but the environment has {num_actions} actions: "
-                f"give at most {num_actions}, or None for all of them"
-            )
+            have = f"but the environment has {num_actions} actions: give at most {num_actions}, or None for all of them"
+            raise ValueError(f"search.num_considered is {self.num_considered}, {have}")
         return self.num_considered
 
 
@@ -243,7 +244,7 @@ def _puct(config: SearchConfig) -> _Method:
 
     def select(key: jax.Array, tree: mctx.Tree, node_index: jax.Array, depth: jax.Array | int) -> jax.Array:
         del key  # it would be another in another place of the batch
-        return by_score(tree.extra_data.tie_key, tree, node_index, depth)
+        return by_score(jax.random.fold_in(tree.extra_data.tie_key, node_index), tree, node_index, depth)
 
     def leave(tree: mctx.Tree, logits: jax.Array, progress: jax.Array) -> tuple[jax.Array, jax.Array]:
         del logits

@@ -1,4 +1,5 @@
-"""What is run: MinAtar Breakout with one component changed at a time, over seeds."""
+"""What is run: MinAtar Breakout with one setting changed at a time; a part that the preset has is taken away, one that
+it lacks is added."""
 
 import dataclasses
 
@@ -6,7 +7,7 @@ from experiments.config import Config
 from experiments.presets import PRESETS
 
 REFERENCE = "as the preset"
-"""The arm that every other differs from in one component."""
+"""The arm that every other differs from in one part."""
 
 _PRESET = PRESETS["minatar-breakout"]
 _BASE = dataclasses.replace(
@@ -29,8 +30,9 @@ ARMS: dict[str, dict[str, Config]] = {
         REFERENCE: _BASE,
         "no consistency": _changed(model={"consistency_weight": 0.0}),
         "no reanalysis": _changed(targets={"research_fraction": 0.0, "unsearched_policy": "action"}),
-        "n-step values": _changed(targets={"value_source": "n_step", "td_steps": 5}),
-        "mixed values (V2)": _changed(targets={"value_source": "mixed", "td_steps": 5, "research_fraction": 1.0}),
+        "n-step values": _changed(targets={"value_source": "n_step"}),
+        "mixed values": _changed(targets={"value_source": "mixed"}),
+        "value prefix": _changed(model={"value_prefix": 5, "lstm_size": 64}),
         "prioritised replay": _changed(replay={"priority_exponent": 0.6, "importance_exponent": 0.4}),
     }
 }

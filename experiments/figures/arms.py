@@ -17,9 +17,13 @@ def draw(rows: Sequence[dict], path: str | Path, *, arms: Sequence[str], referen
       reference: the arm that the others are held against; its interval is shaded over all of them.
 
     Raises:
-      ValueError: no rows, or rows of several environments.
+      ValueError: no rows, or rows of several environments or numbers of real transitions.
     """
     world = require_one_world(rows)
+    if len(budgets := {row["real"] for row in rows}) != 1:
+        raise ValueError(
+            f"runs of {sorted(budgets)} real transitions cannot share a figure: sweep the older arms again"
+        )
     figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.45 * len(arms)), constrained_layout=True)
     for place, arm in enumerate(arms):
         colour = COLOURS[0] if arm == reference else COLOURS[1]

@@ -351,7 +351,7 @@ def test_a_hundred_thousand_atari_transitions_hold_in_three_gigabytes():
 
 
 def test_what_does_not_fit_is_refused_before_it_is_allocated():
-    replay.require_room(1000, 1000, capacity=10)
+    replay.require_room(900, 1000, capacity=10)
     with pytest.raises(ValueError, match=r"replay.capacity is 10, .* 1,001 bytes of the 500 .*give at most 4"):
         replay.require_room(1001, 500, capacity=10)
     assert replay.memory_bytes(jax.devices("cpu")[0]) > 2**28  # of the host, which has no allocator with a limit

@@ -184,6 +184,15 @@ def test_a_loss_that_is_not_finite(cli, monkeypatch, tmp_path):
     assert len(err.splitlines()) == 1
 
 
+def test_a_folder_of_another_preset(cli, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(runs.finished("gymnasium").folder, folder)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"preset": ""', '"preset": "catch"'))
+    code, _, err = cli("tiny", "--resume", folder)
+    assert (code, err) == (1, f"error: {folder} was begun from the preset catch, not from tiny: go on with catch\n")
+
+
 def test_a_new_process_goes_on_where_this_one_was_interrupted(monkeypatch, tmp_path):
     folder = tmp_path / "run"
     with runs.interrupt(monkeypatch, Checkpoints, "save", call=0, done=True), pytest.raises(KeyboardInterrupt):

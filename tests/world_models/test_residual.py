@@ -180,7 +180,7 @@ def test_one_batch_of_a_deterministic_world_is_learned():
 
     metrics, told = fit(jax.random.key(0))
     assert metrics["reward_loss"] < 0.05 and metrics["continuation_loss"] < 0.05
-    assert metrics["consistency_loss"] < -0.95 * (valid & ~terminated).mean()
+    assert metrics["consistency_loss"] < -0.9 * (valid & ~terminated).mean()
     for i, (told_reward, told_continuation) in enumerate(told):
         real = valid[:, i]
         np.testing.assert_allclose(told_reward[real], reward[real, i], atol=0.15)

@@ -95,7 +95,9 @@ def test_search_sees_the_same_rewards(torso):
     def run(params, keys):
         root = model.observe(params, obs)
         mask, agent_params = jnp.ones((2, 1), bool), agent.init(keys[0], root)
-        return search(Params(params, agent_params), (), root, mask, keys, gumbel_scale=0.0, return_spread=0.0).value
+        return search(
+            Params(params, agent_params), (), root, mask, keys, explore=0.0, return_spread=0.0, progress=0.0
+        ).value
 
     reach = np.cumprod(np.concatenate([np.ones((1, 2)), 0.9 * continuation[:-1]]), axis=0)
     returns = np.cumsum(reach * reward, axis=0)

@@ -18,7 +18,8 @@ from world_models.efficientzero.representation import DenseEncoder, Projector, R
 
 def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     """Cosine similarity over the last axis, with EfficientZero's floor of 1e-5 on each norm."""
-    norms = (jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-5) for x in (a, b))
+    # The floor lies under the root: at 0, where a black screen and a zero action lead at first, a norm has no gradient.
+    norms = (jnp.sqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-10)) for x in (a, b))
     return jnp.sum((a / next(norms)) * (b / next(norms)), axis=-1)
 
 

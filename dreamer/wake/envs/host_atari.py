@@ -26,7 +26,7 @@ except ImportError as error:
 
 _NOOP = 0  # the first action of every game that counts lives
 _NO_LIMIT = 2**31 - 2  # frames: ale-py counts in 32 bits, from one more than this
-_ENLARGED = 4  # pixels of a picture for each of an observation
+_ENLARGED = 2  # pixels of a picture for each of an observation
 
 
 def make(config: EnvConfig, seed: int) -> HostEnv:
