@@ -3,6 +3,7 @@ import pytest
 from experiments import config, published
 from experiments.components import analysis as components_analysis
 from experiments.components import runs as components_runs
+from experiments.figures import arms as arms_figure
 from experiments.figures import learning_curve
 from experiments.results import write_rows
 from experiments.sample_efficiency import analysis
@@ -126,6 +127,12 @@ def test_components_by_hand(tmp_path, monkeypatch):
     assert [line[5:] for line in lines] == [["7.00", "9.00", "490.00"], ["2.00", "4.00", "490.00"]]
     assert figures == [tmp_path / "figures" / f"{task}.png"]
     assert figures[0].stat().st_size > 10_000
+
+
+def test_arms_of_two_budgets_share_no_figure(tmp_path):
+    final = rows("a", {0: [1]}) + rows("b", {0: [1, 2]})[1:]
+    with pytest.raises(ValueError, match=r"\[100, 200\] real transitions cannot share a figure"):
+        arms_figure.draw(final, tmp_path / "arms.png", arms=["a", "b"], reference="a")
 
 
 def test_each_arm_changes_something_and_keeps_the_budget():

@@ -66,7 +66,7 @@ def test_a_run_that_fails_does_not_take_the_others_rows(one_task, tmp_path, monk
     with pytest.raises(sweep.SweepError, match="1 of 2 runs failed; the same command makes only those again"):
         sweep.sweep(jobs(arms=("dreaming",)), num_processes=1, say=said.append)
     assert [job.config.seed for job in jobs(arms=("dreaming",))] == [1]
-    assert sorted(line.split(":")[0] for line in said) == ["tiny seed 0", "tiny seed 1"]
+    assert sorted(line.split(":")[0] for line in said) == ["tiny, dreaming, seed 0", "tiny, dreaming, seed 1"]
     assert any("failed, KeyError" in line for line in said)
 
 

@@ -151,6 +151,22 @@ def test_wandb_offline_gets_the_same_rows(tmp_path, monkeypatch):
     assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
 
 
+def test_runs_side_by_side_are_runs_of_their_own_at_wandb(tmp_path):
+    pytest.importorskip("wandb")
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    one, two = (open_log(folder, wandb_mode="offline") for folder in folders)
+    write_days(one, 0, 2)
+    one.close()
+    write_days(two, 0, 2)
+    two.close()
+    ids = [(folder / "wandb_id.txt").read_text() for folder in folders]
+    assert ids[0] != ids[1]
+    for folder, run_id in zip(folders, ids, strict=True):
+        assert list(folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
+
+
 def test_wandb_that_does_not_start_names_the_way_out(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
 

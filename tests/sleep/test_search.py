@@ -387,6 +387,15 @@ def test_puct_takes_nothing_forbidden_and_survives_having_nothing_allowed():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
+@pytest.mark.parametrize(
+    ("num_considered", "expected"),
+    [(None, [2, 3, 4, 15, 16, 16]), ("by_count", [2, 2, 4, 4, 8, 8]), (2, [2] * 6)],
+)
+def test_how_many_actions_are_considered(num_considered, expected):
+    config = SearchConfig(num_considered=num_considered)
+    assert [config.considered(num_actions) for num_actions in (2, 3, 4, 15, 16, 18)] == expected
+
+
 def test_bad_settings_are_refused_by_name():
     with pytest.raises(ValueError, match=r"num_considered is 4, but the environment has 3 actions"):
         tiny.search_states(tiny.bandit([0, 0, 0]), SearchConfig(num_considered=4))
