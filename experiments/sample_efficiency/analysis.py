@@ -5,7 +5,7 @@ from pathlib import Path
 from experiments import published
 from experiments.figures import learning_curve
 from experiments.results import newest, read_rows
-from experiments.sample_efficiency.runs import TASKS
+from experiments.sample_efficiency.runs import ARMS, TASKS
 from experiments.statistics import interquartile_mean, median
 
 FOLDER = Path(__file__).parent
@@ -48,7 +48,8 @@ def analyse() -> tuple[str, list[Path]]:
         path = FOLDER / "results" / f"{task}.csv"
         if not path.exists():
             continue
-        rows = newest(read_rows(path))
+        order = list(ARMS[task])
+        rows = sorted(newest(read_rows(path)), key=lambda row: order.index(row["arm"]))
         lines += [_line(task, arm, rows) for arm in dict.fromkeys(row["arm"] for row in rows)]
         figures.append(learning_curve.draw(rows, FOLDER / "figures" / f"{task}.png", references=REFERENCES[task]))
     return "\n".join(lines), figures
