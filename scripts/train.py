@@ -97,15 +97,14 @@ def _show(results: dict[str, list[Result]], preset: str) -> None:
     rows = [row for arm, group in results.items() for result in group for row in rows_of(result.folder, arm=arm)]
     dreaming = next(iter(results.values()))
     folder = dreaming[0].folder
-    for result in dreaming:
-        figure = learning_curve.draw(rows, result.folder / "figures" / "learning_curve.png")
+    figures = [learning_curve.draw(rows, result.folder / "figures" / "learning_curve.png") for result in dreaming]
     show_results(results)
     ratio = max(1, dreaming[0].config.loop.dream_ratio // 2)
     lines = "run folder      {0}\ndeployed agent  {0}/deployed.safetensors"
     folders = "\n".join(lines.format(result.folder) for result in dreaming)
     say(
         f"""
-figure          {figure}
+figure          {figures[0]}
 {folders}
 
 What to do next

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from experiments import published
+from experiments import published, table
 from experiments.figures import learning_curve
 from experiments.results import newest, read_rows
 from experiments.sample_efficiency.runs import ARMS, TASKS
-from experiments.statistics import interquartile_mean, median
+from experiments.statistics import median
 
 FOLDER = Path(__file__).parent
 SOLVED = {"cartpole": 475.0, "cartpole-5000": 475.0, "deep-sea": 0.98, "minatar-breakout": 8.0}
@@ -38,11 +38,7 @@ def analyse() -> tuple[str, list[Path]]:
 
     Tasks without rows are left out.
     """
-    lines = [
-        "| task | arm | seeds | real transitions | final return, search-free: IQM [95 %] | worst | best "
-        "| planner IQM | real transitions until held (median) |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = table.head("real transitions until held (median)")
     figures = []
     for task in TASKS:
         path = FOLDER / "results" / f"{task}.csv"
@@ -58,18 +54,11 @@ def analyse() -> tuple[str, list[Path]]:
 def _line(task: str, arm: str, rows: list[dict]) -> str:
     rows = [row for row in rows if row["arm"] == arm]
     seeds = sorted({row["seed"] for row in rows})
-    final = [row for row in rows if row["final"]]
-    scores = [row["student_return"] for row in final]
-    centre, low, high = interquartile_mean(scores)
-    planner, _, _ = interquartile_mean([row["planner_return"] for row in final])
     curves = [[(row["real"], row["student_return"]) for row in rows if row["seed"] == seed] for seed in seeds]
     held = [transitions_to_hold(curve, SOLVED[task]) for curve in curves]
     reached = [real for real in held if real is not None]
     when = "never" if not reached else f"{_median(held)} ({len(reached)} of {len(seeds)} seeds hold {SOLVED[task]:g})"
-    return (
-        f"| {task} | {arm} | {len(seeds)} | {final[0]['real']:,} | {centre:.2f} [{low:.2f}, {high:.2f}] | "
-        f"{min(scores):.2f} | {max(scores):.2f} | {planner:.2f} | {when} |"
-    )
+    return table.line(task, arm, [row for row in rows if row["final"]], when)
 
 
 def _median(held: list[int | None]) -> str:

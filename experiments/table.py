@@ -1,0 +1,35 @@
+"""The table of a question in Markdown, one line an arm: what every question says of final returns, and what it adds."""
+
+from collections.abc import Sequence
+
+from experiments.statistics import interquartile_mean
+
+_COLUMNS = (
+    "task", "arm", "seeds", "real transitions", "final return, search-free: IQM [95 %]", "worst", "best", "planner IQM",
+)  # fmt: skip
+
+
+def head(*more: str) -> list[str]:
+    """Returns the lines above the first arm's; `more` are the columns that a question adds."""
+    columns = (*_COLUMNS, *more)
+    return [_joined(columns), _joined(["---"] * len(columns))]
+
+
+def line(task: str, arm: str, final: Sequence[dict], *more: str) -> str:
+    """Returns the line of an arm.
+
+    Args:
+      task: the question's name for it.
+      arm: the question's name for it.
+      final: the last row of each run, of `experiments.results`.
+      more: cells of the columns that the question adds.
+    """
+    scores = [row["student_return"] for row in final]
+    centre, low, high = interquartile_mean(scores)
+    planner, _, _ = interquartile_mean([row["planner_return"] for row in final])
+    spread = (f"{centre:.2f} [{low:.2f}, {high:.2f}]", f"{min(scores):.2f}", f"{max(scores):.2f}", f"{planner:.2f}")
+    return _joined([task, arm, str(len(final)), f"{final[0]['real']:,}", *spread, *more])
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
