@@ -2,7 +2,7 @@
 
 Parameters are always float32; `dtype` is what a layer computes in and returns. A layer without a dtype, as the last one
 of every head is, returns float32. The norm is LayerNorm, over a vector or over a grid as a whole: it needs no running
-statistics. Over the channels of each cell it would magnify gradients a thousandfold wherever a picture is black.
+statistics. Over the channels of each cell it would magnify gradients wherever a picture is black.
 
 Letters: D latent size, h x w cells, C channels.
 """
