@@ -140,7 +140,7 @@ def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats
     )
     compiled.clear()
     began = time.perf_counter()
-    events = loops.days_and_nights(parts.step, state, config=short, searched_by=parts.searched_by)
+    events = loops.days_and_nights(parts.step, state, config=short, cost_of=parts.cost_of)
     next(events)  # traces and compiles
     compiling, starting = sum(compiled), time.perf_counter() - began
     for last in events:  # noqa: B007

@@ -13,12 +13,14 @@ import numpy as np
 
 from agents.acting import Act, Actor, make_planner, make_student
 from agents.actor_critic import make_actor_critic
+from agents.ensemble import make_ensemble as ensemble_of_agents
 from dreamer import loop as loops
 from dreamer import replay as replays
 from dreamer.core import keys as streams
 from dreamer.core import mesh
 from dreamer.core.ports import Agent, WorldModel
-from dreamer.core.types import EnvSpec, Params, PyTree, Transition
+from dreamer.core.types import EnvSpec, Meters, Params, PyTree, Transition
+from dreamer.sleep.imagine import make_imagine
 from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
 from dreamer.sleep.update import LearnerState, init_learner, init_params, make_optimizer
@@ -27,6 +29,7 @@ from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
 from experiments.parallel import devices_for, each_seed, seeds_of, spread_roots
 from world_models.efficientzero import make_efficientzero
+from world_models.ensemble import make_ensemble as ensemble_of_models
 
 Evaluate = Callable[[LearnerState, int], np.ndarray]
 
@@ -51,8 +54,8 @@ class Parts(NamedTuple):
     """One turn of the loop."""
     night: loops.Night
     """What `step` sleeps: the pure function, for benchmarks and tests."""
-    searched_by: Callable[[int, int], int]
-    """(updates, decisions by day) -> world-model calls of search."""
+    cost_of: loops.CostOf
+    """What updates and decisions by day come to."""
     evaluate: dict[str, Evaluate]
     """`student` and `planner`: (learner, round) -> [episodes] undiscounted returns. Equal rounds meet equal starts."""
     host: recorded.HostDays | None
@@ -91,16 +94,22 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
     config.search.considered(spec.num_actions)
     model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
     agent = make_actor_critic(spec, config.agent)
+    if config.model.num_members > 1:
+        model = ensemble_of_models(model, config.model.num_members)
+        agent = ensemble_of_agents(agent, config.model.num_members)
     search = make_search(model, agent, config.search, gamma=config.targets.gamma)
+    teacher = spread_roots(search, devices)
     optimizer = make_optimizer(config.update, config.loop.num_updates)
     night = loops.make_night(
         model,
         agent,
-        make_targets(model, agent, spread_roots(search, devices), config.targets),
+        make_targets(model, agent, teacher, config.targets),
+        make_imagine(model, agent, teacher, config.imagine, gamma=config.targets.gamma),
         optimizer,
         loop=config.loop,
         replay=config.replay,
         target=config.targets,
+        imagination=config.imagine,
         fit=config.fit,
         optimise=config.update,
         augmentation=config.augment,
@@ -123,7 +132,7 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
         init=_initialiser(config, spec, model, agent, optimizer, begin, num_seeds),
         step=step,
         night=night,
-        searched_by=functools.partial(_searched_by, config),
+        cost_of=functools.partial(_cost_of, config),
         evaluate={
             name: _evaluation(env, act, config, num_seeds, devices)
             for name, act in _actors(model, agent, search, greedy=True).items()
@@ -268,11 +277,25 @@ def _on_host(host: recorded.HostDays, night: loops.Night, config: Config, device
     return begin, step
 
 
-def _searched_by(config: Config, num_updates: int, num_decisions: int) -> int:
-    """Returns the world-model calls of search in so many updates and so many decisions by day."""
-    by_night = num_updates * config.targets.num_searched(config.loop.batch_size) * (config.targets.unroll_steps + 1)
-    by_day = num_decisions if config.loop.actor == "planner" else 0
-    return (by_night + by_day) * config.search.num_simulations
+def _cost_of(config: Config, before: int, num_updates: int, num_decisions: int) -> Meters:
+    """Returns what `num_updates` more after `before`, and decisions by day, add to the meters."""
+    loop, targets, imagine = config.loop, config.targets, config.imagine
+    num_dreaming = max(0, before + num_updates - max(before, loop.updates_due(imagine.begin_after)))
+    searched, dreamed = num_decisions if loop.actor == "planner" else 0, 0
+    for updates, num_dreams in (
+        (num_updates - num_dreaming, 0),
+        (num_dreaming, imagine.num_dreams(loop.batch_size)),
+    ):
+        searched += updates * targets.num_searched(loop.batch_size - num_dreams) * (targets.unroll_steps + 1)
+        searched += updates * num_dreams * (imagine.horizon + 1)
+        dreamed += updates * num_dreams
+    return Meters(
+        real=num_decisions,
+        replayed=num_updates * loop.batch_size - dreamed,
+        dreamed=dreamed,
+        searched=searched * config.search.num_simulations,
+        updates=num_updates,
+    )
 
 
 def _evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, devices: mesh.Devices) -> Evaluate:

@@ -11,6 +11,7 @@ from dreamer.loop import LoopConfig
 from dreamer.replay import ReplayConfig
 from dreamer.sleep.augment import AugmentConfig
 from dreamer.sleep.fit import FitConfig
+from dreamer.sleep.imagine import ImagineConfig
 from dreamer.sleep.search import SearchConfig
 from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig
@@ -77,6 +78,8 @@ class Config:
     """What is learned towards."""
     search: SearchConfig = SearchConfig()
     """The teacher."""
+    imagine: ImagineConfig = ImagineConfig()
+    """What is dreamed beyond the real actions."""
     augment: AugmentConfig = AugmentConfig()
     """How images are changed before they are learned from."""
     fit: FitConfig = FitConfig()

@@ -164,7 +164,7 @@ def _live_and_learn(
     event, real = after, after.meters.real if after else 0
     if watch:
         watch(Progress(config, folders, after.meters if after else Meters(), None))
-    events = loops.days_and_nights(step, state, config=config.loop, searched_by=parts.searched_by, after=after)
+    events = loops.days_and_nights(step, state, config=config.loop, cost_of=parts.cost_of, after=after)
     with contextlib.ExitStack() as logs:
         for diary in diaries:
             logs.enter_context(diary.opened(after.nights if after else 0))

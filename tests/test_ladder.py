@@ -46,7 +46,7 @@ def learn(rung, *, evaluate=True, **changes):
         }
     )
     parts = build(config, env=rung.env)
-    for event in days_and_nights(parts.step, parts.init(), config=config.loop, searched_by=parts.searched_by):
+    for event in days_and_nights(parts.step, parts.init(), config=config.loop, cost_of=parts.cost_of):
         learner = event.state.learner
 
     @jax.jit

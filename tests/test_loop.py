@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from dreamer.loop import LoopConfig, LoopState, days_and_nights, make_night
 from dreamer.replay import ReplayConfig
 from dreamer.sleep.augment import AugmentConfig
 from dreamer.sleep.fit import FitConfig
+from dreamer.sleep.imagine import ImagineConfig
 from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer
 from experiments.build import build
@@ -26,8 +28,8 @@ from world_models.tabular import make_tabular
 class Tape:
     """A loop's step that lives numbered transitions and writes down what it is asked to do."""
 
-    def __init__(self, day_size=5, next_number=0):
-        self.day_size, self.next_number = day_size, next_number
+    def __init__(self, day_size=5, next_number=0, updates_before=0):
+        self.day_size, self.next_number, self.updates_before = day_size, next_number, updates_before
         self.stored, self.nights = [], []
 
     def __call__(self, state, num_updates, *, store, live_on):
@@ -43,7 +45,12 @@ class Tape:
 
     def turn(self, config, **kwargs):
         kwargs = {"state": LoopState(None, None, (), None, None), **kwargs}
-        return days_and_nights(self, config=config, searched_by=lambda updates, lived: 1000 * updates + lived, **kwargs)
+
+        def cost_of(before, updates, lived):
+            assert before + updates == sum(self.nights, self.updates_before)
+            return Meters(real=lived, replayed=8 * updates, searched=1000 * updates + lived, updates=updates)
+
+        return days_and_nights(self, config=config, cost_of=cost_of, **kwargs)
 
 
 def config(**settings):
@@ -99,7 +106,7 @@ def test_resuming_at_an_event_goes_on_as_if_nothing_had_happened():
     for event in half.turn(config()):
         if event.nights == 5:
             break
-    rest.next_number = half.next_number
+    rest.next_number, rest.updates_before = half.next_number, event.meters.updates
     late = list(rest.turn(config(), state=event.state, after=event))
     assert half.stored + rest.stored == whole.stored
     assert [dataclasses.replace(event.meters, seconds=0.0) for event in late] == events[6:]
@@ -129,7 +136,7 @@ def test_resuming_among_the_final_nights(nights):
     whole, half, rest = Tape(), Tape(), Tape()
     events = list(whole.turn(settings))
     event = next(event for event in half.turn(settings) if event.nights == nights)
-    rest.next_number = half.next_number
+    rest.next_number, rest.updates_before = half.next_number, event.meters.updates
     late = list(rest.turn(settings, state=event.state, after=event))
     assert half.nights + rest.nights == whole.nights and half.stored + rest.stored == whole.stored
     assert [other.meters.updates for other in late] == [event.meters.updates for event in events[nights + 1 :]]
@@ -175,10 +182,12 @@ def table_night(reward=0.0, clip_rewards=False, **settings):
         model,
         agent,
         targets,
+        None,
         optimizer,
         loop=loop,
         replay=replay,
         target=target,
+        imagination=ImagineConfig(),
         fit=FitConfig(),
         optimise=optimise,
         augmentation=AugmentConfig(),
@@ -255,7 +264,7 @@ def counting_run():
 
 
 def turn(parts):
-    return days_and_nights(parts.step, parts.init(), config=parts.config.loop, searched_by=parts.searched_by)
+    return days_and_nights(parts.step, parts.init(), config=parts.config.loop, cost_of=parts.cost_of)
 
 
 def test_the_engine_stores_each_life_whole_and_in_order():
@@ -339,5 +348,25 @@ def test_the_student_by_day_searches_nothing_by_day():
     student, planner = (
         build(tiny.config(loop={"actor": actor}), env=toys.counting()) for actor in ("student", "planner")
     )
-    assert student.searched_by(0, 10) == 0 and planner.searched_by(0, 10) == 40
-    assert student.searched_by(2, 10) == 2 * 4 * 3 * 4 and planner.searched_by(2, 10) == 2 * 4 * 3 * 4 + 40
+    assert [parts.cost_of(0, 0, 10).searched for parts in (student, planner)] == [0, 40]
+    assert [parts.cost_of(5, 2, 10).searched for parts in (student, planner)] == [2 * 4 * 3 * 4, 2 * 4 * 3 * 4 + 40]
+
+
+@pytest.mark.parametrize("begin_after", [0, 23])
+def test_rollouts_are_counted_row_by_row_and_begin_on_time(begin_after):
+    imagine = {"real_share": 0.55, "horizon": 3, "branches": 2, "begin_after": begin_after}
+    parts = build(tiny.config(imagine=imagine), env=toys.counting())
+    twin, first = Meters(), begin_after * 4 // 8
+    for event in turn(parts):
+        for update in range(twin.updates, event.meters.updates):
+            dreamed = 3 if update >= first else 0  # of 8 rows five are real, for 0.55 is rounded up
+            searched = 4 * (math.ceil(0.5 * (8 - dreamed)) * 3 + dreamed * 4)
+            twin = twin.plus(Meters(replayed=8 - dreamed, dreamed=dreamed, searched=searched, updates=1), seconds=0.0)
+        lived = 10 * bool(event.nights)
+        twin = twin.plus(Meters(real=lived, searched=4 * lived), seconds=0.0)
+        assert dataclasses.replace(event.meters, seconds=0.0) == twin
+        if event.metrics:
+            assert (float(event.metrics["dream_weight"]) > 0) == (event.meters.dreamed > 0)
+            assert all(np.isfinite(value) for value in event.metrics.values())
+    assert twin.real == 40 and twin.updates == 20 and twin.dreamed == 3 * (20 - first)
+    assert parts.step.program._cache_size() == 1

@@ -115,7 +115,9 @@ class Evaluation:
     value: jax.Array
     """[...] return to expect, in reward units."""
     value_logits: jax.Array
-    """[..., bins] the categorical the value was read from, for its loss."""
+    """[..., bins] the categorical the value was read from, for its loss; an ensemble's [..., M, bins]."""
+    values: jax.Array | None = None
+    """[..., M] what each of an ensemble's M members says of the value; None for an agent of one mind."""
 
 
 @struct.dataclass
@@ -133,12 +135,17 @@ class Meters:
     real: int = 0
     """Real transitions lived, in agent decisions."""
     replayed: int = 0
-    """Rows trained on whose first state was replayed from real experience (one row is one sampled sequence)."""
+    """Rows trained on that were lived: one row is one sampled sequence of real transitions."""
     dreamed: int = 0
-    """Rows trained on that only the world model produced."""
+    """Rows trained on that only the world model produced: one row is one imagined rollout from a replayed state."""
     searched: int = 0
     """World-model calls made by search, by day and by night."""
     updates: int = 0
     """Optimiser updates."""
     seconds: float = 0.0
     """Wall-clock seconds so far, the only field two equal runs may disagree on."""
+
+    def plus(self, cost: "Meters", *, seconds: float) -> "Meters":
+        """Returns these counts and those of `cost` together, at `seconds` since the start."""
+        mine, its = dataclasses.asdict(self), dataclasses.asdict(cost)
+        return Meters(**{name: mine[name] + its[name] for name in mine} | {"seconds": seconds})

@@ -8,7 +8,7 @@ import dataclasses
 import jax
 
 from dreamer.core.ports import Agent, WorldModel
-from dreamer.core.types import DreamTargets, Metrics, Params, SequenceBatch
+from dreamer.core.types import DreamTargets, Metrics, Params, PyTree, SequenceBatch
 from dreamer.sleep.distill import distill_loss
 
 
@@ -43,18 +43,28 @@ def fit_loss(
     by importance.
     """
     latents, model_loss, metrics = model.unroll(params.model, key, batch)
+    loss, error, found = agent_loss(params, latents, targets, agent=agent, config=config)
+    loss = (batch.weight * (model_loss + loss)).mean()
+    return loss, (metrics | found | {"loss": loss}, error)
+
+
+def agent_loss(
+    params: Params, latents: PyTree, targets: DreamTargets, *, agent: Agent, config: FitConfig
+) -> tuple[jax.Array, jax.Array, Metrics]:
+    """Returns the loss [B] of policy and value on latents [B, P, ...], the mean over the P states of each row.
+
+    And [B] the weighted absolute value error of the first state, and metrics.
+    """
     evaluation = jax.vmap(lambda latent: agent.evaluate(params.agent, (), latent), 1, 1)(latents)
     policy_loss = distill_loss(evaluation.logits, targets.policy, targets.policy_weight)
     value_loss = targets.value_weight * agent.value_loss(evaluation, targets.value)
-    loss = model_loss + (config.policy_weight * policy_loss + config.value_weight * value_loss).mean(axis=1)
+    loss = (config.policy_weight * policy_loss + config.value_weight * value_loss).mean(axis=1)
     # A row whose value is not learned from would keep its error, and be drawn for ever.
-    error = targets.value_weight[:, 0] * abs(evaluation.value[:, 0] - targets.value[:, 0])
-    error = jax.lax.stop_gradient(error)
-    metrics = metrics | {
+    error = jax.lax.stop_gradient(targets.value_weight[:, 0] * abs(evaluation.value[:, 0] - targets.value[:, 0]))
+    metrics = {
         "policy_loss": policy_loss.sum() / (targets.policy_weight.sum() + 1e-8),
         "value_loss": value_loss.mean(),
         "value_error": error.mean(),
         "value_target": targets.value[:, 0].mean(),
     }
-    loss = (batch.weight * loss).mean()
-    return loss, (metrics | {"loss": loss}, error)
+    return loss, error, metrics

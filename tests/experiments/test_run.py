@@ -57,7 +57,7 @@ def test_seeds_share_a_program_and_live_other_lives(tmp_path):
     wired = runs.parts("gymnax")
     assert wired.step.program._cache_size() <= 1
     state = dataclasses.replace(wired.init(), seed=jax.numpy.uint32(5))
-    events = days_and_nights(wired.step, state, config=wired.config.loop, searched_by=wired.searched_by)
+    events = days_and_nights(wired.step, state, config=wired.config.loop, cost_of=wired.cost_of)
     last = [jax.device_get(event.lived) for event in events][-2]
     assert wired.step.program._cache_size() == 1
     assert (last.obs != runs.facts(runs.finished("gymnax").folder)[-1][2].obs).any()

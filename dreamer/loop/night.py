@@ -1,0 +1,132 @@
+"""What happens between two days: so many updates on replayed and on imagined rows, as one pure program.
+
+Letters: B batch, D imagined rows of it, S re-searched sequences, K unroll steps.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from dreamer import replay as replays
+from dreamer.core import keys as streams
+from dreamer.core import mesh
+from dreamer.core.ports import Agent, WorldModel
+from dreamer.core.types import Metrics, Params, PyTree, SequenceBatch
+from dreamer.loop.rhythm import LoopConfig
+from dreamer.sleep.augment import AugmentConfig, augment
+from dreamer.sleep.fit import FitConfig, fit_loss
+from dreamer.sleep.imagine import Imagine, ImagineConfig, dream_loss
+from dreamer.sleep.targets import MakeTargets, TargetsConfig
+from dreamer.sleep.update import LearnerState, Optimizer, UpdateConfig, init_params, renew, update
+
+Night = Callable[
+    [LearnerState, replays.ReplayState, jax.Array, jax.Array], tuple[LearnerState, replays.ReplayState, Metrics]
+]
+
+
+def make_night(
+    model: WorldModel,
+    agent: Agent,
+    targets: MakeTargets,
+    imagine: Imagine,
+    optimizer: Optimizer,
+    *,
+    loop: LoopConfig,
+    replay: replays.ReplayConfig,
+    target: TargetsConfig,
+    imagination: ImagineConfig,
+    fit: FitConfig,
+    optimise: UpdateConfig,
+    augmentation: AugmentConfig,
+    spread: Callable[[PyTree], PyTree] = mesh.ONE.spread,
+) -> Night:
+    """Returns the pure `night(learner, replay, num_updates, seed)`: one loop of updates, rows `spread` over devices."""
+    num_dreams = imagination.num_dreams(loop.batch_size)
+    first_dream = loop.updates_due(imagination.begin_after)
+
+    def learn(num_dreams: int, learner: LearnerState, batch: SequenceBatch, seed: jax.Array) -> tuple:
+        """Returns the learner after an update, metrics, and places and value errors, [B] each, of what was fitted."""
+        _, search_key, fit_key = jax.random.split(streams.stream(seed, "update", learner.updates), 3)
+        told = {"return_spread": learner.return_spread, "progress": loop.progress(learner.updates)}
+        num_real = loop.batch_size - num_dreams
+        real = jax.tree.map(lambda rows: rows[:num_real], batch)
+        search_keys = jax.random.split(search_key, (target.num_searched(num_real), target.unroll_steps + 1))
+        opinions = spread(targets(learner.target, real, search_keys, **told))
+        augment_key = streams.stream(seed, "augment", learner.updates)
+        seen = augment(augmentation, real, augment_key, unroll_steps=target.unroll_steps)
+        if num_dreams:
+            begin = num_real + jnp.arange(num_dreams) // imagination.branches
+            dream_keys = jax.random.split(streams.stream(seed, "imagine", learner.updates), num_dreams)
+            starts = spread((batch.obs[begin, 0], batch.action_mask[begin, 0]))
+            dreams, told = imagine(learner.target, *starts, dream_keys, **told)
+
+        def loss(params: Params) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+            total, (metrics, errors) = fit_loss(params, fit_key, seen, opinions, model=model, agent=agent, config=fit)
+            if num_dreams:
+                by_dreams, dreamed = dream_loss(params, dreams, model=model, agent=agent, config=fit)
+                total = (num_real * total + num_dreams * by_dreams) / loop.batch_size
+                metrics = metrics | dreamed | told
+            return total, (metrics, errors)
+
+        learner, metrics, errors = update(learner, loss, opinions.value[:, 0], optimizer=optimizer, config=optimise)
+        return learner, metrics, *(jnp.pad(x, (0, num_dreams), mode="edge") for x in (real.index, errors))
+
+    def learn_in_time(*args: PyTree) -> tuple:
+        """As `learn`; dreams begin at their update, and the metrics of none are 0."""
+        dreaming = functools.partial(learn, num_dreams)
+        if not first_dream or not num_dreams:
+            return dreaming(*args)
+
+        def awake(*args: PyTree) -> tuple:
+            learner, metrics, *places = learn(0, *args)
+            names = jax.eval_shape(dreaming, *args)[1]
+            return learner, {name: metrics.get(name, jnp.zeros(())) for name in names}, *places
+
+        return jax.lax.cond(args[0].updates >= first_dream, dreaming, awake, *args)
+
+    def one_update(
+        learner: LearnerState, state: replays.ReplayState, seed: jax.Array
+    ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
+        sample_key, _, _ = jax.random.split(streams.stream(seed, "update", learner.updates), 3)
+        batch: SequenceBatch = spread(
+            replays.sample(
+                replay,
+                state,
+                sample_key,
+                batch_size=loop.batch_size,
+                length=target.length,
+                progress=jnp.minimum(1.0, learner.updates / max(1, loop.num_updates)),
+            )
+        )
+        if target.clip_rewards:  # here, so that targets and model learn from the same
+            batch = batch.replace(reward=jnp.sign(batch.reward))
+        learner, metrics, place, errors = learn_in_time(learner, batch, seed)
+        if optimise.reset_every:
+            renew_key = streams.stream(seed, "renew", learner.updates)
+            learner = renew(
+                learner,
+                lambda: init_params(model, agent, renew_key, batch.obs[:1, 0]),
+                optimizer=optimizer,
+                config=optimise,
+                num_updates=loop.num_updates,
+            )
+        if replay.priority_exponent:
+            state = replays.set_priorities(state, place, errors)
+        return learner, state, metrics
+
+    def night(
+        learner: LearnerState, state: replays.ReplayState, num_updates: jax.Array, seed: jax.Array
+    ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
+        shapes = jax.eval_shape(one_update, learner, state, seed)[2]
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+        def body(_: jax.Array, carry: tuple) -> tuple:
+            learner, state, metrics = one_update(*carry[:2], seed)
+            return learner, state, jax.tree.map(jnp.add, carry[2], metrics)
+
+        learner, state, total = jax.lax.fori_loop(0, num_updates, body, (learner, state, zeros))
+        return learner, state, jax.tree.map(lambda x: x / jnp.maximum(num_updates, 1), total)
+
+    return night

@@ -1,0 +1,49 @@
+"""Several models of one family, alike but for their first weights, behind one port: where they disagree, none knows.
+
+Letters: B batch, M members, K unroll steps.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from dreamer.core.ports import WorldModel
+from dreamer.core.types import Metrics, PyTree, SequenceBatch
+
+
+def make_ensemble(model: WorldModel, num_members: int) -> WorldModel:
+    """Returns the ensemble. Its latent is each member's own, [B, M, ...] on every leaf; its params lead with [M].
+
+    A step's reward and continuation are the members' means. All learn from the same rows; their loss is a mean, and
+    what they disagree about comes from their initialisation alone ("Simple and scalable predictive uncertainty
+    estimation using deep ensembles", https://arxiv.org/abs/1612.01474, section 2.4).
+
+    Args:
+      model: one member.
+      num_members: M, 2 or more.
+    """
+    if num_members < 2:
+        raise ValueError(f"num_members is {num_members}: an ensemble needs 2 or more; one member is the model itself")
+
+    def init(key: jax.Array, obs: jax.Array) -> PyTree:
+        return jax.vmap(model.init, (0, None))(jax.random.split(key, num_members), obs)
+
+    def observe(params: PyTree, obs: jax.Array) -> PyTree:
+        return jax.vmap(model.observe, (0, None), 1)(params, obs)
+
+    def each_step(params: PyTree, latent: PyTree, action: jax.Array) -> tuple[PyTree, jax.Array, jax.Array]:
+        return jax.vmap(model.step, (0, 1, None), 1)(params, latent, action)
+
+    def step(params: PyTree, latent: PyTree, action: jax.Array) -> tuple[PyTree, jax.Array, jax.Array]:
+        latent, reward, continuation = each_step(params, latent, action)
+        return latent, reward.mean(axis=1), continuation.mean(axis=1)
+
+    def members(params: PyTree, latent: PyTree, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return each_step(params, latent, action)[1:]
+
+    def unroll(params: PyTree, key: jax.Array, batch: SequenceBatch) -> tuple[PyTree, jax.Array, Metrics]:
+        keys = jax.random.split(key, num_members)
+        latents, loss, metrics = jax.vmap(model.unroll, (0, 0, None))(params, keys, batch)
+        latents = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 2), latents)  # [M, B, K + 1] -> [B, K + 1, M]
+        return latents, loss.mean(axis=0), jax.tree.map(lambda metric: metric.mean(axis=0), metrics)
+
+    return WorldModel(init=init, observe=observe, step=step, unroll=unroll, members=members)
