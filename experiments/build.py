@@ -287,7 +287,7 @@ def _cost_of(config: Config, before: int, num_updates: int, num_decisions: int) 
         (num_dreaming, imagine.num_dreams(loop.batch_size)),
     ):
         searched += updates * targets.num_searched(loop.batch_size - num_dreams) * (targets.unroll_steps + 1)
-        searched += updates * num_dreams * (imagine.horizon + 1)
+        searched += updates * num_dreams * imagine.num_searched
         dreamed += updates * num_dreams
     return Meters(
         real=num_decisions,

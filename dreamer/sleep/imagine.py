@@ -20,6 +20,7 @@ from dreamer.core.types import DreamTargets, Evaluation, Metrics, Params, PyTree
 from dreamer.sleep.fit import FitConfig, agent_loss
 from dreamer.sleep.search import Search
 
+POLICY_SOURCES = ("search", "none")
 VALUE_SOURCES = ("search", "lambda", "expansion")
 
 
@@ -35,6 +36,9 @@ class ImagineConfig:
     """Rollouts that begin in the same replayed state."""
     begin_after: int = 0
     """Real transitions from whose updates on there are rollouts; before, every row is real."""
+    policy_source: str = "search"
+    """Policy targets of dreamed states: `search` at each of them, or `none`: long dreams are cheap where they teach the
+    value alone."""
     value_source: str = "search"
     """Value targets of dreamed states: the root's of `search`; `lambda`-returns along the dream (DreamerV3); or an
     `expansion` over all horizons, each weighted by how well an ensemble agrees on it (STEVE)."""
@@ -55,12 +59,23 @@ class ImagineConfig:
         for name in ("begin_after", "doubt_scale"):
             if getattr(self, name) < 0:
                 raise ValueError(f"imagine.{name} is {getattr(self, name)}: give 0 or more")
-        if self.value_source not in VALUE_SOURCES:
-            raise ValueError(f"imagine.value_source is {self.value_source!r}: give one of {', '.join(VALUE_SOURCES)}")
+        for name, known in (("policy_source", POLICY_SOURCES), ("value_source", VALUE_SOURCES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"imagine.{name} is {getattr(self, name)!r}: give one of {', '.join(known)}")
+        if self.policy_source == "none" and self.value_source == "search":
+            raise ValueError(
+                "imagine.value_source is 'search', but policy_source is 'none', which searches nothing: give 'lambda' "
+                "or 'expansion'"
+            )
 
     def num_dreams(self, batch_size: int) -> int:
         """D, imagined rows of a batch: what the configured share of real ones, rounded up, leaves."""
         return batch_size - math.ceil(round(self.real_share * batch_size, 6))
+
+    @property
+    def num_searched(self) -> int:
+        """States of each rollout that are searched."""
+        return self.horizon + 1 if self.policy_source == "search" else 0
 
 
 @struct.dataclass
@@ -139,23 +154,27 @@ def make_imagine(model: WorldModel, agent: Agent, search: Search, config: Imagin
         num_dreams, num_states = len(obs), config.horizon + 1
         act_keys, search_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         dream = roll_out(params, obs, action_mask, act_keys)
-        allowed = jnp.ones((num_dreams, num_states, action_mask.shape[-1]), bool).at[:, 0].set(action_mask)
-        found = search(
-            params,
-            (),
-            trees.flatten_lead(dream.latent, 2),
-            allowed.reshape(-1, action_mask.shape[-1]),
-            jax.vmap(lambda key: jax.random.split(key, num_states))(search_keys).reshape(-1),
-            explore=1.0,
-            return_spread=return_spread,
-            progress=progress,
-        )
-        found = trees.unflatten_lead(found, (num_dreams, num_states))
-        value, said = _value_targets(dream, found.value, config, gamma)
+        policy = jnp.full((num_dreams, num_states, action_mask.shape[-1]), 1.0 / action_mask.shape[-1])
+        taught, searched = jnp.zeros((num_dreams, num_states)), None
+        if config.policy_source == "search":
+            allowed = jnp.ones(policy.shape, bool).at[:, 0].set(action_mask)
+            found = search(
+                params,
+                (),
+                trees.flatten_lead(dream.latent, 2),
+                trees.flatten_lead(allowed, 2),
+                jax.vmap(lambda key: jax.random.split(key, num_states))(search_keys).reshape(-1),
+                explore=1.0,
+                return_spread=return_spread,
+                progress=progress,
+            )
+            found = trees.unflatten_lead(found, (num_dreams, num_states))
+            policy, taught, searched = found.policy, jnp.ones_like(taught), found.value
+        value, said = _value_targets(dream, searched, config, gamma)
         alive = _running_product(dream.continuation.mean(axis=-1))
         doubt = _doubt(dream, gamma) / jnp.maximum(return_spread, 1e-6)
         weight = alive * _running_product(jnp.exp(-config.doubt_scale * doubt))
-        targets = DreamTargets(found.policy, weight, value, weight * said)
+        targets = DreamTargets(policy, weight * taught, value, weight * said)
         metrics = {"dream_alive": alive[:, -1].mean(), "dream_doubt": doubt.mean(), "dream_weight": weight.mean()}
         return jax.lax.stop_gradient((Dreams(obs, dream.action, targets), metrics))
 
@@ -198,12 +217,11 @@ def values_of(agent: Agent, params: PyTree, latent: PyTree) -> jax.Array:
 
 
 def _value_targets(
-    dream: _Rollout, searched: jax.Array, config: ImagineConfig, gamma: float
+    dream: _Rollout, searched: jax.Array | None, config: ImagineConfig, gamma: float
 ) -> tuple[jax.Array, jax.Array]:
     """Returns value targets [D, H + 1] and, as 1 or 0, whether there is one: returns say nothing of the last state."""
-    said = jnp.ones_like(searched)
     if config.value_source == "search":
-        return searched, said
+        return searched, jnp.ones_like(searched)
     if config.value_source == "lambda":
         reward, continuation, value = (x.mean(axis=-1) for x in (dream.reward, dream.continuation, dream.value))
         lived = jnp.ones(reward.shape, bool)
@@ -211,7 +229,8 @@ def _value_targets(
         value = returns.lambda_returns(reward, discount, value, lived, lam=config.trace_decay)
     else:
         value = _expanded(dream, gamma)
-    return jnp.pad(value, ((0, 0), (0, 1))), said.at[:, -1].set(0.0)
+    after = ((0, 0), (0, 1))
+    return jnp.pad(value, after), jnp.pad(jnp.ones_like(value), after)
 
 
 def _expanded(dream: _Rollout, gamma: float) -> jax.Array:
