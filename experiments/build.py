@@ -94,9 +94,9 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
     config.search.considered(spec.num_actions)
     model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
     agent = make_actor_critic(spec, config.agent)
-    if config.model.num_members > 1:
-        model = ensemble_of_models(model, config.model.num_members)
-        agent = ensemble_of_agents(agent, config.model.num_members)
+    if config.ensemble.num_members > 1:
+        model = ensemble_of_models(model, config.ensemble.num_members)
+        agent = ensemble_of_agents(agent, config.ensemble.num_members)
     search = make_search(model, agent, config.search, gamma=config.targets.gamma)
     teacher = spread_roots(search, devices)
     optimizer = make_optimizer(config.update, config.loop.num_updates)

@@ -39,6 +39,19 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EnsembleConfig:
+    """How many models and heads stand behind the two ports."""
+
+    num_members: int = 1
+    """M, models side by side, each with heads of its own, that differ in their first weights: an ensemble knows what it
+    does not know, at M times the cost."""
+
+    def __post_init__(self) -> None:
+        if self.num_members < 1:
+            raise ValueError(f"ensemble.num_members is {self.num_members}: give 1 (no ensemble) or more")
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Where a run writes. No part of what the experiment is, so no part of its hash."""
 
@@ -90,6 +103,8 @@ class Config:
     """The world model."""
     agent: ActorCriticConfig = ActorCriticConfig()
     """The student."""
+    ensemble: EnsembleConfig = EnsembleConfig()
+    """How many of both."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How it is measured."""
     run: RunConfig = RunConfig()
@@ -124,13 +139,20 @@ class Config:
             )
 
     def identity(self) -> dict:
-        """Returns all that decides the outcome but the seed: the JSON that is hashed."""
+        """Returns all that decides the outcome but the seed: the JSON that is hashed.
+
+        What decides nothing as it stands is left out, so that a new part, off at first, renames no experiment.
+        """
         tree = to_dict(self)
-        return {name: value for name, value in tree.items() if name not in ("seed", "run")}
+        off = [name for name, kind in _OFF_BY_DEFAULT.items() if getattr(self, name) == kind()]
+        return {name: value for name, value in tree.items() if name not in ("seed", "run", *off)}
 
     def hash(self) -> str:
         """Returns the first 12 hex digits of the SHA-256 of `identity()`: equal for runs that differ in seed alone."""
         return config_hash(self.identity())
+
+
+_OFF_BY_DEFAULT = {"imagine": ImagineConfig, "ensemble": EnsembleConfig}
 
 
 def to_dict(config: Config) -> dict:

@@ -34,9 +34,6 @@ class EfficientZeroConfig:
     step is the difference of two sums. 0 predicts each reward by itself."""
     lstm_size: int = 512
     """Width of that LSTM."""
-    num_members: int = 1
-    """M, models side by side, each with heads of its own, that differ in their first weights: an ensemble knows what it
-    does not know, at M times the cost."""
     projection_size: int = 128
     """Width of the consistency projection (the papers' is 1024)."""
     projection_layers: int = 2
@@ -60,10 +57,9 @@ class EfficientZeroConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"model.{name} is {getattr(self, name)!r}: give one of {', '.join(allowed)}")
         sizes = ("latent_size", "hidden_size", "num_channels", "reduced_channels", "lstm_size", "projection_size")
-        counts = ("num_members", "projection_layers")
-        for name in (*sizes, *counts, *(("predictor_size",) if self.predictor_size is not None else ())):
+        for name in (*sizes, "projection_layers", *(("predictor_size",) if self.predictor_size is not None else ())):
             if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} is {getattr(self, name)}: give 1 or more")
+                raise ValueError(f"model.{name} is {getattr(self, name)}: give a positive width")
         for name in ("num_blocks", "action_embedding", "value_prefix"):
             if getattr(self, name) < 0:
                 raise ValueError(f"model.{name} is {getattr(self, name)}: give 0 or more")
