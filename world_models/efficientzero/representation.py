@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from dreamer.core import supports, trees
 from world_models.efficientzero.config import EfficientZeroConfig
-from world_models.layers import BESIDE, Conv, ConvBlock, conv_norm, hidden
+from world_models.layers import BESIDE, Conv, ConvBlock, conv_norm, grid_norm, hidden
 
 _SMALLEST_GRID = 5  # cells a side; a 3 x 3 board would be convolved into a single cell
 _LARGEST_GRID = 10  # cells a side; larger images are halved by further convolutions until they fit
@@ -46,9 +46,9 @@ class DenseEncoder(nn.Module):
         x = scaled(obs)
         if self.obs_rank == 3:
             padding = "VALID" if min(x.shape[-3:-1]) > _SMALLEST_GRID else "SAME"
-            x = nn.relu(nn.LayerNorm(dtype=dtype)(Conv(config.num_channels, padding=padding, dtype=dtype)(x)))
+            x = nn.relu(grid_norm(dtype)(Conv(config.num_channels, padding=padding, dtype=dtype)(x)))
             while is_large(x):
-                x = nn.relu(nn.LayerNorm(dtype=dtype)(Conv(config.num_channels, strides=2, dtype=dtype)(x)))
+                x = nn.relu(grid_norm(dtype)(Conv(config.num_channels, strides=2, dtype=dtype)(x)))
         elif obs.dtype not in (jnp.bool_, jnp.uint8):
             x = at_several_scales(x)
         x = x.reshape(*x.shape[: x.ndim - self.obs_rank], -1)
