@@ -86,6 +86,16 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
     """
     devices = devices_for(config, num_devices, on_device=env is not None or envs.is_jax(config.env))
     env, host = _world(config, env, num_seeds)
+    try:
+        return _wire(config, env, host, num_seeds, devices)
+    except Exception:  # settings that do not fit what the environment turned out to be
+        if host is not None:
+            host.close()
+        raise
+
+
+def _wire(config: Config, env: JaxEnv | None, host: HostEnv | None, num_seeds: int, devices: mesh.Devices) -> Parts:
+    """Returns the parts around an environment on the device, or one on the host."""
     days, begin_at = None, None
     spec = (env or host).spec
     config.search.considered(spec.num_actions)

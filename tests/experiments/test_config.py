@@ -5,6 +5,7 @@ import json
 import pytest
 
 from dreamer.io.run_folder import config_hash
+from dreamer.wake import envs
 from dreamer.wake.envs import EnvConfig
 from experiments import PRESETS, Config
 from experiments.build import build
@@ -88,6 +89,23 @@ def test_settings_of_measuring_and_writing_are_checked(make, message):
 def test_what_does_not_fit_the_environment_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         build(tiny.config(**change))
+
+
+def test_a_host_environment_whose_replay_does_not_fit_is_closed(monkeypatch):
+    made, closed = [], []
+
+    def make_host(*args):
+        env = make(*args)
+        close = env.close
+        monkeypatch.setattr(env, "close", lambda: closed.append(env) or close())
+        made.append(env)
+        return env
+
+    make = envs.make_host
+    monkeypatch.setattr(envs, "make_host", make_host)
+    with pytest.raises(ValueError, match="replay.capacity is 1000000000000, which takes"):
+        build(tiny.config(env=EnvConfig("CartPole-v1", "gymnasium"), replay=dict(capacity=10**12)))
+    assert len(made) == 1 and closed == made
 
 
 @pytest.mark.skipif(importlib.util.find_spec("Box2D") is not None, reason="the package is there")
