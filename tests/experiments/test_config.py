@@ -108,6 +108,23 @@ def test_a_host_environment_whose_replay_does_not_fit_is_closed(monkeypatch):
     assert len(made) == 1 and closed == made
 
 
+@pytest.mark.parametrize(
+    "switched",
+    [
+        dict(targets=dict(value_source="n_step")),  # mixed_from and mixed_after stay as they were
+        dict(targets=dict(value_source="trace")),
+        dict(replay=dict(priority_exponent=0.0)),  # importance weights are then 1, whatever their exponent
+        dict(search=dict(method="puct")),
+        dict(update=dict(optimizer="adamw")),
+        dict(model=dict(value_prefix=0)),
+    ],
+)
+def test_one_switch_of_a_preset_can_be_changed_alone(switched):
+    config = PRESETS["atari100k-v2"]
+    changes = {part: dataclasses.replace(getattr(config, part), **fields) for part, fields in switched.items()}
+    assert dataclasses.replace(config, **changes) != config
+
+
 @pytest.mark.skipif(importlib.util.find_spec("Box2D") is not None, reason="the package is there")
 def test_a_missing_package_is_named():
     with pytest.raises(ImportError, match="LunarLander-v3: .*pip install"):
