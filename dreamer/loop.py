@@ -159,7 +159,7 @@ def make_night(
         )
         if target.clip_rewards:  # here, so that targets and model learn from the same
             batch = batch.replace(reward=jnp.sign(batch.reward))
-        search_keys = jax.random.split(search_key, (num_searched, target.unroll_steps + 1))
+        search_keys = jax.random.split(search_key, (num_searched, target.num_roots))
         dreams = spread(
             targets(learner.target, batch, search_keys, return_spread=learner.return_spread, progress=progress)
         )

@@ -280,7 +280,7 @@ def _on_host(host: recorded.HostDays, night: loops.Night, config: Config, device
 
 def _searched_by(config: Config, num_updates: int, num_decisions: int) -> int:
     """Returns the world-model calls of search in so many updates and so many decisions by day."""
-    by_night = num_updates * config.targets.num_searched(config.loop.batch_size) * (config.targets.unroll_steps + 1)
+    by_night = num_updates * config.targets.num_searched(config.loop.batch_size) * config.targets.num_roots
     by_day = num_decisions if config.loop.actor == "planner" else 0
     return (by_night + by_day) * config.search.num_simulations
 
