@@ -133,7 +133,7 @@ def _wire(config: Config, env: JaxEnv | None, host: HostEnv | None, num_seeds: i
         init=_initialiser(config, spec, model, agent, optimizer, begin, num_seeds),
         step=step,
         night=night,
-        searched_by=functools.partial(_searched_by, config),
+        searched_by=functools.partial(_searched_by, config, spec),
         evaluate={
             name: _evaluation(env, act, config, num_seeds, devices)
             for name, act in _actors(model, agent, search, greedy=True).items()
@@ -278,11 +278,11 @@ def _on_host(host: recorded.HostDays, night: loops.Night, config: Config, device
     return begin, step
 
 
-def _searched_by(config: Config, num_updates: int, num_decisions: int) -> int:
+def _searched_by(config: Config, spec: EnvSpec, num_updates: int, num_decisions: int) -> int:
     """Returns the world-model calls of search in so many updates and so many decisions by day."""
     by_night = num_updates * config.targets.num_searched(config.loop.batch_size) * config.targets.num_roots
     by_day = num_decisions if config.loop.actor == "planner" else 0
-    return (by_night + by_day) * config.search.num_simulations
+    return (by_night + by_day) * config.search.simulations(spec.num_actions)
 
 
 def _evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, devices: mesh.Devices) -> Evaluate:

@@ -98,7 +98,7 @@ ATARI_V2 = Config(
         mixed_after=5000,
         clip_rewards=True,
     ),
-    search=SearchConfig(num_considered="by_count", relative_q_range=0.0),
+    search=SearchConfig(num_simulations="by_count", num_considered="by_count", relative_q_range=0.0),
     # Means over K + 1 positions here, sums over them times 1 / K there: 6 / 5 of the papers' 1 and 0.25.
     fit=FitConfig(policy_weight=1.2, value_weight=0.3),
     augment=AugmentConfig(shift=4, intensity=0.05),
