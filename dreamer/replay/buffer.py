@@ -86,9 +86,7 @@ def init(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stac
     """
     rows_per_copy = config.capacity // num_envs
     if rows_per_copy < 1:
-        raise ValueError(
-            f"replay.capacity is {config.capacity}, below one row a copy: give {num_envs} or more"
-        )
+        raise ValueError(f"replay.capacity is {config.capacity}, below one row a copy: give {num_envs} or more")
     for name, leaf in _fields(example):
         if leaf.shape[:1] != (num_envs,):
             raise ValueError(f"replay.init: example.{name} has shape {leaf.shape}; lead with [num_envs={num_envs}].")
