@@ -101,7 +101,7 @@ def _environment(parts: Parts, repeats: int) -> Line:
 
 def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
     config = parts.config
-    num_simulations = config.search.num_simulations
+    num_simulations = config.search.simulations(parts.spec.num_actions)
     lines = []
     for num_roots in (8, 256):
         obs = jnp.zeros((num_roots, *parts.spec.obs_shape), parts.spec.obs_dtype)

@@ -19,7 +19,7 @@ from dreamer import replay as replays
 from dreamer.core import keys as streams
 from dreamer.core import mesh
 from dreamer.core.ports import Agent, WorldModel
-from dreamer.core.types import EnvSpec, Meters, Params, PyTree, Transition
+from dreamer.core.types import EnvSpec, Params, PyTree, Transition
 from dreamer.sleep.imagine import make_imagine
 from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
@@ -27,6 +27,7 @@ from dreamer.sleep.update import LearnerState, init_learner, init_params, make_o
 from dreamer.wake import envs, recorded, session
 from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
+from experiments.cost import cost_of
 from experiments.parallel import devices_for, each_seed, seeds_of, spread_roots
 from world_models.efficientzero import make_efficientzero
 from world_models.ensemble import make_ensemble as ensemble_of_models
@@ -89,6 +90,16 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
     """
     devices = devices_for(config, num_devices, on_device=env is not None or envs.is_jax(config.env))
     env, host = _world(config, env, num_seeds)
+    try:
+        return _wire(config, env, host, num_seeds, devices)
+    except Exception:  # settings that do not fit what the environment turned out to be
+        if host is not None:
+            host.close()
+        raise
+
+
+def _wire(config: Config, env: JaxEnv | None, host: HostEnv | None, num_seeds: int, devices: mesh.Devices) -> Parts:
+    """Returns the parts around an environment on the device, or one on the host."""
     days, begin_at = None, None
     spec = (env or host).spec
     config.search.considered(spec.num_actions)
@@ -132,7 +143,7 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
         init=_initialiser(config, spec, model, agent, optimizer, begin, num_seeds),
         step=step,
         night=night,
-        cost_of=functools.partial(_cost_of, config),
+        cost_of=functools.partial(cost_of, config, spec),
         evaluate={
             name: _evaluation(env, act, config, num_seeds, devices)
             for name, act in _actors(model, agent, search, greedy=True).items()
@@ -275,27 +286,6 @@ def _on_host(host: recorded.HostDays, night: loops.Night, config: Config, device
 
     step.program = program
     return begin, step
-
-
-def _cost_of(config: Config, before: int, num_updates: int, num_decisions: int) -> Meters:
-    """Returns what `num_updates` more after `before`, and decisions by day, add to the meters."""
-    loop, targets, imagine = config.loop, config.targets, config.imagine
-    num_dreaming = max(0, before + num_updates - max(before, loop.updates_due(imagine.begin_after)))
-    searched, dreamed = num_decisions if loop.actor == "planner" else 0, 0
-    for updates, num_dreams in (
-        (num_updates - num_dreaming, 0),
-        (num_dreaming, imagine.num_dreams(loop.batch_size)),
-    ):
-        searched += updates * targets.num_searched(loop.batch_size - num_dreams) * (targets.unroll_steps + 1)
-        searched += updates * num_dreams * imagine.num_searched
-        dreamed += updates * num_dreams
-    return Meters(
-        real=num_decisions,
-        replayed=num_updates * loop.batch_size - dreamed,
-        dreamed=dreamed,
-        searched=searched * config.search.num_simulations,
-        updates=num_updates,
-    )
 
 
 def _evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, devices: mesh.Devices) -> Evaluate:

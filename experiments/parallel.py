@@ -27,14 +27,13 @@ def seeds_of(config: Config, num_seeds: int) -> jax.Array:
 def devices_for(config: Config, num_devices: int | None, *, on_device: bool) -> mesh.Devices:
     """Returns the devices, which can share all rows evenly; `on_device` says where the environment lives."""
     devices = mesh.over(num_devices)
-    searched = config.targets.num_searched(config.loop.batch_size)
+    num_searched, num_roots = config.targets.num_searched(config.loop.batch_size), config.targets.num_roots
     devices.require_shares(
         {
             "loop.batch_size": config.loop.batch_size,
             "env.num_envs": config.env.num_envs if on_device else 0,
-            "the number of states searched again, targets.research_fraction * loop.batch_size * (unroll_steps + 1),": (
-                searched * (config.targets.unroll_steps + 1)
-            ),
+            "the number of states searched again, targets.research_fraction * loop.batch_size * "
+            f"{num_roots} of each sequence,": num_searched * num_roots,
         }
     )
     return devices

@@ -60,7 +60,7 @@ def _minatar(name: str, *, game: str = "Breakout", real_transitions: int) -> Con
         name=name,
         env=EnvConfig(f"{game}-MinAtar", "gymnax", num_envs=10),
         loop=LoopConfig(
-            real_transitions=real_transitions, steps_per_day=10, dream_ratio=16, batch_size=128, learn_after=1000
+            real_transitions=real_transitions, steps_per_day=10, dream_ratio=16, batch_size=64, learn_after=1000
         ),
         replay=ReplayConfig(capacity=max(100_000, real_transitions)),
         targets=TargetsConfig(gamma=0.99, td_steps=10, research_fraction=0.25),
@@ -98,7 +98,7 @@ ATARI_V2 = Config(
         mixed_after=5000,
         clip_rewards=True,
     ),
-    search=SearchConfig(num_considered="by_count", relative_q_range=0.0),
+    search=SearchConfig(num_simulations="by_count", num_considered="by_count", relative_q_range=0.0),
     # Means over K + 1 positions here, sums over them times 1 / K there: 6 / 5 of the papers' 1 and 0.25.
     fit=FitConfig(policy_weight=1.2, value_weight=0.3),
     augment=AugmentConfig(shift=4, intensity=0.05),

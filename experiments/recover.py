@@ -110,13 +110,13 @@ class Past:
         state, metrics = self._parts.step(state, num_updates, store=store, live_on=again)
         self._same_life = again and _identical(state.pending, self._as_lived(number))
         if not self._same_life and self._next == len(self.days):
+            self.days.cut_last()
             self._break_off()
             state = state.replace(session=self._parts.begin_at(recorded.episodes_begun(self.days)))
         return state.replace(pending=jax.tree.map(jnp.asarray, self.days[number])), metrics
 
     def _break_off(self) -> None:
         self._broken_off = True
-        self.days.cut_last()
         self.messages.append(
             f"{self._parts.spec.id} could not be brought back to where it stood, so all copies began a new episode; "
             "the interrupted ones count as truncated"

@@ -52,7 +52,7 @@ def make_night(
         told = {"return_spread": learner.return_spread, "progress": loop.progress(learner.updates)}
         num_real = loop.batch_size - num_dreams
         real = jax.tree.map(lambda rows: rows[:num_real], batch)
-        search_keys = jax.random.split(search_key, (target.num_searched(num_real), target.unroll_steps + 1))
+        search_keys = jax.random.split(search_key, (target.num_searched(num_real), target.num_roots))
         opinions = spread(targets(learner.target, real, search_keys, **told))
         augment_key = streams.stream(seed, "augment", learner.updates)
         seen = augment(augmentation, real, augment_key, unroll_steps=target.unroll_steps)

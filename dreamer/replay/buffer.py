@@ -86,9 +86,7 @@ def init(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stac
     """
     rows_per_copy = config.capacity // num_envs
     if rows_per_copy < 1:
-        raise ValueError(
-            f"ReplayConfig.capacity={config.capacity} is below num_envs={num_envs}: hold at least one row a copy."
-        )
+        raise ValueError(f"replay.capacity is {config.capacity}, below one row a copy: give {num_envs} or more")
     for name, leaf in _fields(example):
         if leaf.shape[:1] != (num_envs,):
             raise ValueError(f"replay.init: example.{name} has shape {leaf.shape}; lead with [num_envs={num_envs}].")
@@ -202,7 +200,7 @@ def sample(
     if not 1 <= length <= rows_per_copy:
         raise ValueError(
             f"replay.sample: sequences of {length} rows from rings of {rows_per_copy}; use 1 to {rows_per_copy}, or "
-            f"raise ReplayConfig.capacity to at least {length * num_envs}."
+            f"raise replay.capacity to {length * num_envs} or more"
         )
     rank, weight = draw(
         config,
@@ -256,8 +254,8 @@ def _check_trajectory(state: ReplayState, trajectory: Transition) -> None:
     num_ticks = trajectory.reward.shape[0]
     if num_ticks > rows_per_copy:
         raise ValueError(
-            f"replay.insert: {num_ticks} rows a copy into a ring of {rows_per_copy}; raise ReplayConfig.capacity to at "
-            f"least {num_ticks * num_envs} or insert in parts."
+            f"replay.insert: {num_ticks} rows a copy into a ring of {rows_per_copy}; raise replay.capacity to "
+            f"{num_ticks * num_envs} or more, or insert in parts."
         )
     frame = state.frames.shape[2:]
     obs = ((*frame[:-1], state.frame_stack * frame[-1]) if state.frame_stack > 1 else frame, state.frames.dtype)

@@ -28,15 +28,15 @@ class ReplayConfig:
 
     def __post_init__(self) -> None:
         if self.capacity < 1:
-            raise ValueError(f"ReplayConfig.capacity={self.capacity}: hold at least 1 transition.")
+            raise ValueError(f"replay.capacity is {self.capacity}: give 1 transition or more")
         if not (math.isfinite(self.priority_exponent) and self.priority_exponent >= 0):
-            raise ValueError(f"ReplayConfig.priority_exponent={self.priority_exponent}: use 0 (uniform) or more.")
+            raise ValueError(f"replay.priority_exponent is {self.priority_exponent}: give 0 (uniform) or more")
         if not 0 <= self.importance_exponent <= 1:
-            raise ValueError(f"ReplayConfig.importance_exponent={self.importance_exponent}: use 0 to 1.")
+            raise ValueError(f"replay.importance_exponent is {self.importance_exponent}: give 0 to 1")
         if self.importance_final is not None and not 0 <= self.importance_final <= 1:
-            raise ValueError(f"ReplayConfig.importance_final={self.importance_final}: use 0 to 1, or None.")
+            raise ValueError(f"replay.importance_final is {self.importance_final}: give 0 to 1, or None")
         if not 0 <= self.min_weight <= 1:
-            raise ValueError(f"ReplayConfig.min_weight={self.min_weight}: use 0 (as they are) to 1 (all equal).")
+            raise ValueError(f"replay.min_weight is {self.min_weight}: give 0 (as they are) to 1 (all equal)")
 
 
 def draw(

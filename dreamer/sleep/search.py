@@ -38,8 +38,8 @@ class SearchConfig:
     method: str = "gumbel"
     """`gumbel` (EfficientZero V2): sequential halving at the root and an improved policy. `puct` (EfficientZero):
     Dirichlet noise at the root, and the policy is where the visits went."""
-    num_simulations: int = 16
-    """N, world-model calls for each root."""
+    num_simulations: int | Literal["by_count"] = 16
+    """N, world-model calls for each root; `by_count` is V2's 4 among fewer than 4 actions, 16 among more."""
     num_considered: int | Literal["by_count"] | None = None
     """`gumbel`: root actions that enter sequential halving. None considers all of them, up to 16; `by_count` is V2's 2
     of fewer than 4 actions, 4 of fewer than 16, 8 of more."""
@@ -74,10 +74,9 @@ class SearchConfig:
         for name in ("prior_power", "dirichlet_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"search.{name} is {getattr(self, name)}: give a number in [0, 1]")
-        if self.num_simulations < 1:
-            raise ValueError(f"search.num_simulations is {self.num_simulations}: give 1 or more")
-        if isinstance(self.num_considered, int) and self.num_considered < 1:
-            raise ValueError(f"search.num_considered is {self.num_considered}: give 1 or more, or None for all actions")
+        for name in ("num_simulations", "num_considered"):
+            if isinstance(getattr(self, name), int) and getattr(self, name) < 1:
+                raise ValueError(f"search.{name} is {getattr(self, name)}: give 1 or more")
         for name in ("value_scale", "min_q_range", "prior_weight", "prior_growth", "dirichlet_alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"search.{name} is {getattr(self, name)}: give a positive number")
@@ -88,6 +87,11 @@ class SearchConfig:
             raise ValueError(f"search.temperatures is {self.temperatures}: give one or more positive numbers")
         if len(self.cool_at) != len(self.temperatures) - 1 or list(self.cool_at) != sorted(self.cool_at):
             raise ValueError(f"search.cool_at is {self.cool_at}: give rising shares, one fewer than temperatures")
+
+    def simulations(self, num_actions: int) -> int:
+        """Returns N where there are so many actions."""
+        by_count = 4 if num_actions < 4 else 16
+        return by_count if self.num_simulations == "by_count" else self.num_simulations
 
     def considered(self, num_actions: int) -> int:
         """Returns the number of root actions considered, or raises ValueError if there are not that many."""
@@ -186,7 +190,7 @@ def make_search(model: WorldModel, agent: Agent, config: SearchConfig, *, gamma:
             recurrent_fn=expand,
             root_action_selection_fn=method.select_root,
             interior_action_selection_fn=method.select,
-            num_simulations=config.num_simulations,
+            num_simulations=config.simulations(logits.shape[1]),
             invalid_actions=jnp.logical_not(action_mask),
             extra_data=_Extra(gumbel, tie_keys, q_range * alive),
         )
@@ -210,7 +214,7 @@ def _gumbel(config: SearchConfig) -> _Method:
             key,
             tree,
             node_index,
-            num_simulations=config.num_simulations,
+            num_simulations=config.simulations(tree.num_actions),
             max_num_considered_actions=config.considered(tree.num_actions),
             qtransform=transform,
         )
@@ -278,14 +282,10 @@ def completed_q(tree: mctx.Tree, node_index: jax.Array, *, config: SearchConfig)
 
 
 def puct_q(tree: mctx.Tree, node_index: jax.Array) -> jax.Array:
-    """Returns a node's [A] Q values, completed and normalised over the tree: EfficientZero's, in [0, 1].
+    """Returns a node's [A] Q values in one unbatched tree, completed and normalised: EfficientZero's, in [0, 1].
 
     Unvisited actions get the mean Q of those visited; below the root, the mean that held for the node above counts as
     one more.
-
-    Args:
-      tree: one unbatched search tree.
-      node_index: scalar.
     """
     chex.assert_rank(node_index, 0)
     seen = tree.children_visits > 0

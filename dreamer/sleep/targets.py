@@ -1,6 +1,6 @@
 """What the unroll should have predicted: opinions made afresh from real rows, a lagged network and search.
 
-Letters: B batch, S re-searched sequences (S <= B), K unroll steps, L rows of a sequence, A actions.
+Letters: B batch, S re-searched sequences (S <= B), K unroll steps, L rows of a sequence, R roots of one, A actions.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from dreamer.core.types import DreamTargets, Evaluation, Params, PyTree, Sequenc
 from dreamer.sleep.search import Search
 
 VALUE_SOURCES = ("trace", "n_step", "search", "mixed")
+BOOTSTRAPS = ("value", "search")
 UNSEARCHED = ("none", "action")
 
 
@@ -31,7 +32,7 @@ class TargetsConfig:
     gamma: float = 0.997
     """Discount per decision."""
     research_fraction: float = 0.5
-    """Share of each batch whose K + 1 states are searched again with the lagged network."""
+    """Share of each batch whose states are searched again with the lagged network."""
     value_source: str = "trace"
     """`trace`: lambda-returns cut where the lagged student would have acted otherwise. `n_step` returns, whoever acted.
     `search`: the root value of re-searched rows, n-step for the others. `mixed` (EfficientZero V2): search for rows
@@ -45,6 +46,9 @@ class TargetsConfig:
     td_shrink_every: int = 0
     """Age, in real transitions, by which `n_step` windows lose one row, down to one: what was lived by an older policy
     is bootstrapped earlier (EfficientZero). 0 never shrinks them."""
+    bootstrap: str = "value"
+    """What `n_step` windows end in: the `value` head's opinion of the state, or what `search` from there says of it in
+    rows that are searched again (the second half of EfficientZero's off-policy correction; its code leaves it off)."""
     clip_rewards: bool = False
     """Whether the night learns from the sign of each reward, as is usual for Atari; the facts keep what was paid."""
     unsearched_policy: str = "none"
@@ -62,6 +66,13 @@ class TargetsConfig:
             raise ValueError(f"targets.research_fraction is {self.research_fraction}: give a share in [0, 1]")
         if self.value_source not in VALUE_SOURCES:
             raise ValueError(f"targets.value_source is {self.value_source!r}: give one of {', '.join(VALUE_SOURCES)}")
+        if self.bootstrap not in BOOTSTRAPS:
+            raise ValueError(f"targets.bootstrap is {self.bootstrap!r}: give one of {', '.join(BOOTSTRAPS)}")
+        if self.bootstrap == "search" and self.value_source not in ("n_step", "mixed"):
+            raise ValueError(
+                f"targets.bootstrap is 'search', but value_source {self.value_source!r} gives them no windows: "
+                "give value, or choose n_step or mixed"
+            )
         if self.unsearched_policy not in UNSEARCHED:
             raise ValueError(f"targets.unsearched_policy is {self.unsearched_policy!r}: give one of {UNSEARCHED}")
         for name in ("trace_decay", "mixed_from"):
@@ -81,6 +92,11 @@ class TargetsConfig:
         """L, rows a sequence needs: K to unroll and n more for the last target."""
         return self.unroll_steps + self.td_steps
 
+    @property
+    def num_roots(self) -> int:
+        """R, states searched in each such sequence: the K + 1 learned from, or all L + 1 that windows can end in."""
+        return self.length + 1 if self.bootstrap == "search" else self.unroll_steps + 1
+
     def num_searched(self, batch_size: int) -> int:
         """S, sequences of a batch that are searched again: the configured share, rounded up."""
         # Rounded first: 0.07 * 100 is 7.000000000000001 in floating point, and that is 7.
@@ -93,7 +109,7 @@ MakeTargets = Callable[..., DreamTargets]
 def make_targets(model: WorldModel, agent: Agent, search: Search, config: TargetsConfig) -> MakeTargets:
     """Returns `targets(params, batch, keys, *, return_spread, progress) -> DreamTargets` with the lagged `params`.
 
-    `keys` [S, K + 1] are the re-search's, `return_spread` is passed on to search, `progress` is the share of the run.
+    `keys` [S, R] are the re-search's, `return_spread` is passed on to search, `progress` is the share of the run.
     """
     num_positions = config.unroll_steps + 1
 
@@ -102,24 +118,31 @@ def make_targets(model: WorldModel, agent: Agent, search: Search, config: Target
     ) -> DreamTargets:
         chex.assert_shape(batch.action, (None, config.length))
         batch_size, num_searched = batch.action.shape[0], keys.shape[0]
-        real_value = _traced if config.value_source == "trace" else _n_step
-        value, trust = real_value(model, agent, params, batch, config)
-        decided = batch.valid[:, :num_positions]
-        policy = jax.nn.one_hot(batch.action[:, :num_positions], batch.action_mask.shape[-1])
-        said = jnp.full((batch_size, num_positions), float(config.unsearched_policy == "action"))
+        found = None
         if num_searched:
-            roots = _observe(model, params, batch.obs[:num_searched, :num_positions])
+            roots = _observe(model, params, batch.obs[:num_searched, : config.num_roots])
             found = search(
                 params,
                 (),
                 trees.flatten_lead(roots, 2),
-                trees.flatten_lead(batch.action_mask[:num_searched, :num_positions], 2),
+                trees.flatten_lead(_root_mask(batch)[:num_searched, : config.num_roots], 2),
                 keys.reshape(-1),
                 explore=1.0,
                 return_spread=return_spread,
                 progress=progress,
             )
-            found = trees.unflatten_lead(found, (num_searched, num_positions))
+            found = trees.unflatten_lead(found, keys.shape)
+        if config.value_source == "trace":
+            value, trust = _traced(model, agent, params, batch, config)
+        else:
+            ends = found.value if found is not None and config.bootstrap == "search" else None
+            value = _n_step(model, agent, params, batch, config, searched=ends)
+            trust = jnp.ones_like(value)
+        decided = batch.valid[:, :num_positions]
+        policy = jax.nn.one_hot(batch.action[:, :num_positions], batch.action_mask.shape[-1])
+        said = jnp.full((batch_size, num_positions), float(config.unsearched_policy == "action"))
+        if found is not None:
+            found = jax.tree.map(lambda leaf: leaf[:, :num_positions], found)
             policy = policy.at[:num_searched].set(found.policy)
             said = said.at[:num_searched].set(1.0)
             stale = jnp.full((num_searched,), config.value_source == "search")
@@ -132,19 +155,33 @@ def make_targets(model: WorldModel, agent: Agent, search: Search, config: Target
     return targets
 
 
+def _root_mask(batch: SequenceBatch) -> jax.Array:
+    """Returns [B, L + 1, A] what is allowed in each state: all where no decision tells, as anywhere below a root."""
+    known = batch.action_mask | ~batch.valid[..., None]
+    return jnp.pad(known, ((0, 0), (0, 1), (0, 0)), constant_values=True)
+
+
 def _n_step(
-    model: WorldModel, agent: Agent, params: Params, batch: SequenceBatch, config: TargetsConfig
-) -> tuple[jax.Array, jax.Array]:
-    """Returns n-step returns [B, K + 1], and ones: each is trusted, whoever acted."""
+    model: WorldModel,
+    agent: Agent,
+    params: Params,
+    batch: SequenceBatch,
+    config: TargetsConfig,
+    *,
+    searched: jax.Array | None,
+) -> jax.Array:
+    """Returns n-step returns [B, K + 1]; windows end in `searched` [S, L + 1], in other rows in the value head."""
     n, num_positions = config.td_steps, config.unroll_steps + 1
     shrunk = batch.age // config.td_shrink_every if config.td_shrink_every else jnp.zeros_like(batch.age)
     horizon = jnp.maximum(1, n - shrunk)[:, None]  # [B, 1]
     # Past its end a sequence repeats the last state, so these are the states that the K + 1 windows end in.
     states = horizon + jnp.arange(num_positions)[None]
-    ends = _evaluate(model, agent, params, jax.vmap(lambda obs, places: obs[places])(batch.obs, states))
+    ends = _evaluate(model, agent, params, jax.vmap(lambda obs, places: obs[places])(batch.obs, states)).value
+    if searched is not None:
+        ends = ends.at[: len(searched)].set(jnp.take_along_axis(searched, states[: len(searched)], axis=1))
     places = jnp.clip(jnp.arange(config.length + 1)[None] - horizon, 0, config.unroll_steps)
-    values = jnp.take_along_axis(ends.value, places, axis=1)  # [B, L + 1], where a window ends
-    value = returns.n_step_returns(
+    values = jnp.take_along_axis(ends, places, axis=1)  # [B, L + 1], where a window ends
+    return returns.n_step_returns(
         batch.reward,
         returns.discounts(1.0 - batch.terminated, config.gamma),
         values,
@@ -153,7 +190,6 @@ def _n_step(
         num_positions=num_positions,
         horizon=horizon[:, 0],
     )
-    return value, jnp.ones_like(value)
 
 
 def _traced(

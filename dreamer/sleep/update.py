@@ -55,6 +55,11 @@ class UpdateConfig:
             raise ValueError(f"update.optimizer is {self.optimizer!r}: give one of {', '.join(OPTIMIZERS)}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"update.momentum is {self.momentum}: give a share in [0, 1)")
+        if self.optimizer == "adamw" and self.momentum != UpdateConfig.momentum:
+            raise ValueError(
+                f"update.momentum is {self.momentum}, but adamw has decays of its own, 0.9 and 0.999: leave it at "
+                f"{UpdateConfig.momentum}, or choose sgd"
+            )
         for name in ("fall_after", "reset_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"update.{name} is {getattr(self, name)}: give 0 (never) or more updates")

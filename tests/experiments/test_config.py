@@ -5,6 +5,7 @@ import json
 import pytest
 
 from dreamer.io.run_folder import config_hash
+from dreamer.wake import envs
 from dreamer.wake.envs import EnvConfig
 from experiments import PRESETS, Config
 from experiments.build import build
@@ -88,6 +89,40 @@ def test_settings_of_measuring_and_writing_are_checked(make, message):
 def test_what_does_not_fit_the_environment_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         build(tiny.config(**change))
+
+
+def test_a_host_environment_whose_replay_does_not_fit_is_closed(monkeypatch):
+    made, closed = [], []
+
+    def make_host(*args):
+        env = make(*args)
+        close = env.close
+        monkeypatch.setattr(env, "close", lambda: closed.append(env) or close())
+        made.append(env)
+        return env
+
+    make = envs.make_host
+    monkeypatch.setattr(envs, "make_host", make_host)
+    with pytest.raises(ValueError, match="replay.capacity is 1000000000000, which takes"):
+        build(tiny.config(env=EnvConfig("CartPole-v1", "gymnasium"), replay=dict(capacity=10**12)))
+    assert len(made) == 1 and closed == made
+
+
+@pytest.mark.parametrize(
+    "switched",
+    [
+        dict(targets=dict(value_source="n_step")),  # mixed_from and mixed_after stay as they were
+        dict(targets=dict(value_source="trace")),
+        dict(replay=dict(priority_exponent=0.0)),  # importance weights are then 1, whatever their exponent
+        dict(search=dict(method="puct")),
+        dict(update=dict(optimizer="adamw")),
+        dict(model=dict(value_prefix=0)),
+    ],
+)
+def test_one_switch_of_a_preset_can_be_changed_alone(switched):
+    config = PRESETS["atari100k-v2"]
+    changes = {part: dataclasses.replace(getattr(config, part), **fields) for part, fields in switched.items()}
+    assert dataclasses.replace(config, **changes) != config
 
 
 @pytest.mark.skipif(importlib.util.find_spec("Box2D") is not None, reason="the package is there")

@@ -377,20 +377,20 @@ def test_a_day_and_its_batches_are_one_program_traced_once():
 @pytest.mark.parametrize(
     ("message", "act"),
     [
-        ("capacity=1 is below num_envs=2", lambda s: empty(2, 1)),
+        ("replay.capacity is 1, below one row a copy: give 2 or more", lambda s: empty(2, 1)),
         ("example.obs .*num_envs=3", lambda s: replay.init(ReplayConfig(capacity=9), example(2), 3, frame_stack=1)),
         (
             r"shape \(2,\) are no stack of 3 frames: give EnvSpec.frame_stack",
             lambda s: replay.init(ReplayConfig(capacity=9), example(2), 2, frame_stack=3),
         ),
-        ("5 rows a copy into a ring of 4.*at least 10", lambda s: replay.insert(s, Life(2).day(5))),
+        ("5 rows a copy into a ring of 4.*replay.capacity to 10 or more", lambda s: replay.insert(s, Life(2).day(5))),
         ("trajectory.obs is uint8", lambda s: replay.insert(s, Life(3).day(2))),
         (
             "trajectory.reward is float64.*float32",
             lambda s: replay.insert(s, (day := Life(2).day(2)).replace(reward=day.reward.astype(np.float64))),
         ),
         (
-            "sequences of 5 rows.*at least 10",
+            "sequences of 5 rows.*replay.capacity to 10 or more",
             lambda s: replay.sample(ReplayConfig(capacity=8), s, jax.random.key(0), batch_size=1, length=5),
         ),
     ],
@@ -413,5 +413,5 @@ def test_misuse_is_refused_with_the_fix(message, act):
     ],
 )
 def test_impossible_configs_are_refused(field, bad):
-    with pytest.raises(ValueError, match=f"ReplayConfig.{field}"):
+    with pytest.raises(ValueError, match=f"replay.{field} is "):
         ReplayConfig(**bad)

@@ -396,6 +396,21 @@ def test_how_many_actions_are_considered(num_considered, expected):
     assert [config.considered(num_actions) for num_actions in (2, 3, 4, 15, 16, 18)] == expected
 
 
+@pytest.mark.parametrize(("num_simulations", "expected"), [("by_count", [4, 4, 16, 16]), (50, [50] * 4)])
+def test_how_many_simulations_there_are(num_simulations, expected):
+    config = SearchConfig(num_simulations=num_simulations)
+    assert [config.simulations(num_actions) for num_actions in (2, 3, 4, 18)] == expected
+
+
+def test_by_count_few_actions_are_searched_as_if_the_counts_had_been_given():
+    world = tiny.bandit([0.0, 1.0, 2.0])
+    given = dict(logits=[[0.0, 1.0, 2.0]], states=[0])
+    counted = tiny.search_states(world, SearchConfig(num_simulations="by_count", num_considered="by_count"), **given)
+    named = tiny.search_states(world, SearchConfig(num_simulations=4, num_considered=2), **given)
+    np.testing.assert_array_equal(counted.visits, [[0, 2, 2]])
+    jax.tree.map(np.testing.assert_array_equal, counted, named)
+
+
 def test_bad_settings_are_refused_by_name():
     with pytest.raises(ValueError, match=r"num_considered is 4, but the environment has 3 actions"):
         tiny.search_states(tiny.bandit([0, 0, 0]), SearchConfig(num_considered=4))

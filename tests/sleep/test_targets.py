@@ -48,7 +48,7 @@ def told(searched_params, memory, latent, action_mask, keys, *, explore, return_
 def make(search=told, progress=1.0, **settings):
     settings = {"unroll_steps": K, "td_steps": N, "gamma": GAMMA, "value_source": "n_step", **settings}
     config = TargetsConfig(**settings)
-    keys = jax.random.split(jax.random.key(0), (config.num_searched(4), K + 1))
+    keys = jax.random.split(jax.random.key(0), (config.num_searched(4), config.num_roots))
     targets = jax.jit(make_targets(*world_and_agent(), search, config))
     given = {"return_spread": jnp.float32(0.5), "progress": jnp.float32(progress)}
     return functools.partial(lambda p, keys: targets(p, batch(), keys, **given), keys=keys)
@@ -192,6 +192,35 @@ def test_where_values_come_from(settings, from_search):
     np.testing.assert_array_equal(made.value_weight, SAID)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        # As in N_STEP, but states 1, 2, 3 are worth 1011.5, 1012.5, 1013.5 where search has looked at them.
+        ({}, [[2 + 1012.5 / 4, 4 + 1013.5 / 4], [2, 2], [8, 0], [1 + 1011.5 / 2, 0]]),
+        # The last two rows are not searched.
+        ({"research_fraction": 0.5}, [[2 + 1012.5 / 4, 4 + 1013.5 / 4], [2, 2], [8, 0], [11, 0]]),
+        # From age 4 on windows of one row: nothing changes for what had ended, or is not known further.
+        ({"td_shrink_every": 4}, [[2 + 1012.5 / 4, 4 + 1013.5 / 4], [1 + 1012.5 / 2, 2], [8, 0], [1 + 1011.5 / 2, 0]]),
+        # Rows of age 5 and 6 are worth what search says at their own states.
+        (
+            {"value_source": "mixed", "mixed_after": 5},
+            [[2 + 1012.5 / 4, 4 + 1013.5 / 4], [2, 2], SEARCHED[2], SEARCHED[3]],
+        ),
+    ],
+)
+def test_windows_that_end_in_search_by_hand(settings, expected):
+    made = make(**{"research_fraction": 1.0, "bootstrap": "search", **settings})(params())
+    np.testing.assert_allclose(made.value * SAID, np.array(expected) * SAID)
+    searched = SAID * (np.arange(4) < 4 * settings.get("research_fraction", 1.0))[:, None]
+    np.testing.assert_array_equal(made.policy_weight, searched)
+    parity = np.eye(2)[np.array(OBS)[:, : K + 1] % 2]
+    np.testing.assert_array_equal(made.policy * searched[..., None], parity * searched[..., None])
+
+
+def test_windows_that_no_row_is_searched_for_end_in_the_value_head():
+    np.testing.assert_allclose(make(research_fraction=0.0, bootstrap="search")(params()).value, N_STEP)
+
+
 def test_no_gradient_reaches_whoever_made_the_targets():
     make_made = make(research_fraction=0.5, value_source="search")
 
@@ -229,6 +258,22 @@ def test_search_is_given_its_roots_own_masks():
     np.testing.assert_array_equal(made.policy, allowed[:, :2] / allowed[:, :2].sum(axis=-1, keepdims=True))
 
 
+def test_where_no_decision_tells_search_is_allowed_everything():
+    def counts(searched_params, memory, latent, action_mask, keys, **settings):
+        num_allowed = action_mask.sum(axis=-1)
+        return SearchResult(latent, action_mask / num_allowed[:, None], num_allowed * 1.0, action_mask * 1)
+
+    rows = batch()
+    first = np.tile([True, False], (4, 3, 1))  # recorded of every row, also of those that were not lived
+    config = TargetsConfig(K, N, GAMMA, 1.0, value_source="n_step", bootstrap="search")
+    keys = jax.random.split(jax.random.key(0), (4, config.num_roots))
+    targets = make_targets(*world_and_agent(), counts, config)
+    rows = rows.replace(action_mask=jnp.asarray(first), reward=jnp.zeros((4, 3)))
+    made = targets(params(), rows, keys, return_spread=0.0, progress=0.0)
+    # In state 2 of the first sequence an action was taken; its state 3, and the last one's state 1, end what is known.
+    np.testing.assert_allclose(made.value, [[1 / 4, 2 / 4], [0, 0], [0, 0], [2 / 2, 0]])
+
+
 def test_agrees_with_the_naive_window():
     rows, values = batch(), np.array(VALUE)[np.array(OBS)]
     discount = returns.discounts(1.0 - np.array(TERMINATED), GAMMA)
@@ -247,7 +292,8 @@ def test_agrees_with_the_naive_window():
     ("setting", "value"),
     [("td_steps", 0), ("gamma", 1.5), ("research_fraction", 1.1), ("value_source", "td"), ("mixed_after", -1)]
     + [("unsearched_policy", "all"), ("unroll_steps", 0), ("mixed_from", 1.5), ("td_shrink_every", -1)]
-    + [("td_shrink_every", 5)],  # traces have no windows
+    + [("td_shrink_every", 5), ("bootstrap", "search")]  # traces have no windows
+    + [("bootstrap", "root")],
 )
 def test_bad_settings_are_refused_by_name(setting, value):
     with pytest.raises(ValueError, match=f"targets.*{setting} is {value!r}"):

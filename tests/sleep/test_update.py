@@ -179,7 +179,8 @@ def test_target_starts_as_a_copy_of_its_own():
     ("setting", "value"),
     [("learning_rate", 0.0), ("max_grad_norm", -1.0), ("warmup_updates", -1), ("weight_decay", -0.1)]
     + [("target_period", 0), ("target_step", 1.5), ("momentum", 1.0), ("optimizer", "'adam'"), ("shrink", 1.5)]
-    + [("final_share", -0.5), ("fall_after", -1), ("reset_every", -1)],
+    + [("final_share", -0.5), ("fall_after", -1), ("reset_every", -1)]
+    + [("momentum", 0.5)],  # of sgd, and the default is adamw
 )
 def test_bad_settings_are_refused_by_name(setting, value):
     with pytest.raises(ValueError, match=f"{setting}.* {value}"):

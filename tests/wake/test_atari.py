@@ -269,14 +269,14 @@ def test_a_first_life_is_brought_back_and_a_later_one_begins_anew():
     episodes = np.cumsum(np.concatenate([day.terminated for day in tape]), axis=0)
     assert (episodes[3] == 0).all() and (episodes[-1] > 0).all()
     host = host_days()
-    assert host.remember(tape[:1], first=1)
+    assert host.remember(recorded.Days(tape.__getitem__, [True]), first=1)
     for day in tape[1:3]:
         np.testing.assert_array_equal(host.live(None, 4).next_obs, day.next_obs)
 
     host = host_days()
     in_mid_episode = first.session.state.step > 0
     assert in_mid_episode.any()
-    assert not host.remember(tape, first=7)
+    assert not host.remember(recorded.Days(tape.__getitem__, [True] * len(tape)), first=7)
     last = host.live(None, 4)
     assert (last.terminated[-1] | last.truncated[-1]).all()
     np.testing.assert_array_equal(host.session.state.episode, episodes[-1] + in_mid_episode)

@@ -34,6 +34,10 @@ def host_days(env=HostFromJax):
     return days
 
 
+def days_of(tape):
+    return recorded.Days(tape.__getitem__, [True] * len(tape))
+
+
 def lived(host, num_days):
     return [host.live(None, NUM_STEPS) for _ in range(num_days)]
 
@@ -46,7 +50,7 @@ def assert_same(one, other):
 def test_life_goes_on_as_if_nothing_had_happened(num_remembered):
     tape = lived(host_days(), 7)
     host = host_days()
-    assert host.remember(tape[:num_remembered], first=num_remembered)
+    assert host.remember(days_of(tape[:num_remembered]), first=num_remembered)
     for day, again in zip(tape[num_remembered:], lived(host, 7 - num_remembered), strict=True):
         assert_same(day, again)
 
@@ -54,21 +58,21 @@ def test_life_goes_on_as_if_nothing_had_happened(num_remembered):
 def test_recorded_days_come_first():
     tape = lived(host_days(), 5)
     host = host_days()
-    assert host.remember(tape[:4], first=2)
+    assert host.remember(days_of(tape[:4]), first=2)
     for day, again in zip(tape[2:], lived(host, 3), strict=True):
         assert_same(day, again)
 
 
 def test_nothing_to_remember():
     host = host_days()
-    assert host.remember([], first=0)
+    assert host.remember(days_of([]), first=0)
     assert_same(host.live(None, NUM_STEPS), lived(host_days(), 1)[0])
 
 
 def test_to_begin_forgets_what_was_recorded():
     tape = lived(host_days(), 3)
     host = host_days()
-    host.remember(tape, first=1)
+    host.remember(days_of(tape), first=1)
     host.begin()
     for day, again in zip(tape, lived(host, 3), strict=True):
         assert_same(day, again)
@@ -80,8 +84,10 @@ def test_what_cannot_be_replayed_ends_and_begins_anew():
     while (first.session.state.step == 0).any():  # every copy is to be in mid-episode
         tape += lived(first, 1)
     host = host_days(Unseeded)
-    assert not host.remember(tape, first=len(tape) - 1)
+    days = days_of(tape)
+    assert not host.remember(days, first=len(tape) - 1)
     last = host.live(None, NUM_STEPS)
+    assert_same(last, days[-1])
     assert (last.terminated[-1] | last.truncated[-1]).all()
     assert_same(last.replace(truncated=tape[-1].truncated), tape[-1])  # and nothing else was changed
     np.testing.assert_array_equal(host.session.state.episode, recorded.episodes_begun([*tape[:-1], last]))

@@ -1,11 +1,18 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnax.environments.classic_control.cartpole import EnvState
+from jax.flatten_util import ravel_pytree
 
+from agents.acting import make_planner, make_student
+from dreamer.core.ports import Agent
+from dreamer.core.types import Evaluation, Params
+from dreamer.sleep.search import SearchConfig, make_search
 from dreamer.wake.envs import EnvConfig, make_jax
-from dreamer.wake.session import begin, live
+from dreamer.wake.session import begin, episode_returns, live
 from tests import tiny, toys
 from world_models.oracle import make_oracle
 
@@ -81,3 +88,48 @@ def test_a_state_read_wrongly_is_refused():
     env = toys.obs_and_action()
     with pytest.raises(ValueError, match="the observation of obs-and-action's first step differs from the state"):
         make_oracle(env, lambda obs: (-obs, jnp.int32(0)), num_unroll_steps=1)
+
+
+def shown_whole(env):
+    """Returns the environment with its state, laid out flat, for an observation; and what reads it back."""
+    state, _ = jax.jit(env.reset)(jax.random.key(0))
+    flat, state_of = ravel_pytree(state)
+
+    def reset(key):
+        state, _ = env.reset(key)
+        return state, ravel_pytree(state)[0]
+
+    def step(key, state, action):
+        state, _, *rest = env.step(key, state, action)
+        return state, ravel_pytree(state)[0], *rest
+
+    spec = dataclasses.replace(env.spec, obs_shape=flat.shape, obs_dtype=flat.dtype.name)
+    return env._replace(spec=spec, reset=reset, step=step), state_of
+
+
+def glad_to_live(num_actions):
+    """An agent that knows nothing of what to do, and of a state only that to be alive in it is worth 1."""
+
+    def evaluate(params, memory, latent):
+        value = jnp.ones(len(jax.tree.leaves(latent)[0]))
+        return Evaluation(jnp.zeros((len(value), num_actions)), value, value[:, None])
+
+    return Agent(init=None, evaluate=evaluate, value_loss=None, remember=None)
+
+
+def test_search_in_the_true_dynamics_of_breakout_plays_better_than_its_prior():
+    env, state_of = shown_whole(make_jax(EnvConfig("Breakout-MinAtar", "gymnax")))
+    model, agent = make_oracle(env, state_of, num_unroll_steps=1), glad_to_live(env.spec.num_actions)
+    search = make_search(model, agent, SearchConfig(num_simulations=32, relative_q_range=0.0), gamma=0.99)
+
+    def play(act):
+        actor = (Params({}, {}), 0.0, 0.0)
+        returns = jax.jit(lambda: episode_returns(env, act, actor, seed=0, num_episodes=16, max_steps=100))()
+        return np.asarray(returns)
+
+    # Both explore, or all episodes would be one of two: only the ball's side is drawn.
+    student = play(make_student(model, agent, greedy=False))
+    planner = play(make_planner(model, agent, search, greedy=False))
+    assert student.mean() < 0.75
+    assert planner.mean() > 1.5 and planner.mean() > 3 * student.mean()
+    assert planner.max() >= 4
