@@ -57,8 +57,9 @@ class Parts(NamedTuple):
     """`student` and `planner`: (learner, round) -> [episodes] undiscounted returns. Equal rounds meet equal starts."""
     host: recorded.HostDays | None
     """The host driver's days, None for environments on the device."""
-    begin_at: Callable[[np.ndarray], session.SessionState] | None
-    """(episode [E] int32) -> the session where each copy begins that episode; None for environments on the host."""
+    begin_at: Callable[[np.ndarray, int], session.SessionState] | None
+    """(episode [E] int32, life) -> the session where each copy begins that episode after `life` decisions; None for
+    environments on the host."""
 
     def members(self, tree: PyTree) -> list[PyTree]:
         """Returns what belongs to each seed in a tree of the group's arrays; of one seed, the tree itself."""
@@ -231,7 +232,11 @@ def _on_device(
 
     step.program = program  # its cache size is the number of traces, which a test holds at 1
     num_envs = config.env.num_envs
-    begin = jax.jit(lambda seed, episode=0: session.begin(env, seed=seed, num_envs=num_envs, episode=episode))
+
+    @jax.jit
+    def begin(seed: jax.Array, episode: jax.Array | int = 0, life: jax.Array | int = 0) -> session.SessionState:
+        return session.begin(env, seed=seed, num_envs=num_envs, episode=episode, life=life)
+
     return begin, step
 
 

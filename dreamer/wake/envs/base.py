@@ -103,7 +103,9 @@ class JaxEnv(NamedTuple):
 
     spec: EnvSpec
     reset: Callable
-    """(key) -> (state, obs)"""
+    """(key) -> (state, obs): the first episode of a life."""
+    restart: Callable
+    """(key, state) -> (state, obs): the next episode after one that ended in `state`, which a bare one ignores."""
     step: Callable
     """(key, state, action) -> (state, obs, reward float32, terminated bool, truncated bool); never both flags."""
     action_mask: Callable
@@ -112,6 +114,9 @@ class JaxEnv(NamedTuple):
     """(state) -> [H, W, 3] uint8 NumPy frame, or None where there is nothing to draw. Not for use under jit."""
     max_steps: int | None
     """Decisions after which an episode is truncated; None if it never is."""
+    rules: Callable | None = None
+    """(seed, copy, life, state) -> state under the rules for decision `life` of that copy's whole life; None where
+    rules never change."""
 
 
 class HostEnv(Protocol):
@@ -201,7 +206,15 @@ def pure_env(
         del state
         return jnp.ones(spec.num_actions, bool)
 
-    return JaxEnv(spec, typed_reset, typed_step, action_mask or allow_all, render or _draw_nothing, max_steps)
+    return JaxEnv(
+        spec,
+        reset=typed_reset,
+        restart=lambda key, state: typed_reset(key),
+        step=typed_step,
+        action_mask=action_mask or allow_all,
+        render=render or _draw_nothing,
+        max_steps=max_steps,
+    )
 
 
 def episode_seed(seed: int, copy: int, episode: int) -> int:
