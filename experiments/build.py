@@ -23,7 +23,7 @@ from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
 from dreamer.sleep.update import LearnerState, init_learner, init_params, make_optimizer
 from dreamer.wake import envs, recorded, session
-from dreamer.wake.envs import HostEnv, JaxEnv
+from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
 from experiments.config import Config
 from experiments.parallel import devices_for, each_seed, seeds_of, spread_roots
 from world_models.efficientzero import make_efficientzero
@@ -54,7 +54,8 @@ class Parts(NamedTuple):
     searched_by: Callable[[int, int], int]
     """(updates, decisions by day) -> world-model calls of search."""
     evaluate: dict[str, Evaluate]
-    """`student` and `planner`: (learner, round) -> [episodes] undiscounted returns. Equal rounds meet equal starts."""
+    """`student` and `planner`: (learner, real transitions so far) -> [episodes] undiscounted returns. Equal numbers
+    meet equal starts; where rules drift, they are those of the last transition."""
     host: recorded.HostDays | None
     """The host driver's days, None for environments on the device."""
     begin_at: Callable[[np.ndarray, int], session.SessionState] | None
@@ -78,7 +79,7 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
 
     Args:
       config: the experiment.
-      env: a device environment of your own; None makes the one that `config.env` names.
+      env: a device environment of your own, on which the knobs of `config.env` are turned; None makes the one named.
       num_seeds: S, seeds that live in one program, from `config.seed` on.
       num_devices: over which rows are spread; None takes one, or all that several processes have together.
 
@@ -86,9 +87,10 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
       ValueError: settings that do not fit the environment; the message names field, value and fix.
     """
     devices = devices_for(config, num_devices, on_device=env is not None or envs.is_jax(config.env))
-    env, host = _world(config, env, num_seeds)
+    world, host = _world(config, env, num_seeds)
+    measured = _on_knobs(envs.for_evaluation(config.env, config.evaluation.episodes), env) if world else None
     days, begin_at = None, None
-    spec = (env or host).spec
+    spec = (world or host).spec
     config.search.considered(spec.num_actions)
     model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
     agent = make_actor_critic(spec, config.agent)
@@ -108,8 +110,8 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
         spread=devices.spread,
     )
     act = _actors(model, agent, search, greedy=False)[config.loop.actor]
-    if env is not None:
-        begin, step = _on_device(env, act, night, config, num_seeds, devices)
+    if world is not None:
+        begin, step = _on_device(world, act, night, config, num_seeds, devices)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
         days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
@@ -126,7 +128,7 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
         night=night,
         searched_by=functools.partial(_searched_by, config),
         evaluate={
-            name: _evaluation(env, act, config, num_seeds, devices)
+            name: _evaluation(measured, act, config, num_seeds, devices)
             for name, act in _actors(model, agent, search, greedy=True).items()
         },
         host=days,
@@ -146,7 +148,7 @@ def _world(config: Config, env: JaxEnv | None, num_seeds: int) -> tuple[JaxEnv |
     if num_seeds < 1:
         raise ValueError(f"num_seeds is {num_seeds}: give 1 or more")
     if env is not None or envs.is_jax(config.env):
-        return env or envs.make_jax(config.env), None
+        return _on_knobs(config.env, env), None
     if jax.process_count() > 1:
         raise ValueError(
             f"{config.env.suite} environments live on one host, but {jax.process_count()} processes were joined: run "
@@ -158,6 +160,11 @@ def _world(config: Config, env: JaxEnv | None, num_seeds: int) -> tuple[JaxEnv |
             "share: give 1, and make the seeds side by side with scripts.sweep"
         )
     return None, envs.make_host(config.env, config.seed)
+
+
+def _on_knobs(config: EnvConfig, env: JaxEnv | None) -> JaxEnv:
+    """Returns a device environment with its knobs turned: the one that is given bare, or the one that is named."""
+    return envs.make_jax(config) if env is None else envs.with_knobs(env, config)
 
 
 def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
@@ -281,22 +288,23 @@ def _searched_by(config: Config, num_updates: int, num_decisions: int) -> int:
 
 
 def _evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, devices: mesh.Devices) -> Evaluate:
-    """Returns (learner, round) -> [episodes] returns of `act`, greedy; of a group, [S, episodes]."""
-    settings = config.evaluation
+    """Returns (learner, real transitions) -> [episodes] returns of `act`, greedy; of a group, [S, episodes]."""
+    settings, num_envs = config.evaluation, config.env.num_envs
     if env is not None:
         limit = env.max_steps or settings.max_steps
 
-        def measure(actor: tuple, seed: jax.Array, number: jax.Array) -> jax.Array:
-            seed = session.evaluation_seed(seed, number)
-            return session.episode_returns(env, act, actor, seed=seed, num_episodes=settings.episodes, max_steps=limit)
+        def measure(actor: tuple, seed: jax.Array, real: jax.Array) -> jax.Array:
+            now = envs.settled(env, seed=seed, life=real // num_envs, num_envs=num_envs)
+            seed = session.evaluation_seed(seed, real)
+            return session.episode_returns(now, act, actor, seed=seed, num_episodes=settings.episodes, max_steps=limit)
 
         program = devices.jit(each_seed(measure, num_seeds, in_axes=(0, 0, None)))
         seeds = seeds_of(config, num_seeds)
-        return lambda learner, number: np.asarray(program(actor_of(config, learner), seeds, number))
+        return lambda learner, real: np.asarray(program(actor_of(config, learner), seeds, real))
     act = jax.jit(act)
 
-    def evaluate(learner: LearnerState, number: int) -> np.ndarray:
-        seed = int(session.evaluation_seed(config.seed, number))
+    def evaluate(learner: LearnerState, real: int) -> np.ndarray:
+        seed = int(session.evaluation_seed(config.seed, real))
         env: HostEnv = envs.make_host(envs.for_evaluation(config.env, settings.episodes), seed)
         try:
             limit = env.max_steps or settings.max_steps
