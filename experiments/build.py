@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.acting import Act, Actor, make_planner, make_student
+from agents.acting import Act, make_planner, make_student
 from agents.actor_critic import make_actor_critic
 from agents.ensemble import make_ensemble as ensemble_of_agents
 from dreamer import loop as loops
@@ -23,16 +23,15 @@ from dreamer.core.types import EnvSpec, Params, PyTree, Transition
 from dreamer.sleep.imagine import make_imagine
 from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
-from dreamer.sleep.update import LearnerState, init_learner, init_params, make_optimizer
+from dreamer.sleep.update import init_learner, init_params, make_optimizer
 from dreamer.wake import envs, recorded, session
-from dreamer.wake.envs import HostEnv, JaxEnv
+from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
 from experiments.config import Config
 from experiments.cost import cost_of
+from experiments.drivers import Evaluate, evaluation, on_device, on_host
 from experiments.parallel import devices_for, each_seed, seeds_of, spread_roots
 from world_models.efficientzero import make_efficientzero
 from world_models.ensemble import make_ensemble as ensemble_of_models
-
-Evaluate = Callable[[LearnerState, int], np.ndarray]
 
 
 class Parts(NamedTuple):
@@ -58,11 +57,13 @@ class Parts(NamedTuple):
     cost_of: loops.CostOf
     """What updates and decisions by day come to."""
     evaluate: dict[str, Evaluate]
-    """`student` and `planner`: (learner, round) -> [episodes] undiscounted returns. Equal rounds meet equal starts."""
+    """`student` and `planner`: (learner, real transitions so far) -> [episodes] undiscounted returns. Equal numbers
+    meet equal starts; where rules drift, they are those of the last transition."""
     host: recorded.HostDays | None
     """The host driver's days, None for environments on the device."""
-    begin_at: Callable[[np.ndarray], session.SessionState] | None
-    """(episode [E] int32) -> the session where each copy begins that episode; None for environments on the host."""
+    begin_at: Callable[[np.ndarray, int], session.SessionState] | None
+    """(episode [E] int32, life) -> the session where each copy begins that episode after `life` decisions; None for
+    environments on the host."""
 
     def members(self, tree: PyTree) -> list[PyTree]:
         """Returns what belongs to each seed in a tree of the group's arrays; of one seed, the tree itself."""
@@ -81,7 +82,7 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
 
     Args:
       config: the experiment.
-      env: a device environment of your own; None makes the one that `config.env` names.
+      env: a device environment of your own, on which the knobs of `config.env` are turned; None makes the one named.
       num_seeds: S, seeds that live in one program, from `config.seed` on.
       num_devices: over which rows are spread; None takes one, or all that several processes have together.
 
@@ -89,25 +90,29 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
       ValueError: settings that do not fit the environment; the message names field, value and fix.
     """
     devices = devices_for(config, num_devices, on_device=env is not None or envs.is_jax(config.env))
-    env, host = _world(config, env, num_seeds)
+    world, host = _world(config, env, num_seeds)
+    measured = _on_knobs(envs.for_evaluation(config.env, config.evaluation.episodes), env) if world else None
     try:
-        return _wire(config, env, host, num_seeds, devices)
+        return _wire(config, world, measured, host, num_seeds, devices)
     except Exception:  # settings that do not fit what the environment turned out to be
         if host is not None:
             host.close()
         raise
 
 
-def _wire(config: Config, env: JaxEnv | None, host: HostEnv | None, num_seeds: int, devices: mesh.Devices) -> Parts:
-    """Returns the parts around an environment on the device, or one on the host."""
+def _wire(
+    config: Config,
+    world: JaxEnv | None,
+    measured: JaxEnv | None,
+    host: HostEnv | None,
+    num_seeds: int,
+    devices: mesh.Devices,
+) -> Parts:
+    """Returns the parts around an environment on the device and the one to measure it in, or one on the host."""
     days, begin_at = None, None
-    spec = (env or host).spec
+    spec = (world or host).spec
     config.search.considered(spec.num_actions)
-    model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
-    agent = make_actor_critic(spec, config.agent)
-    if config.ensemble.num_members > 1:
-        model = ensemble_of_models(model, config.ensemble.num_members)
-        agent = ensemble_of_agents(agent, config.ensemble.num_members)
+    model, agent = _ports(config, spec)
     search = make_search(model, agent, config.search, gamma=config.targets.gamma)
     teacher = spread_roots(search, devices)
     optimizer = make_optimizer(config.update, config.loop.num_updates)
@@ -127,12 +132,12 @@ def _wire(config: Config, env: JaxEnv | None, host: HostEnv | None, num_seeds: i
         spread=devices.spread,
     )
     act = _actors(model, agent, search, greedy=False)[config.loop.actor]
-    if env is not None:
-        begin, step = _on_device(env, act, night, config, num_seeds, devices)
+    if world is not None:
+        begin, step = on_device(world, act, night, config, num_seeds, devices)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
         days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
-        begin, step = _on_host(days, night, config, devices)
+        begin, step = on_host(days, night, config, devices)
     return Parts(
         config=config,
         num_seeds=num_seeds,
@@ -145,12 +150,21 @@ def _wire(config: Config, env: JaxEnv | None, host: HostEnv | None, num_seeds: i
         night=night,
         cost_of=functools.partial(cost_of, config, spec),
         evaluate={
-            name: _evaluation(env, act, config, num_seeds, devices)
+            name: evaluation(measured, act, config, num_seeds, devices)
             for name, act in _actors(model, agent, search, greedy=True).items()
         },
         host=days,
         begin_at=begin_at,
     )
+
+
+def _ports(config: Config, spec: EnvSpec) -> tuple[WorldModel, Agent]:
+    """Returns what stands behind the two ports."""
+    model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
+    agent, num_members = make_actor_critic(spec, config.agent), config.ensemble.num_members
+    if num_members == 1:
+        return model, agent
+    return ensemble_of_models(model, num_members), ensemble_of_agents(agent, num_members)
 
 
 def _actors(model: WorldModel, agent: Agent, search: Search, *, greedy: bool) -> dict[str, Act]:
@@ -165,7 +179,7 @@ def _world(config: Config, env: JaxEnv | None, num_seeds: int) -> tuple[JaxEnv |
     if num_seeds < 1:
         raise ValueError(f"num_seeds is {num_seeds}: give 1 or more")
     if env is not None or envs.is_jax(config.env):
-        return env or envs.make_jax(config.env), None
+        return _on_knobs(config.env, env), None
     if jax.process_count() > 1:
         raise ValueError(
             f"{config.env.suite} environments live on one host, but {jax.process_count()} processes were joined: run "
@@ -177,6 +191,11 @@ def _world(config: Config, env: JaxEnv | None, num_seeds: int) -> tuple[JaxEnv |
             "share: give 1, and make the seeds side by side with scripts.sweep"
         )
     return None, envs.make_host(config.env, config.seed)
+
+
+def _on_knobs(config: EnvConfig, env: JaxEnv | None) -> JaxEnv:
+    """Returns a device environment with its knobs turned: the one that is given bare, or the one that is named."""
+    return envs.make_jax(config) if env is None else envs.with_knobs(env, config)
 
 
 def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
@@ -218,98 +237,3 @@ def _initialiser(
         )
 
     return lambda: each_seed(init, num_seeds)(seeds_of(config, num_seeds))
-
-
-def actor_of(config: Config, learner: LearnerState) -> Actor:
-    """Returns what a planner or student acts with."""
-    return learner.params, learner.return_spread, config.loop.progress(learner.updates)
-
-
-def _on_device(
-    env: JaxEnv, act: Act, night: loops.Night, config: Config, num_seeds: int, devices: mesh.Devices
-) -> tuple:
-    """Day and night as one XLA program: night first, so that a day has left the device before it is learned from."""
-    live = functools.partial(session.live, env, act, num_steps=config.loop.steps_per_day)
-
-    def turn(
-        state: loops.LoopState, num_updates: jax.Array, store: jax.Array, live_on: jax.Array
-    ) -> tuple[loops.LoopState, dict]:
-        replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, state.replay, state.pending)
-        learner, replay, metrics = night(state.learner, replay, num_updates, state.seed)
-        lived, pending = jax.lax.cond(
-            live_on,
-            lambda: live(actor_of(config, learner), devices.spread(state.session), seed=state.seed),
-            lambda: (state.session, state.pending),
-        )
-        return loops.LoopState(learner, replay, lived, pending, state.seed), metrics
-
-    # What to do is the same for all seeds and stays unbatched: a condition on a batch would run both its branches.
-    program = devices.jit(each_seed(turn, num_seeds, in_axes=(0, None, None, None)), donate_argnums=0)
-
-    def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
-        return program(state, jnp.int32(num_updates), jnp.bool_(store), jnp.bool_(live_on))
-
-    step.program = program  # its cache size is the number of traces, which a test holds at 1
-    num_envs = config.env.num_envs
-    begin = jax.jit(lambda seed, episode=0: session.begin(env, seed=seed, num_envs=num_envs, episode=episode))
-    return begin, step
-
-
-def _on_host(host: recorded.HostDays, night: loops.Night, config: Config, devices: mesh.Devices) -> tuple:
-    """The night is the same program; the day is a Python loop around the real environment."""
-
-    @functools.partial(devices.jit, donate_argnums=(0, 1))
-    def program(
-        learner: LearnerState,
-        replay: replays.ReplayState,
-        pending: Transition,
-        num_updates: jax.Array,
-        store: jax.Array,
-        seed: jax.Array,
-    ) -> tuple:
-        replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, replay, pending)
-        return night(learner, replay, num_updates, seed)
-
-    def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
-        learner, replay, metrics = program(
-            state.learner, state.replay, state.pending, jnp.int32(num_updates), jnp.bool_(store), state.seed
-        )
-        pending = state.pending
-        if live_on:  # on the device like the first one, or the program would be traced again
-            pending = jax.tree.map(jnp.asarray, host.live(actor_of(config, learner), config.loop.steps_per_day))
-        return loops.LoopState(learner, replay, (), pending, state.seed), metrics
-
-    def begin(seed: jax.Array) -> tuple:
-        del seed  # the environment owns it
-        host.begin()
-        return ()
-
-    step.program = program
-    return begin, step
-
-
-def _evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, devices: mesh.Devices) -> Evaluate:
-    """Returns (learner, round) -> [episodes] returns of `act`, greedy; of a group, [S, episodes]."""
-    settings = config.evaluation
-    if env is not None:
-        limit = env.max_steps or settings.max_steps
-
-        def measure(actor: tuple, seed: jax.Array, number: jax.Array) -> jax.Array:
-            seed = session.evaluation_seed(seed, number)
-            return session.episode_returns(env, act, actor, seed=seed, num_episodes=settings.episodes, max_steps=limit)
-
-        program = devices.jit(each_seed(measure, num_seeds, in_axes=(0, 0, None)))
-        seeds = seeds_of(config, num_seeds)
-        return lambda learner, number: np.asarray(program(actor_of(config, learner), seeds, number))
-    act = jax.jit(act)
-
-    def evaluate(learner: LearnerState, number: int) -> np.ndarray:
-        seed = int(session.evaluation_seed(config.seed, number))
-        env: HostEnv = envs.make_host(envs.for_evaluation(config.env, settings.episodes), seed)
-        try:
-            limit = env.max_steps or settings.max_steps
-            return session.host_episode_returns(env, act, actor_of(config, learner), seed=seed, max_steps=limit)
-        finally:
-            env.close()
-
-    return evaluate

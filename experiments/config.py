@@ -15,7 +15,7 @@ from dreamer.sleep.imagine import ImagineConfig
 from dreamer.sleep.search import SearchConfig
 from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig
-from dreamer.wake.envs import EnvConfig
+from dreamer.wake.envs import EnvConfig, KnobsConfig
 from world_models.efficientzero import EfficientZeroConfig
 
 WANDB_MODES = ("disabled", "offline", "online")
@@ -144,15 +144,21 @@ class Config:
         What decides nothing as it stands is left out, so that a new part, off at first, renames no experiment.
         """
         tree = to_dict(self)
-        off = [name for name, kind in _OFF_BY_DEFAULT.items() if getattr(self, name) == kind()]
-        return {name: value for name, value in tree.items() if name not in ("seed", "run", *off)}
+        for name in ("seed", "run"):
+            del tree[name]
+        for name in _OFF_BY_DEFAULT:
+            if getattr(self, name) == type(getattr(self, name))():
+                del tree[name]
+        if self.env.knobs == KnobsConfig():
+            del tree["env"]["knobs"]
+        return tree
 
     def hash(self) -> str:
         """Returns the first 12 hex digits of the SHA-256 of `identity()`: equal for runs that differ in seed alone."""
         return config_hash(self.identity())
 
 
-_OFF_BY_DEFAULT = {"imagine": ImagineConfig, "ensemble": EnsembleConfig}
+_OFF_BY_DEFAULT = ("imagine", "ensemble")
 
 
 def to_dict(config: Config) -> dict:

@@ -13,8 +13,9 @@ from dreamer.core.types import PyTree
 from dreamer.io import Checkpoints, RunFolder
 from dreamer.wake import Deployed, envs, session
 from dreamer.wake.envs import HostEnv
-from experiments.build import actor_of, build
+from experiments.build import build
 from experiments.config import Config, from_dict
+from experiments.drivers import actor_of
 from experiments.recover import saved_state
 
 _FILM_ENDINGS = (".gif", ".mp4")
@@ -34,9 +35,9 @@ def evaluate(path: str | Path, *, planner: bool = False, num_episodes: int = 32,
     """
     if num_episodes < 1:
         raise ValueError(f"episodes is {num_episodes}: give 1 or more")
-    config, act, params = _open(path, planner=planner)
+    config, act, params, real = _open(path, planner=planner)
     episode_seed = int(session.evaluation_seed(seed))
-    env = envs.make_host(envs.for_evaluation(config.env, num_episodes), episode_seed)
+    env = _world(config, real, num_envs=num_episodes, seed=episode_seed)
     try:
         return _returns(env, act, params, config, episode_seed)
     finally:
@@ -62,9 +63,9 @@ def film(
     target = Path(target)
     if target.suffix not in _FILM_ENDINGS:
         raise ValueError(f"--film {target}: give a name that ends in {' or '.join(_FILM_ENDINGS)}")
-    config, act, params = _open(path, planner=planner)
+    config, act, params, real = _open(path, planner=planner)
     episode_seed = int(session.evaluation_seed(seed))
-    env = envs.make_host(envs.for_evaluation(config.env, 1), episode_seed, render=True)
+    env = _world(config, real, num_envs=1, seed=episode_seed, render=True)
     filmed = _Filmed(env)
     try:
         (total,) = _returns(filmed, act, params, config, episode_seed)
@@ -111,6 +112,16 @@ class _Filmed:
         self.frames.append(frame)
 
 
+def _world(config: Config, real: int, *, num_envs: int, seed: int, render: bool = False) -> HostEnv:
+    """Returns copies of what the run's agent is measured in after `real` transitions."""
+    task = envs.for_evaluation(config.env, num_envs)
+    if not envs.is_jax(task):
+        return envs.make_host(task, seed, render=render)
+    copies = config.env.num_envs
+    env = envs.settled(envs.make_jax(task), seed=config.seed, life=real // copies, num_envs=copies)
+    return envs.HostFromJax(env, num_envs=num_envs, seed=seed)
+
+
 def _returns(env: HostEnv, act: Act, params: PyTree, config: Config, seed: int) -> np.ndarray:
     limit = env.max_steps or config.evaluation.max_steps
     return session.host_episode_returns(env, act, params, seed=seed, max_steps=limit)
@@ -129,8 +140,8 @@ def _write(target: Path, frames: np.ndarray, frames_per_second: int) -> None:
         raise ImportError("MP4 needs an encoder: pip install imageio-ffmpeg, or film to a .gif") from error
 
 
-def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree]:
-    """Returns the run's config, who acts, and with what."""
+def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree, int]:
+    """Returns the run's config, who acts, with what, and after how many real transitions."""
     folder = RunFolder.open(path)
     config = from_dict(folder.config)
     if planner:
@@ -146,10 +157,10 @@ def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree]:
         del params, keys
         return deployed.act(obs, action_mask), memory
 
-    return config, student, ()
+    return config, student, (), deployed.meters["real"]
 
 
-def _planner(config: Config, checkpoints: Checkpoints) -> tuple[Act, PyTree]:
+def _planner(config: Config, checkpoints: Checkpoints) -> tuple[Act, PyTree, int]:
     """Returns the greedy planner of the newest checkpoint, which must be whole: an older one is another agent."""
     parts = build(config)
     try:
@@ -157,6 +168,6 @@ def _planner(config: Config, checkpoints: Checkpoints) -> tuple[Act, PyTree]:
     finally:
         parts.close()
     days = checkpoints.days
-    learner = checkpoints.restore(like, day=days[-1] if days else None).tree["learner"]
+    saved = checkpoints.restore(like, day=days[-1] if days else None)
     act = make_planner(parts.model, parts.agent, parts.search, greedy=True)
-    return jax.jit(act), actor_of(config, learner)
+    return jax.jit(act), actor_of(config, saved.tree["learner"]), saved.counters["real"]

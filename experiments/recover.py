@@ -112,7 +112,8 @@ class Past:
         if not self._same_life and self._next == len(self.days):
             self.days.cut_last()
             self._break_off()
-            state = state.replace(session=self._parts.begin_at(recorded.episodes_begun(self.days)))
+            life = len(self.days) * self._parts.config.loop.steps_per_day
+            state = state.replace(session=self._parts.begin_at(recorded.episodes_begun(self.days), life))
         return state.replace(pending=jax.tree.map(jnp.asarray, self.days[number])), metrics
 
     def _break_off(self) -> None:

@@ -73,6 +73,7 @@ class HostDays:
             obs=np.asarray(days[-1].next_obs[-1]),
             episode=ended.sum(axis=0).astype(np.int32),
             step=(len(ended) - began).astype(np.int32),
+            life=np.full(len(began), len(ended), np.int32),
         )
         faithful = self.session.restore(state, [action[start:, copy] for copy, start in enumerate(began)]).all()
         if not faithful:

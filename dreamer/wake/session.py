@@ -47,6 +47,8 @@ class SessionState:
     """[E] int32 number of the copy's current episode."""
     step: jax.Array
     """[E] int32 number of the coming decision within its episode."""
+    life: jax.Array
+    """[E] int32 number of the coming decision within all that the copy lives."""
 
 
 def evaluation_seed(seed: int | jax.Array, *counters: int | jax.Array) -> jax.Array:
@@ -55,12 +57,21 @@ def evaluation_seed(seed: int | jax.Array, *counters: int | jax.Array) -> jax.Ar
 
 
 def begin(
-    env: JaxEnv, *, seed: int | jax.Array, num_envs: int, memory: PyTree = (), episode: jax.Array | int = 0
+    env: JaxEnv,
+    *,
+    seed: int | jax.Array,
+    num_envs: int,
+    memory: PyTree = (),
+    episode: jax.Array | int = 0,
+    life: jax.Array | int = 0,
 ) -> SessionState:
-    """Starts `episode` ([E] or one number) of every copy. Pure: jit it, else leaves may share a buffer: no donation."""
-    episode, step = jnp.full(num_envs, episode, jnp.int32), jnp.zeros(num_envs, jnp.int32)
-    env_state, obs = reset_copies(env, seed, episode)
-    return SessionState(env_state, obs, jax.vmap(env.action_mask)(env_state), memory, episode, step)
+    """Starts `episode` of every copy at decision `life` of its life, each [E] or one number.
+
+    Pure: jit it, else leaves may share a buffer: no donation.
+    """
+    episode, step, life = (jnp.full(num_envs, count, jnp.int32) for count in (episode, 0, life))
+    env_state, obs = reset_copies(env, seed, episode=episode, life=life)
+    return SessionState(env_state, obs, jax.vmap(env.action_mask)(env_state), memory, episode, step, life)
 
 
 def live(
@@ -142,17 +153,9 @@ def _decide(
     chex.assert_shape(action, state.step.shape)
     action = action.astype(jnp.int32)
     env_state, next_obs, reward, terminated, truncated = step_copies(
-        env, seed, state.env_state, action, episode=state.episode, step=state.step
+        env, seed, state.env_state, action, episode=state.episode, step=state.step, life=state.life
     )
-    transition = Transition(
-        obs=state.obs,
-        action_mask=state.action_mask,
-        action=action,
-        reward=reward,
-        terminated=terminated,
-        truncated=truncated,
-        next_obs=next_obs,
-    )
+    transition = Transition(state.obs, state.action_mask, action, reward, terminated, truncated, next_obs)
     if remember is not None:
         memory = remember(params, memory, transition)
     ended = terminated | truncated
@@ -160,7 +163,7 @@ def _decide(
     step = jnp.where(ended, 0, state.step + 1)
     env_state, obs = reset_ended(env, seed, env_state, next_obs, ended=ended, episode=episode)
     action_mask = jax.vmap(env.action_mask)(env_state)
-    return SessionState(env_state, obs, action_mask, memory, episode, step), transition
+    return SessionState(env_state, obs, action_mask, memory, episode, step, state.life + 1), transition
 
 
 @jax.jit
@@ -195,7 +198,7 @@ class HostSession:
         """Starts episode 0 of every copy."""
         zeros = np.zeros(self.env.num_envs, np.int32)
         obs = self.env.reset(np.ones(self.env.num_envs, bool), zeros)
-        self.state = SessionState((), obs, self.env.action_mask(), memory, zeros, zeros)
+        self.state = SessionState((), obs, self.env.action_mask(), memory, zeros, zeros, zeros)
         return self.state
 
     def live(self, params: PyTree, num_steps: int) -> Transition:
@@ -258,7 +261,8 @@ class HostSession:
             again = ended | (start == tick + 1)
             if again.any():
                 obs = self.env.reset(again, episode)
-        self.state = SessionState((), obs, self.env.action_mask(), state.memory, episode, np.asarray(state.step))
+        counters = episode, np.asarray(state.step), np.asarray(state.life)
+        self.state = SessionState((), obs, self.env.action_mask(), state.memory, *counters)
         same = np.array([np.array_equal(*pair) for pair in zip(obs, np.asarray(state.obs), strict=True)])
         return faithful & (same | (lengths == 0))
 
@@ -269,22 +273,15 @@ class HostSession:
         action = np.asarray(action, np.int32)
         chex.assert_shape(action, state.step.shape)
         next_obs, reward, terminated, truncated = self.env.step(action)
-        transition = Transition(
-            obs=np.asarray(state.obs),
-            action_mask=np.asarray(state.action_mask),
-            action=action,
-            reward=reward,
-            terminated=terminated,
-            truncated=truncated,
-            next_obs=next_obs,
-        )
+        obs, action_mask = np.asarray(state.obs), np.asarray(state.action_mask)
+        transition = Transition(obs, action_mask, action, reward, terminated, truncated, next_obs)
         if self._remember is not None:
             memory = self._remember(params, memory, transition)
         ended = terminated | truncated
         episode = (state.episode + ended).astype(np.int32)
         step = np.where(ended, 0, state.step + 1).astype(np.int32)
         obs = self.env.reset(ended, episode) if ended.any() else next_obs
-        return SessionState((), obs, self.env.action_mask(), memory, episode, step), transition
+        return SessionState((), obs, self.env.action_mask(), memory, episode, step, state.life + 1), transition
 
 
 def host_episode_returns(

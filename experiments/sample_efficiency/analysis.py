@@ -9,13 +9,26 @@ from experiments.sample_efficiency.runs import ARMS, TASKS
 from experiments.statistics import median
 
 FOLDER = Path(__file__).parent
-SOLVED = {"cartpole": 475.0, "cartpole-5000": 475.0, "deep-sea": 0.98, "minatar-breakout": 8.0}
+SOLVED = {
+    "cartpole": 475.0,
+    "cartpole-5000": 475.0,
+    "deep-sea": 0.98,
+    "minatar-breakout": 8.0,
+    "minatar-100k-breakout": 12.0,
+    "minatar-100k-asterix": 2.5,
+    "minatar-100k-spaceinvaders": 25.0,
+    "minatar-100k-freeway": 30.0,
+}
 """Mean return over the evaluation episodes from which a task counts as solved."""
 REFERENCES = {
     "cartpole": {"best possible": 500.0},
     "cartpole-5000": {"best possible": 500.0},
     "deep-sea": {"best possible": 0.99},
-    "minatar-breakout": published.minatar("Breakout-MinAtar", most=320_000),
+    **{
+        task: published.minatar(config.env.id, most=320_000)
+        for task, config in TASKS.items()
+        if task.startswith("minatar")
+    },
 }
 """Task -> what is said of a score -> that score: lines to read a curve against."""
 

@@ -8,6 +8,8 @@ from experiments.figures.learning_curve import CONTROL, DREAMING
 from experiments.presets import PRESETS
 
 _CARTPOLE = PRESETS["cartpole"]
+_MINATAR = PRESETS["minatar-100k"]
+_GAMES = ("Breakout", "Asterix", "SpaceInvaders", "Freeway")
 
 TASKS: dict[str, Config] = {
     "cartpole": _CARTPOLE,
@@ -16,6 +18,12 @@ TASKS: dict[str, Config] = {
     ),
     "deep-sea": PRESETS["deep-sea"],
     "minatar-breakout": PRESETS["minatar-breakout"],
+    **{
+        (name := f"minatar-100k-{game.lower()}"): dataclasses.replace(
+            _MINATAR, name=name, env=dataclasses.replace(_MINATAR.env, id=f"{game}-MinAtar")
+        )
+        for game in _GAMES
+    },
 }
 
 ARMS: dict[str, dict[str, Config]] = {

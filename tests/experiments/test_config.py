@@ -6,7 +6,7 @@ import pytest
 
 from dreamer.io.run_folder import config_hash
 from dreamer.wake import envs
-from dreamer.wake.envs import EnvConfig
+from dreamer.wake.envs import EnvConfig, KnobsConfig
 from experiments import PRESETS, Config
 from experiments.build import build
 from experiments.config import EvaluationConfig, RunConfig, from_dict, to_dict
@@ -33,6 +33,10 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     config = runs.config()
     assert config.hash() == dataclasses.replace(config, seed=7).hash() == runs.in_folder(config, "elsewhere").hash()
     assert config.hash() != tiny.config(loop=dict(dream_ratio=8)).hash()
+    for changed in (dict(imagine=dict(real_share=0.5)), dict(ensemble=dict(num_members=2))):
+        assert config.hash() != tiny.config(**changed).hash()
+    assert config.hash() != tiny.config(env=dict(knobs=KnobsConfig(slip=0.1))).hash()
+    assert not {"imagine", "ensemble"} & set(config.identity()) and "knobs" not in config.identity()["env"]  # all off
     assert config.hash() == config_hash(config.identity())  # the one that is written into the run's folder and rows
 
 

@@ -1,17 +1,20 @@
+import functools
 import shutil
 
 import imageio.v3 as iio
+import jax
 import numpy as np
 import pytest
 
+from dreamer.core.keys import stream
 from dreamer.core.types import Meters
 from dreamer.io import CheckpointError, RunFolder, RunFolderError
-from dreamer.wake.envs import EnvConfig
+from dreamer.wake.envs import EnvConfig, KnobsConfig
 from experiments.build import build
 from experiments.config import to_dict
 from experiments.diary import deploy
 from experiments.evaluate import evaluate, film
-from tests import runs, tiny
+from tests import runs, tiny, toys
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,30 @@ def test_what_cannot_be_measured(tmp_path):
     (unfinished / "deployed.safetensors").unlink()
     with pytest.raises(ValueError, match="has not deployed an agent yet.*--resume"):
         evaluate(unfinished)
+
+
+def test_a_run_measures_its_agent_in_the_task_under_the_rules_in_force():
+    env = EnvConfig(
+        "CartPole-v1", "gymnax", num_envs=1, knobs=KnobsConfig(continuing=True, reward_delay=3, drift_every=10)
+    )
+    parts = build(tiny.config(env=env), toys.action_matters())  # +1 for the one action, -1 for the other
+    student = functools.partial(parts.evaluate["student"], parts.init().learner)
+    first = student(0)
+    assert abs(first).tolist() == [1.0] * 4  # one decision, paid at the end that training never tells of
+    for real in (1, 10, 11, 20, 21, 31, 41, 51):  # an untrained student always does the same
+        period = (real - 1) // 10
+        meaning = jax.random.permutation(stream(0, "drift", 0, period), 2) if period else np.arange(2)
+        np.testing.assert_array_equal(student(real), first if meaning[0] == 0 else -first)
+
+
+def test_a_folder_measures_its_agent_under_the_rules_in_force(tmp_path):
+    config = tiny.config(env=EnvConfig("Catch-bsuite", "gymnax", num_envs=1, knobs=KnobsConfig(drift_every=10)))
+    parts, returns = build(config), []
+    for real in (10, 11):
+        with RunFolder.create(tmp_path / str(real), to_dict(config), parts.spec) as folder:
+            deploy(parts, parts.init().learner, Meters(real=real), version=0).save(folder.deployed)
+        returns.append(evaluate(folder.path, num_episodes=16))
+    assert (returns[0] != returns[1]).any()
 
 
 def lean(frame):

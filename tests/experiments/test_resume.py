@@ -9,11 +9,12 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from dreamer.core import trees
 from dreamer.io import CheckpointError, Checkpoints, FactLog, Log, RunFolderError
 from dreamer.wake import Deployed
+from dreamer.wake.envs import EnvConfig, KnobsConfig
 from dreamer.wake.session import HostSession
 from experiments import resume, run
 from experiments.build import build
 from experiments.diary import DivergedError
-from experiments.recover import Past
+from experiments.recover import Past, saved_state
 from experiments.results import rows_of
 from tests import runs
 
@@ -203,6 +204,36 @@ def test_new_days_after_facts_of_another_machine_are_a_new_life(monkeypatch, tmp
     for left, right in zip(before, stored, strict=False):
         jax.tree.map(np.testing.assert_array_equal, left, right)
     assert wired.step.program._cache_size() == 1
+
+
+def test_a_run_with_every_knob_turned_resumes_bit_for_bit(monkeypatch, tmp_path):
+    knobs = KnobsConfig(continuing=True, visited_starts=0.5, reward_delay=2, drift_every=5, slip=0.2)
+    env = EnvConfig("CartPole-v1", "gymnax", num_envs=2, max_steps=9, knobs=knobs)
+    settings = runs.config("gymnax", env=env, loop=dataclasses.replace(runs.config().loop, actor="student"))
+    wired = build(settings)
+    like = jax.eval_shape(lambda: saved_state(wired.init()))
+    whole = run(runs.in_folder(settings, tmp_path / "whole"), parts=wired)
+    lives = [trajectory for _, _, trajectory in runs.facts(whole.folder)]
+    assert sum(day.truncated.sum() for day in lives) == 4 and not any(day.terminated.any() for day in lives)
+    folder = tmp_path / "cut"
+    with (
+        runs.interrupt(monkeypatch, FactLog, "append", call=5, done=True),  # the checkpoint is of two days before
+        pytest.raises(KeyboardInterrupt),
+    ):
+        run(runs.in_folder(settings, folder), parts=wired)
+    shutil.copytree(folder, tmp_path / "strange")
+    resumed = resume(folder, parts=wired)
+    saved = [Checkpoints(result.folder / "checkpoints").restore(like).tree for result in (whole, resumed)]
+    assert resumed.messages == [] and trees.digest(saved[0]) == trees.digest(saved[1])
+    np.testing.assert_array_equal(resumed.student, whole.student)
+    np.testing.assert_array_equal(saved[0]["session"].life, [24, 24])
+
+    # Facts of another machine: a new episode begins, and life is not younger for it.
+    rewrite_facts(tmp_path / "strange", lambda day, lived: lived.replace(reward=lived.reward + (day == 5)))
+    changed = resume(tmp_path / "strange", parts=wired)
+    assert "could not be brought back" in changed.messages[0]
+    session = Checkpoints(changed.folder / "checkpoints").restore(like).tree["session"]
+    np.testing.assert_array_equal(session.life, [24, 24])
 
 
 def test_facts_that_end_before_the_checkpoint(monkeypatch, tmp_path):

@@ -127,7 +127,8 @@ def test_the_jitted_driver_begins_at_any_episode():
     while not (state.episode >= 2).all() or (state.step != 0).any():
         state, _ = jitted_live(COUNTING, random_act, None, state, seed=SEED, num_steps=1)
     jitted_begin = jax.jit(begin, static_argnums=0, static_argnames="num_envs")
-    anew = jitted_begin(COUNTING, seed=SEED, num_envs=NUM_ENVS, episode=np.asarray(state.episode))
+    counters = {"episode": np.asarray(state.episode), "life": np.asarray(state.life)}
+    anew = jitted_begin(COUNTING, seed=SEED, num_envs=NUM_ENVS, **counters)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), anew) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), state
     )

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from dreamer.wake.envs.base import AtariConfig, EnvConfig, HostEnv, JaxEnv
+from dreamer.wake.envs.base import DEVICE_SUITES, AtariConfig, EnvConfig, HostEnv, JaxEnv, KnobsConfig
 from dreamer.wake.envs.host_jax import HostFromJax
+from dreamer.wake.envs.knobs import settled, with_knobs
 
 __all__ = [
     "AtariConfig",
@@ -11,40 +12,52 @@ __all__ = [
     "HostEnv",
     "HostFromJax",
     "JaxEnv",
+    "KnobsConfig",
     "for_evaluation",
     "is_jax",
     "make_host",
     "make_jax",
+    "settled",
+    "with_knobs",
 ]
 
 
 def is_jax(config: EnvConfig) -> bool:
     """Whether the environment runs on the device, under the jitted driver."""
-    return config.suite in ("gymnax", "jumanji")
+    return config.suite in DEVICE_SUITES
 
 
 def for_evaluation(config: EnvConfig, num_envs: int) -> EnvConfig:
-    """Returns what an agent that trains in `config` is measured in: `num_envs` copies, and whole games of Atari."""
+    """Returns what an agent that trains in `config` is measured in: `num_envs` copies of the ordinary task.
+
+    That is whole games of Atari, and episodes that end and begin at the world's own start, under the world's own limit
+    where `max_steps` was that of a continuing life. Slips, late rewards and drift are part of the task and stay; who
+    makes an environment that drifts takes it `settled`.
+    """
     if config.suite == "atari":
         config = dataclasses.replace(config, atari=dataclasses.replace(config.atari, life_loss_ends=False))
-    return dataclasses.replace(config, num_envs=num_envs)
+    max_steps = None if config.knobs.continuing else config.max_steps
+    knobs = dataclasses.replace(config.knobs, continuing=False, visited_starts=0.0)
+    return dataclasses.replace(config, num_envs=num_envs, max_steps=max_steps, knobs=knobs)
 
 
 def make_jax(config: EnvConfig) -> JaxEnv:
-    """Returns one copy of a device environment; a driver makes `config.num_envs` of it.
+    """Returns one copy of a device environment, its knobs turned; a driver makes `config.num_envs` of it.
 
     Raises:
-      ValueError: unknown id, a host suite, or spaces that are not supported.
+      ValueError: unknown id, a host suite, spaces that are not supported, or a knob that does not fit.
       ImportError: the suite is an extra that is not installed; the message names the command that does.
     """
+    # A continuing life has a limit of its own, and the world in it the one that it always had.
+    bare = dataclasses.replace(config, max_steps=None) if config.knobs.continuing else config
     if config.suite == "gymnax":
         from dreamer.wake.envs import jax_gymnax
 
-        return jax_gymnax.make(config)
+        return with_knobs(jax_gymnax.make(bare), config)
     if config.suite == "jumanji":
         from dreamer.wake.envs import jax_jumanji
 
-        return jax_jumanji.make(config)
+        return with_knobs(jax_jumanji.make(bare), config)
     raise ValueError(f"suite {config.suite!r} runs on the host: make {config.id} with make_host.")
 
 

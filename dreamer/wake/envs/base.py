@@ -14,7 +14,8 @@ import numpy as np
 
 from dreamer.core.types import EnvSpec, PyTree
 
-SUITES = ("atari", "gymnasium", "gymnax", "jumanji")
+DEVICE_SUITES = ("gymnax", "jumanji")
+SUITES = ("atari", "gymnasium", *DEVICE_SUITES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,38 @@ class AtariConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class KnobsConfig:
+    """What can be turned on any device environment, each by itself; all neutral is the bare environment, bit for bit.
+
+    `continuing` and `visited_starts` are conditions of training and are left out when an agent is measured; the others
+    are part of the task. Decisions are those of one copy.
+    """
+
+    continuing: bool = False
+    """The agent is never told of an end: the world starts anew by itself, and the next observation is of that start.
+    Life is one episode, truncated after `env.max_steps` decisions if that is set; the world keeps its own limit."""
+    visited_starts: float = 0.0
+    """Probability that the world starts anew from a state that this copy has visited, not from its start; 0 for never.
+    A copy keeps a few of its states, each as likely as any other to be kept, and each with the clock it had."""
+    reward_delay: int = 0
+    """Decisions that a reward is paid late, 0 for none; an end that the agent is told of pays all that is owed."""
+    drift_every: int = 0
+    """Decisions of a copy's life, over all its episodes, between two changes of what its actions do; 0 for none. Each
+    change permutes the actions at random, for each copy by itself. Agents are measured under the rules last lived
+    under."""
+    slip: float = 0.0
+    """Probability that an action drawn from all that are allowed is carried out, not the one decided; 0 for none."""
+
+    def __post_init__(self):
+        for name in ("visited_starts", "slip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"knobs.{name} is {getattr(self, name)}: set a probability from 0 to 1, 0 for none.")
+        for name in ("reward_delay", "drift_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"knobs.{name} is {getattr(self, name)}: set 0 or more decisions, 0 for none.")
+
+
+@dataclasses.dataclass(frozen=True)
 class EnvConfig:
     """Which environment, and how many copies of it."""
 
@@ -77,6 +110,8 @@ class EnvConfig:
     `--env.kwargs size 10` for `DeepSea-bsuite`, in Python `kwargs=(("size", 10),)`."""
     atari: AtariConfig = AtariConfig()
     """Settings of the `atari` suite; the others have none of them."""
+    knobs: KnobsConfig = KnobsConfig()
+    """What is made harder, or forbidden, in an environment on the device."""
 
     def __post_init__(self):
         if self.suite not in SUITES:
@@ -93,6 +128,13 @@ class EnvConfig:
             raise ValueError(
                 f"atari is set, but the suite is {self.suite!r}, which has no such settings: leave them out."
             )
+        for field in dataclasses.fields(KnobsConfig):
+            turned = getattr(self.knobs, field.name)
+            if self.suite not in DEVICE_SUITES and turned != field.default:
+                raise ValueError(
+                    f"knobs.{field.name} is {turned}, but {self.suite} environments run on the host, where no knob "
+                    f"reaches: leave it at {field.default}, or choose an environment of {' or '.join(DEVICE_SUITES)}."
+                )
 
 
 class JaxEnv(NamedTuple):
@@ -103,7 +145,9 @@ class JaxEnv(NamedTuple):
 
     spec: EnvSpec
     reset: Callable
-    """(key) -> (state, obs)"""
+    """(key) -> (state, obs): the first episode of a life."""
+    restart: Callable
+    """(key, state) -> (state, obs): the next episode after one that ended in `state`, which a bare one ignores."""
     step: Callable
     """(key, state, action) -> (state, obs, reward float32, terminated bool, truncated bool); never both flags."""
     action_mask: Callable
@@ -112,6 +156,9 @@ class JaxEnv(NamedTuple):
     """(state) -> [H, W, 3] uint8 NumPy frame, or None where there is nothing to draw. Not for use under jit."""
     max_steps: int | None
     """Decisions after which an episode is truncated; None if it never is."""
+    rules: Callable | None = None
+    """(seed, copy, life, state) -> state under the rules for decision `life` of that copy's whole life; None where
+    rules never change."""
 
 
 class HostEnv(Protocol):
@@ -201,7 +248,15 @@ def pure_env(
         del state
         return jnp.ones(spec.num_actions, bool)
 
-    return JaxEnv(spec, typed_reset, typed_step, action_mask or allow_all, render or _draw_nothing, max_steps)
+    return JaxEnv(
+        spec,
+        reset=typed_reset,
+        restart=lambda key, state: typed_reset(key),
+        step=typed_step,
+        action_mask=action_mask or allow_all,
+        render=render or _draw_nothing,
+        max_steps=max_steps,
+    )
 
 
 def episode_seed(seed: int, copy: int, episode: int) -> int:

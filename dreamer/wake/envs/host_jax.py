@@ -35,6 +35,7 @@ class HostFromJax:
         self._obs = None
         self._episode = np.zeros(num_envs, np.int32)
         self._step = np.zeros(num_envs, np.int32)
+        self._life = np.zeros(num_envs, np.int32)
 
     def reset(self, copies: np.ndarray, episodes: Sequence[int]) -> np.ndarray:
         """See `HostEnv.reset`."""
@@ -43,7 +44,7 @@ class HostFromJax:
         self._episode = np.where(copies, episodes, self._episode).astype(np.int32)
         self._step = np.where(copies, 0, self._step).astype(np.int32)
         if self._state is None:
-            self._state, self._obs = _begin(self._env, self._seed, self._episode)
+            self._state, self._obs = _begin(self._env, self._seed, episode=self._episode, life=self._life)
         else:
             self._state, self._obs = _restart(
                 self._env, self._seed, self._state, self._obs, ended=np.asarray(copies, bool), episode=self._episode
@@ -54,9 +55,9 @@ class HostFromJax:
         """See `HostEnv.step`."""
         action = jnp.asarray(action, jnp.int32)
         self._state, self._obs, *facts = _advance(
-            self._env, self._seed, self._state, action, episode=self._episode, step=self._step
+            self._env, self._seed, self._state, action, episode=self._episode, step=self._step, life=self._life
         )
-        self._step = self._step + 1
+        self._step, self._life = self._step + 1, self._life + 1
         reward, terminated, truncated = jax.device_get(facts)
         return np.asarray(self._obs), reward, terminated, truncated
 
