@@ -39,4 +39,4 @@ def draw(rows: Sequence[dict], path: str | Path, *, arms: Sequence[str], referen
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     axes.set_xlabel(f"final return of the deployed student at {rows[0]['real']:,} real transitions: seeds, IQM, 95 %")
     axes.set_title(world, loc="left")
-    return save(figure, axes, path)
+    return save(figure, path)

@@ -40,7 +40,7 @@ def draw(rows: Sequence[dict], path: str | Path, *, references: Mapping[str, flo
     axes.set_title(world, loc="left")
     axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="best")
-    return save(figure, axes, path)
+    return save(figure, path)
 
 
 def require_one_world(rows: Sequence[dict]) -> str:
@@ -51,11 +51,12 @@ def require_one_world(rows: Sequence[dict]) -> str:
     return f"{worlds[0][0]} ({worlds[0][1]})"
 
 
-def save(figure: plt.Figure, axes: plt.Axes, path: str | Path) -> Path:
+def save(figure: plt.Figure, path: str | Path) -> Path:
     """Writes a figure in the one look that all share, closes it, and returns its path."""
-    axes.grid(color="0.92")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    for axes in figure.axes:
+        axes.grid(color="0.92")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -1,0 +1,1 @@
+"""Question: at equal real transitions, how far do more dreams carry the student, and when do they stop to?"""

@@ -1,0 +1,59 @@
+"""What is run: one agent on the same few real transitions, dreamed of more and more often.
+
+A ratio of 0 never learns. The warm-up of the step size is at most a tenth of a run's updates, so that few dreams are
+held back by being few alone. Batches are small, or few dreams would be no more than a handful of updates.
+"""
+
+import dataclasses
+
+from experiments.config import Config
+from experiments.presets import PRESETS
+
+RATIOS = (0, 1, 4, 16, 64, 256)
+"""Rows trained on for each real transition."""
+MOST_ROWS = 400_000
+"""Dream ratio times real transitions of the largest runs; beyond, there is no arm."""
+RENEW_EVERY = 500
+"""Updates between two renewals of the networks, in the arms that have them."""
+BUDGETS = {"cartpole": (300, 1000, 3000, 10_000, 30_000)}
+"""Family -> real transitions; the largest are for the fewest dreams, to tell what data alone would do."""
+_BASES = {"cartpole": PRESETS["cartpole-jax"]}
+
+
+def arm(ratio: int, kind: str = "") -> str:
+    """Returns the name of an arm, e.g. `ratio 16` or `ratio 16, renewed`."""
+    return f"ratio {ratio}" + (f", {kind}" if kind else "")
+
+
+def _at(family: str, budget: int, ratio: int) -> Config:
+    base = _BASES[family]
+    loop = dataclasses.replace(base.loop, real_transitions=budget, dream_ratio=ratio)
+    return dataclasses.replace(
+        base,
+        name=f"{family}-{budget}",
+        loop=loop,
+        update=dataclasses.replace(base.update, warmup_updates=min(base.update.warmup_updates, loop.num_updates // 10)),
+        evaluation=dataclasses.replace(base.evaluation, every=budget),
+    )
+
+
+def _arms(family: str, budget: int) -> dict[str, Config]:
+    """Returns the arms of one budget: the plain ones, those with renewals where there are any, and imagined halves."""
+    arms = {}
+    for ratio in RATIOS:
+        if ratio > 1 and ratio * budget > MOST_ROWS:
+            continue
+        plain = arms[arm(ratio)] = _at(family, budget, ratio)
+        if plain.loop.num_updates >= 2 * RENEW_EVERY:
+            renewed = dataclasses.replace(plain.update, reset_every=RENEW_EVERY)
+            arms[arm(ratio, "renewed")] = dataclasses.replace(plain, update=renewed)
+        if ratio > 1:
+            halved = dataclasses.replace(plain.imagine, real_share=0.5)
+            arms[arm(ratio, "half imagined")] = dataclasses.replace(plain, imagine=halved)
+    return arms
+
+
+ARMS: dict[str, dict[str, Config]] = {
+    f"{family}-{budget}": _arms(family, budget) for family, budgets in BUDGETS.items() for budget in budgets
+}
+"""Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
