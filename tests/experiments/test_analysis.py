@@ -3,6 +3,8 @@ import pytest
 from experiments import config, published
 from experiments.components import analysis as components_analysis
 from experiments.components import runs as components_runs
+from experiments.dream_scaling import analysis as scaling_analysis
+from experiments.dream_scaling import runs as scaling_runs
 from experiments.figures import arms as arms_figure
 from experiments.figures import learning_curve
 from experiments.results import write_rows
@@ -143,3 +145,61 @@ def test_each_arm_changes_something_and_keeps_the_budget():
         differing = {name for name in tree if tree[name] != reference[name]}
         assert (arm == components_runs.REFERENCE) == (not differing)
         assert differing <= {"model", "targets", "replay"}
+
+
+def test_arms_of_the_surface_differ_in_dreams_alone():
+    for task, arms in scaling_runs.ARMS.items():
+        budget = int(task.split("-")[1])
+        assert list(arms)[:2] == ["ratio 0", "ratio 1"]
+        for name, settings in arms.items():
+            ratio, _, kind = name.removeprefix("ratio ").partition(", ")
+            assert settings.loop.real_transitions == settings.evaluation.every == budget
+            assert settings.loop.dream_ratio == int(ratio) and (int(ratio) <= 1 or int(ratio) * budget <= 400_000)
+            assert settings.update.warmup_updates <= settings.loop.num_updates / 10 or int(ratio) == 0
+            assert (kind == "renewed") == (settings.update.reset_every > 0)
+            assert (kind == "half imagined") == (settings.imagine.real_share == 0.5)
+
+
+@pytest.mark.parametrize(
+    ("score", "worth"),
+    [
+        (5.0, (0.1, False)),  # the least that was measured, 100, would have done
+        (20.0, (1.0, False)),
+        (60.0, (10.0, False)),
+        (40.0, (10**0.5, False)),  # half of the way from 20 at 1,000 to 60 at 10,000 in logarithms
+        (61.0, (10.0, True)),
+    ],
+)
+def test_real_data_equivalence_by_hand(score, worth):
+    # What falls again, as 50 at 5,000 to 30 at 7,000 would, counts as what was held before.
+    times, at_least = scaling_analysis.equivalence(score, 1000, [(100, 10.0), (1000, 20.0), (10_000, 60.0)])
+    assert times == pytest.approx(worth[0]) and at_least == worth[1]
+    assert scaling_analysis.equivalence(30.0, 1000, [(100, 30.0), (1000, 20.0)]) == (0.1, False)
+    assert scaling_analysis.equivalence(30.0, 1000, []) is None
+
+
+def test_the_surface_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling_analysis, "FOLDER", tmp_path)
+    assert scaling_analysis.analyse()[1] == []
+    for budget, gain in ((300, 1), (1000, 2)):
+        task = f"cartpole-{budget}"
+        written = []
+        for ratio, kind in ((0, ""), (1, ""), (4, ""), (4, ", half imagined")):
+            arm = f"ratio {ratio}{kind}"
+            curve = rows(arm, {seed: [10 * gain * (1 + ratio) + seed] for seed in range(3)}, task=task)
+            written += [row | {"dream_ratio": ratio, "real": budget} for row in curve]
+        write_rows(tmp_path / "results" / f"{task}.csv", written)
+    table, figures = scaling_analysis.analyse()
+    assert [path.name for path in figures] == ["cartpole.png"] and figures[0].stat().st_size > 10_000
+    lines = table.splitlines()
+    assert len(lines) == 2 + 2 * 4
+    # Ratio 1 comes to 21 and 41; 51 at 300 is more than it ever reaches, by 1,000 at least.
+    assert lines[4].startswith("| cartpole-300 | 4 | plain | 3 | 51.0 [50.0, 52.0] | >= 3.3x | 0 | 0 |")
+    assert lines[3].split(" | ")[5] == "1.0x"
+
+
+def test_published_replay_ratios_rise():
+    found = published.replay_ratios()
+    assert found["BBF"] == [(2, 0.9403), (8, 1.0316)] and len(found) == 3
+    for points in found.values():
+        assert points == sorted(points)
