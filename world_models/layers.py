@@ -38,9 +38,12 @@ class Conv(nn.Module):
         shape = (_SIDE, _SIDE, x.shape[-1], self.num_channels)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.num_channels,)) if self.use_bias else None
+        unfolds = self.strides == 1 and max(x.shape[-3:-1]) <= _LARGEST_UNFOLDED
+        if unfolds:  # in its own dtype: of binary planes nine copies are moved byte by byte
+            x = unfold(x, self.padding)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        if self.strides == 1 and max(x.shape[-3:-1]) <= _LARGEST_UNFOLDED:
-            y = unfold(x, self.padding) @ kernel.reshape(-1, self.num_channels)
+        if unfolds:
+            y = x @ kernel.reshape(-1, self.num_channels)
         else:
             y = jax.lax.conv_general_dilated(
                 trees.flatten_lead(x, x.ndim - 3),

@@ -111,7 +111,9 @@ def _mlp(widths: tuple[int, ...], size: int, dtype: jnp.dtype) -> nn.Sequential:
 
 
 def scaled(obs: jax.Array) -> jax.Array:
-    """Returns the observation as float32, bytes as shares of 255."""
+    """Returns the observation as float32, bytes as shares of 255; what is binary waits until it is multiplied."""
+    if obs.dtype == jnp.bool_:
+        return obs
     return obs.astype(jnp.float32) / (255.0 if obs.dtype == jnp.uint8 else 1.0)
 
 
