@@ -24,6 +24,8 @@ LOCK_NAME = ".lock"
 UNFINISHED = (LOCK_NAME, CONFIG_NAME + ".tmp")
 """All that a run which died while making its folder can have left there."""
 PACKAGES = ("jax", "flax", "optax", "mctx", "gymnasium", "gymnax", "numpy")
+CODE = (":(top)", *(f":(top,exclude,glob)experiments/*/{made}" for made in ("results/*.csv", "figures/*.png")))
+"""Which tracked files decide how a run goes: all but the rows and figures that runs themselves are written to."""
 
 
 class RunFolderError(ValueError):
@@ -133,7 +135,7 @@ class RunFolder:
 
     @property
     def commit(self) -> str:
-        """Git commit of the code, with `-dirty` where files were changed; `unknown` outside git."""
+        """Git commit of the code, as `git_commit` names it."""
         return self.about["commit"]
 
     @property
@@ -218,22 +220,24 @@ def package_version(name: str) -> str:
 
 
 def git_commit(file: Path) -> str:
-    """Returns the commit that `file` belongs to, `-dirty` appended where tracked files differ from it.
+    """Returns the commit that `file` belongs to, `-dirty-` and a digest of the difference appended where `CODE` differs.
 
-    `unknown` where git does not track `file`: an installed copy must not name the repository it happens to lie in.
+    Equal names mean equal tracked code. `unknown` where git does not track `file`: an installed copy must not name the
+    repository it happens to lie in.
     """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(file.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=30)
+        return done.stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", file.name)
         commit = git("rev-parse", "--verify", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no")
+        changed = git("diff", "--no-ext-diff", "--no-color", "HEAD", "--", *CODE)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return f"{commit}-dirty" if changed else commit
+    return f"{commit}-dirty-{hashlib.sha256(changed.encode()).hexdigest()[:8]}" if changed else commit
 
 
 def lock(path: Path) -> int:
