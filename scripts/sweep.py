@@ -1,11 +1,13 @@
 """Makes the runs of a question over seeds: `python -m scripts.sweep sample_efficiency --tasks cartpole --seeds 5`."""
 
+import functools
+import signal
 from typing import Annotated
 
 import tyro
 
-from experiments import sweep
-from scripts.display import clear_errors, say
+from experiments import sweep, workers
+from scripts.display import SweepWatch, clear_errors, say
 
 
 def main(
@@ -22,12 +24,14 @@ def main(
       tasks: only these tasks.
       arms: only these arms.
       seeds: seeds 0 to this many, exclusive.
-      processes: runs side by side.
+      processes: runs side by side, among which the cores are shared out.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with clear_errors():
         todo = sweep.jobs(question, tasks=tasks, arms=arms, seeds=range(seeds))
         say(f"{len(todo)} runs to make; the others have rows already")
-        sweep.sweep(todo, num_processes=processes, say=say)
+        with SweepWatch(len(todo)) as watch:
+            sweep.sweep(todo, call_each=functools.partial(workers.call_each, num_processes=processes), hear=watch)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ class RunFolderError(ValueError):
     """A folder that cannot be used, and what to do about it."""
 
 
+class BusyError(RunFolderError):
+    """A folder that a living process writes."""
+
+
 class RunFolder:
     """One run's folder. Made by `create` or `open`; `close` it, or use it as a context, to let the next writer in.
 
@@ -71,12 +75,15 @@ class RunFolder:
           identity: the part of `config` that can change results, hashed into `config_hash`; all of it where None.
 
         Raises:
-          RunFolderError: the folder is in use, or cannot be written, or `config` is not JSON.
+          BusyError: another process is writing it.
+          RunFolderError: the folder holds something, or cannot be written, or `config` is not JSON.
         """
         path = Path(path)
         about = describe(config, spec, config if identity is None else identity)
-        cls.require_free(path)
         try:
+            if (path / LOCK_NAME).exists():
+                os.close(lock(path))  # a living run is told apart from one to go on with
+            cls.require_free(path)
             path.mkdir(parents=True, exist_ok=True)
             handle = lock(path)
             content = json.dumps(about, indent=2) + "\n"
@@ -96,7 +103,8 @@ class RunFolder:
           write: True to resume the run, which locks the folder; False to read, also while the run goes on.
 
         Raises:
-          RunFolderError: no folder of ours there, or `write` and another process is writing it.
+          BusyError: `write`, and another process is writing it.
+          RunFolderError: no folder of ours there.
         """
         path = Path(path)
         if not path.is_dir():
@@ -199,7 +207,7 @@ def describe(config: dict, spec: EnvSpec, identity: dict) -> dict:
         "config": config,
         "config_hash": config_hash(identity),
         "spec": dataclasses.asdict(spec),
-        "commit": git_commit(Path(__file__)),
+        "commit": code_commit(),
         "versions": {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES},
         "device": {
             "machine": platform.platform(),
@@ -219,8 +227,13 @@ def package_version(name: str) -> str:
         return "not installed"
 
 
+def code_commit() -> str:
+    """Returns the commit of the code that runs, as `git_commit` names it."""
+    return git_commit(Path(__file__))
+
+
 def git_commit(file: Path) -> str:
-    """Returns the commit that `file` belongs to, `-dirty-` and a digest of the difference appended where `CODE` differs.
+    """Returns the commit that `file` belongs to; where `CODE` differs from it, with `-dirty-` and a digest of how.
 
     Equal names mean equal tracked code. `unknown` where git does not track `file`: an installed copy must not name the
     repository it happens to lie in.
@@ -254,7 +267,7 @@ def lock(path: Path) -> int:
     except BlockingIOError as error:
         owner = os.pread(handle, 64, 0).decode(errors="replace").strip() or "unknown"
         os.close(handle)
-        raise RunFolderError(
+        raise BusyError(
             f"Process {owner} is writing the run folder {path}. Wait for it, end it, or pass another --run.folder."
         ) from error
     except OSError:
