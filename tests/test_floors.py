@@ -46,6 +46,7 @@ DOORS = {  # library: the places where it may enter. The longest name that match
     "minari": ("dreamer/io",),
     "h5py": ("dreamer/io",),
     "safetensors": ("dreamer/io", "dreamer/wake/deployed.py"),
+    "optuna": ("experiments/study.py",),
     "tyro": ("scripts",),
     "rich": ("scripts",),
     "matplotlib": ("experiments",),
