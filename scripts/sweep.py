@@ -18,6 +18,7 @@ def main(
     arms: tuple[str, ...] = (),
     seeds: int = 5,
     processes: int = 2,
+    ray: bool = False,
     trials: int | None = None,
     study: str | None = None,
 ) -> None:
@@ -29,6 +30,7 @@ def main(
       arms: only these arms.
       seeds: seeds 0 to this many, exclusive; of `--trials`, each has its own.
       processes: runs side by side, among which the cores are shared out.
+      ray: make the runs as tasks of a Ray cluster instead: of $RAY_ADDRESS, or on this machine.
       trials: search the question's SPACE with Optuna, until its study has this many trials.
       study: database of the study, any that SQLAlchemy knows; without it a file in runs/studies/.
     """
@@ -36,12 +38,12 @@ def main(
     with clear_errors():
         _require_one_kind(tasks + arms, study, searched=trials is not None)
         if trials is not None:
-            _search(question, study, num_trials=trials, call_each=_call_each(processes))
+            _search(question, study, num_trials=trials, call_each=_call_each(processes, ray))
         else:
             todo = sweep.jobs(question, tasks=tasks, arms=arms, seeds=range(seeds))
             say(f"{len(todo)} runs to make; the others have rows already")
             with SweepWatch(len(todo)) as watch:
-                sweep.sweep(todo, call_each=_call_each(processes), hear=watch)
+                sweep.sweep(todo, call_each=_call_each(processes, ray), hear=watch)
 
 
 def _require_one_kind(rows_of: tuple[str, ...], study: str | None, *, searched: bool) -> None:
@@ -51,8 +53,12 @@ def _require_one_kind(rows_of: tuple[str, ...], study: str | None, *, searched: 
         raise ValueError("--study is of a search: say how many --trials it is to have")
 
 
-def _call_each(processes: int) -> sweep.CallEach:
-    return functools.partial(workers.call_each, num_processes=processes)
+def _call_each(processes: int, ray: bool) -> sweep.CallEach:
+    if not ray:
+        return functools.partial(workers.call_each, num_processes=processes)
+    from experiments import cluster  # an extra
+
+    return cluster.call_each
 
 
 def _space(question: str) -> Space:

@@ -47,6 +47,7 @@ DOORS = {  # library: the places where it may enter. The longest name that match
     "h5py": ("dreamer/io",),
     "safetensors": ("dreamer/io", "dreamer/wake/deployed.py"),
     "optuna": ("experiments/study.py",),
+    "ray": ("experiments/cluster.py",),
     "tyro": ("scripts",),
     "rich": ("scripts",),
     "matplotlib": ("experiments",),

@@ -133,10 +133,11 @@ def test_the_words_of_a_config_make_it_again(config):
         ("sample_efficiency", dict(trials=1, arms=("a",)), "--tasks and --arms choose runs that make rows"),
         ("sample_efficiency", dict(processes=0), "num_processes is 0: give 1 or more"),
         ("sample_efficiency", dict(trials=1), "pip install -r requirements-optuna.txt"),
+        ("sample_efficiency", dict(ray=True), "pip install -r requirements-ray.txt"),
     ],
 )
 def test_bad_input_is_one_clear_error(cli, question, options, message):
-    for extra in ("optuna",):
+    for extra in ("optuna", "ray"):
         if f"requirements-{extra}" in message and importlib.util.find_spec(extra):
             pytest.skip(f"{extra} is installed")
     code, _, err = cli(question, **options)
@@ -154,7 +155,7 @@ def test_a_search_says_what_was_best(cli, monkeypatch):
     monkeypatch.setitem(PRESETS, "tiny", test_study.SPACE.base)
     base = changed(test_study.SPACE.base, {"run.preset": "tiny"})
     monkeypatch.setattr(runs_of("sample_efficiency"), "SPACE", dataclasses.replace(test_study.SPACE, base=base))
-    monkeypatch.setattr(sweep, "_call_each", lambda processes: here)
+    monkeypatch.setattr(sweep, "_call_each", lambda processes, ray: here)
     code, out, err = cli("sample_efficiency", trials=1)
     assert (code, err) == (0, "")
     begins, ends, best, command = out.splitlines()
