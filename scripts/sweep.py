@@ -3,12 +3,15 @@
 import functools
 import shlex
 import signal
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from dreamer.io.files import write_atomically
 from experiments import sweep, workers
 from experiments.space import Space, flags
+from experiments.wandb_file import wandb_file as wandb_text
 from scripts.display import INTERPRETER, SweepWatch, clear_errors, say
 
 
@@ -21,6 +24,7 @@ def main(
     ray: bool = False,
     trials: int | None = None,
     study: str | None = None,
+    wandb_file: str | None = None,
 ) -> None:
     """Runs what has no rows yet, and appends rows to experiments/QUESTION/results/; or searches the question's space.
 
@@ -33,11 +37,15 @@ def main(
       ray: make the runs as tasks of a Ray cluster instead: of $RAY_ADDRESS, or on this machine.
       trials: search the question's SPACE with Optuna, until its study has this many trials.
       study: database of the study, any that SQLAlchemy knows; without it a file in runs/studies/.
+      wandb_file: only write the question's SPACE as a W&B sweep to this file.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with clear_errors():
-        _require_one_kind(tasks + arms, study, searched=trials is not None)
-        if trials is not None:
+        _require_one_kind(tasks + arms, study, searched=trials is not None or wandb_file is not None)
+        if wandb_file is not None:
+            write_atomically(Path(wandb_file), wandb_text(_space(question), seeds=range(seeds)).encode())
+            say(f"wrote {wandb_file}; to go on: wandb sweep {wandb_file}")
+        elif trials is not None:
             _search(question, study, num_trials=trials, call_each=_call_each(processes, ray))
         else:
             todo = sweep.jobs(question, tasks=tasks, arms=arms, seeds=range(seeds))

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from experiments import PRESETS
 from experiments.components import runs as components
@@ -124,11 +125,34 @@ def test_the_words_of_a_config_make_it_again(config):
     assert train._parse(flags(config))[1].config == config
 
 
+def test_what_a_wandb_agent_types_is_understood(cli):
+    code, out, err = cli("sample_efficiency", wandb_file="sweep.yaml", seeds=3)
+    assert (code, err) == (0, "")
+    assert out == "wrote sweep.yaml; to go on: wandb sweep sweep.yaml\n"
+    definition = yaml.safe_load(Path("sweep.yaml").read_text())
+    drawn = {
+        name: about["values"][-1] if "values" in about else about["max"]
+        for name, about in definition["parameters"].items()
+    }
+    words = definition["command"][definition["command"].index("scripts.train") + 1 :]
+    assert words.pop() == "${args}"
+    words += [f"--{name}={value}" for name, value in drawn.items()]  # as its agents do
+    config = train._parse(words)[1].config
+    seed = drawn.pop("seed")
+    assert seed == 2
+    assert dataclasses.replace(config, run=PRESETS["cartpole-jax"].run) == sample_efficiency.SPACE.config(
+        drawn, seed=seed
+    )
+    assert config.run.wandb == "online"
+
+
 @pytest.mark.parametrize(
     ("question", "options", "message"),
     [
         ("why", dict(trials=1), "there is no question 'why': choose one of components"),
         ("components", dict(trials=1), "components has no SPACE to search; there is one in sample_efficiency"),
+        ("components", dict(wandb_file="a.yaml"), "components has no SPACE to search"),
+        ("sample_efficiency", dict(wandb_file="no/a.yaml"), "No such file or directory: 'no/a.yaml"),
         ("sample_efficiency", dict(study="sqlite:///a.db"), "--study is of a search: say how many --trials"),
         ("sample_efficiency", dict(trials=1, arms=("a",)), "--tasks and --arms choose runs that make rows"),
         ("sample_efficiency", dict(processes=0), "num_processes is 0: give 1 or more"),
