@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from agents.actor_critic import ActorCriticConfig
@@ -159,6 +160,23 @@ class Config:
 
 
 _OFF_BY_DEFAULT = ("imagine", "ensemble")
+
+
+def changed(config: Any, values: Mapping[str, Any]) -> Any:
+    """Returns the config, or a part of it, with fields replaced: `changed(config, {"update.learning_rate": 1e-3})`.
+
+    Raises:
+      ValueError: no such field, or values that do not fit together.
+    """
+    parts: dict[str, dict[str, Any]] = {}
+    names = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
+    for path, value in values.items():
+        name, _, rest = path.partition(".")
+        if name not in names:
+            raise ValueError(f"there is no field {path!r} in {type(config).__name__}: choose from {', '.join(names)}")
+        parts.setdefault(name, {})[rest] = value
+    new = {name: part[""] if "" in part else changed(getattr(config, name), part) for name, part in parts.items()}
+    return dataclasses.replace(config, **new)
 
 
 def to_dict(config: Config) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dreamer.core.types import Meters
 from dreamer.io import RunFolder, read_log
-from dreamer.io.files import write_atomically
+from dreamer.io.files import locked, write_atomically
 from experiments.config import from_dict
 
 FIELDS = (
@@ -56,17 +56,30 @@ def rows_of(path: str | Path, *, arm: str) -> list[dict]:
 def write_rows(path: str | Path, rows: Iterable[dict]) -> None:
     """Adds rows to a CSV file, which is made where it does not exist; after a crash the old file or the new is there.
 
+    Several processes may add at once: none of their rows is lost, and an evaluation that is there is not added again.
+
     Raises:
       ResultsError: the file is damaged or has other columns, so that adding would garble it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    before = read_rows(path) if path.exists() else []
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([*before, *rows])
-    write_atomically(path, text.getvalue().encode())
+    with locked(path):
+        before = read_rows(path) if path.exists() else []
+        known = set(map(_evaluation, before))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*before, *(row for row in rows if _evaluation(row) not in known)])
+        write_atomically(path, text.getvalue().encode())
+
+
+def run_of(row: dict) -> tuple[str, str, int]:
+    """Returns what tells the run of a row from all others: arm, config hash, seed."""
+    return row["arm"], row["config_hash"], row["seed"]
+
+
+def _evaluation(row: dict) -> tuple:
+    return *run_of(row), row["real"], row["updates"]
 
 
 def read_rows(path: str | Path) -> list[dict]:

@@ -17,7 +17,8 @@ import numpy as np
 from dreamer import loop as loops
 from dreamer.core import mesh
 from dreamer.core.types import Meters, PyTree
-from dreamer.io import Checkpoints, FactLog, RunFolder
+from dreamer.io import CheckpointError, Checkpoints, FactLog, FactsError, LogError, RunFolder
+from experiments import folders
 from experiments.build import Parts, build
 from experiments.config import Config, from_dict, to_dict
 from experiments.diary import Diary
@@ -93,7 +94,7 @@ def run_seeds(
     use_compilation_cache()
     with _wired(config, parts, num_seeds, num_devices) as parts, contextlib.ExitStack() as until_the_end:
         diaries, owns = [], _one_each(config, num_seeds) if mesh.writes() else []
-        paths = [Path(own.run.folder) if own.run.folder else _free_folder(own) for own in owns]
+        paths = [Path(own.run.folder) if own.run.folder else folders.free(own) for own in owns]
         for path in paths[1:]:  # before the first of them is made
             RunFolder.require_free(path)
         for own, path in zip(owns, paths, strict=True):
@@ -143,6 +144,30 @@ def resume(
             event, returns = _live_and_learn(parts, diaries, step=past.step, state=state, after=event, watch=watch)
         (result,) = _finish(parts, diaries, event, returns)
     return dataclasses.replace(result, seconds=time.perf_counter() - began, messages=past.messages)
+
+
+def run_or_resume(config: Config, *, watch: Watch | None = None) -> tuple[Path, list[str]]:
+    """Makes a run of `runs/`, or goes on with the one that the same code began there for the same config and seed.
+
+    Several processes may be asked for the same run: one makes it.
+
+    Returns: its finished folder, and what the user should be told of a resumed run.
+
+    Raises:
+      BusyError: a living process is making it.
+      ValueError, OSError, DivergedError: as in `run_seeds`.
+    """
+    messages = []
+    if (begun := folders.begun(config)) is not None:
+        if begun.deployed.exists():
+            return begun.path, []
+        try:
+            return begun.path, resume(begun.path, watch=watch).messages
+        except (CheckpointError, FactsError, LogError) as error:
+            messages.append(f"begun anew, since {begun.path} cannot go on: {error}")
+    # Named, and not left to `run`: whoever else looked at the same moment is then refused.
+    named = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folders.free(config))))
+    return run(named, watch=watch).folder, messages
 
 
 def _live_and_learn(
@@ -241,17 +266,6 @@ def _one_each(config: Config, num_seeds: int) -> list[Config]:
 
 def _crosses(every: int, before: int, now: int) -> bool:
     return now // every > before // every
-
-
-def _free_folder(config: Config) -> Path:
-    """Returns a path in `runs/` that does not exist yet."""
-    base = Path("runs") / f"{config.name}-{config.hash()}-seed{config.seed}"
-    number = 1
-    path = base
-    while path.exists():
-        number += 1
-        path = base.with_name(f"{base.name}-{number}")
-    return path
 
 
 def use_compilation_cache() -> None:

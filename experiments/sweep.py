@@ -1,15 +1,20 @@
-"""Many runs of one question: every task, arm and seed, side by side in processes, into rows that are never repeated."""
+"""Many runs of one question: every task, arm and seed, side by side, into rows that are never lost and never repeated.
 
+A run lives in `runs/` and its rows are taken from there, so whatever is killed, the same sweep goes on where it was.
+"""
+
+import contextlib
 import dataclasses
 import importlib
-import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
+from dreamer.io import BusyError
 from experiments.config import Config
-from experiments.results import read_rows, rows_of, write_rows
-from experiments.run import run
+from experiments.results import read_rows, rows_of, run_of, write_rows
+from experiments.run import Progress, run_or_resume
+from experiments.workers import Ended, Tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +25,56 @@ class Job:
     config: Config
     results: Path
 
+    @property
+    def title(self) -> str:
+        """What the run is called on a screen."""
+        return f"{self.config.name}, {self.arm}, seed {self.config.seed}"
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether its rows are written."""
+        key = self.arm, self.config.hash(), self.config.seed
+        return self.results.exists() and key in map(run_of, read_rows(self.results))
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """What a sweep hears of one of its runs."""
+
+    title: str
+    share: float
+    """How much of the run is done, from 0 to 1."""
+    student_return: float | None = None
+    """Of the last evaluation, if there was one."""
+    end: str | None = None
+    """What it came to; None while it runs."""
+
+
+CallEach = Callable[..., Iterator[Ended]]
+"""`workers.call_each` or its like, with all but `tell` said: (call, items, tell=) -> calls as they end."""
+
+
+class SweepError(RuntimeError):
+    """Runs of a sweep that failed; those that did not have their rows."""
+
 
 def questions() -> list[str]:
     """Returns the names of the folders of `experiments/` that hold a question."""
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/runs.py"))
+
+
+def runs_of(question: str) -> ModuleType:
+    """Returns a question's `runs.py`.
+
+    Raises:
+      ValueError: no such question; the message lists what there is.
+    """
+    try:
+        return importlib.import_module(f"experiments.{question}.runs")
+    except ModuleNotFoundError as error:
+        if error.name not in (f"experiments.{question}", f"experiments.{question}.runs"):
+            raise
+        raise ValueError(f"there is no question {question!r}: choose one of {', '.join(questions())}") from error
 
 
 def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds: range) -> list[Job]:
@@ -38,12 +89,7 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
     Raises:
       ValueError: no such question, task or arm; the message lists what there is.
     """
-    try:
-        module = importlib.import_module(f"experiments.{question}.runs")
-    except ModuleNotFoundError as error:
-        if error.name not in (f"experiments.{question}", f"experiments.{question}.runs"):
-            raise
-        raise ValueError(f"there is no question {question!r}: choose one of {', '.join(questions())}") from error
+    module = runs_of(question)
     _require("task", tasks, module.ARMS)
     found = []
     for task, configs in module.ARMS.items():
@@ -51,63 +97,69 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
             continue
         _require("arm", arms, configs)
         results = Path(module.__file__).parent / "results" / f"{task}.csv"
-        known = (
-            {(row["arm"], row["config_hash"], row["seed"]) for row in read_rows(results)} if results.exists() else ()
-        )
-        for seed in seeds:
-            for arm, config in configs.items():
-                if (not arms or arm in arms) and (arm, config.hash(), seed) not in known:
-                    found.append(Job(arm, dataclasses.replace(config, seed=seed), results))
-    return found
+        found += [
+            Job(arm, dataclasses.replace(config, seed=seed), results)
+            for seed in seeds
+            for arm, config in configs.items()
+            if not arms or arm in arms
+        ]
+    return [job for job in found if not job.has_rows]
 
 
-class SweepError(RuntimeError):
-    """Runs of a sweep that failed; those that did not have their rows."""
-
-
-def sweep(todo: list[Job], *, num_processes: int, say: Callable[[str], None]) -> None:
-    """Makes the runs and appends the rows of each as it ends; an interrupted sweep goes on where it stopped.
+def sweep(todo: list[Job], *, call_each: CallEach, hear: Callable[[Heard], None]) -> None:
+    """Makes the runs and adds the rows of each as it ends.
 
     Args:
       todo: from `jobs`.
-      num_processes: runs side by side.
-      say: told of each run that ends, well or not.
+      call_each: how the runs are made side by side.
+      hear: told of every run how far it is, and what it came to.
 
     Raises:
       SweepError: after all runs, if some failed.
     """
-    if num_processes < 1:
-        raise ValueError(f"num_processes is {num_processes}: give 1 or more")
-    context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
     num_failed = 0
-    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
-        futures = {pool.submit(_make, job): job for job in todo}
-        try:
-            for future in as_completed(futures):
-                job = futures[future]
-                name = f"{job.config.name}, {job.arm}, seed {job.config.seed}"
-                if error := future.exception():
-                    num_failed += 1
-                    say(f"{name}: failed, {type(error).__name__}: {error}")
-                    continue
-                write_rows(job.results, future.result())
-                last = future.result()[-1]
-                say(
-                    f"{name}: deployed return {last['student_return']:.2f} after {last['real']:,} real transitions, "
-                    f"{last['seconds']:.0f} s"
-                )
-        except BaseException:  # an interrupt: runs that have not begun are not to begin
-            pool.shutdown(cancel_futures=True)
-            raise
+    pending = (job for job in todo if not job.has_rows)  # another sweep may have made it since
+    with contextlib.closing(call_each(make, pending, tell=hear)) as calls:
+        for job, made, error in calls:
+            if error is None and made[0]:
+                write_rows(job.results, made[0])
+            num_failed += error is not None
+            hear(Heard(job.title, 1.0, end=_end(made, error)))
     if num_failed:
         raise SweepError(f"{num_failed} of {len(todo)} runs failed; the same command makes only those again")
 
 
-def _make(job: Job) -> list[dict]:
-    return rows_of(run(job.config).folder, arm=job.arm)
+def make(job: Job, tell: Tell) -> tuple[list[dict], list[str]]:
+    """Makes the run of a job, or goes on with it; returns its rows, if it has come to some, and what is to be said."""
+    try:
+        folder, messages = run_or_resume(job.config, watch=lambda progress: tell(heard(job.title, progress)))
+    except BusyError as busy:
+        return [], [f"left to another sweep. {busy}"]
+    rows = rows_of(folder, arm=job.arm)
+    if not (rows and rows[-1]["final"]):
+        raise ValueError(f"the log of {folder} ends before its run: move the folder away, and sweep again")
+    return rows, messages
 
 
-def _require(what: str, names: tuple[str, ...], known: dict) -> None:
+def heard(title: str, progress: Progress) -> Heard:
+    """Returns how far a run is: days without updates and nights without days both count."""
+    loop, meters = progress.config.loop, progress.meters
+    share = (meters.real + meters.updates) / (loop.real_transitions + loop.num_updates)
+    return Heard(title, share, progress.student_return)
+
+
+def _end(made: tuple[list[dict], list[str]] | None, error: str | None) -> str:
+    if error is not None:
+        return f"failed, {error}"
+    rows, messages = made
+    if not rows:
+        return " ".join(messages)
+    last = rows[-1]
+    what = f"deployed return {last['student_return']:.2f} after {last['real']:,} real transitions"
+    return "; ".join([f"{what}, {last['seconds']:.0f} s", *messages])
+
+
+def _require(what: str, names: Iterable[str], known: dict) -> None:
     for name in names:
         if name not in known:
             raise ValueError(f"there is no {what} {name!r}: choose from {', '.join(known)}")

@@ -12,12 +12,14 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from dreamer.core.types import Meters
 from experiments.diary import DivergedError
 from experiments.run import Progress, Result
+from experiments.sweep import Heard
 
 _PIPE_WIDTH = 140
 """Columns where there is no terminal to ask: rich would take 80 and break lines that somebody may search."""
@@ -122,6 +124,59 @@ class Watch:
         for name in cells:
             table.add_column(name, justify="right", no_wrap=True)
         table.add_row(Text(self._title, "bold"), *cells.values())
+        return table
+
+
+class SweepWatch:
+    """How far the runs of a sweep are, in a terminal; what each came to, a line a run, everywhere."""
+
+    def __init__(self, num_runs: int):
+        """Takes the number of runs to make."""
+        self._num_runs = num_runs
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._running: dict[str, Heard] = {}
+        self._first: dict[str, float] = {}
+        """Share of each run that was done when it was first heard of: more than nothing if it was resumed."""
+        self._num_ended = 0
+        self._began = time.perf_counter()
+
+    def __enter__(self) -> "SweepWatch":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        if self._live:
+            self._live.update("")
+            self._live.stop()
+        if isinstance(error, KeyboardInterrupt):
+            errors.print(Text("stopped; the same command goes on where each run was"), soft_wrap=True)
+
+    def __call__(self, heard: Heard) -> None:
+        """Takes the news of one run."""
+        self._first.setdefault(heard.title, heard.share)
+        self._running[heard.title] = heard
+        if heard.end is not None:
+            del self._running[heard.title]
+            self._num_ended += 1
+            say(f"{heard.title}: {heard.end}  [{self._num_ended}/{self._num_runs}, {self._left()}]")
+        if self._live:
+            self._live.update(self._table())
+
+    def _left(self) -> str:
+        """Returns the time left if what remains goes at the pace so far."""
+        done = self._num_ended + sum(heard.share for heard in self._running.values())
+        gained = done - sum(self._first.values())
+        if not gained:
+            return "? s left"
+        return f"{(time.perf_counter() - self._began) / gained * (self._num_runs - done):,.0f} s left"
+
+    def _table(self) -> Table:
+        table = Table(box=None, padding=(0, 1))
+        for heard in self._running.values():
+            student = "" if heard.student_return is None else f"deployed return {heard.student_return:.1f}"
+            table.add_row(heard.title, ProgressBar(1.0, heard.share, width=30), f"{heard.share:.0%}", student)
+        table.add_row(f"{self._num_ended}/{self._num_runs} runs", "", "", self._left())
         return table
 
 

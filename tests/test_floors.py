@@ -46,6 +46,8 @@ DOORS = {  # library: the places where it may enter. The longest name that match
     "minari": ("dreamer/io",),
     "h5py": ("dreamer/io",),
     "safetensors": ("dreamer/io", "dreamer/wake/deployed.py"),
+    "optuna": ("experiments/study.py",),
+    "ray": ("experiments/cluster.py",),
     "tyro": ("scripts",),
     "rich": ("scripts",),
     "matplotlib": ("experiments",),

@@ -4,9 +4,10 @@ from dreamer.io.checkpoints import CheckpointError, Checkpoints, Restored, requi
 from dreamer.io.facts import FactLog, FactsError
 from dreamer.io.log import Log, LogError, read_log
 from dreamer.io.minari_export import export_minari
-from dreamer.io.run_folder import RunFolder, RunFolderError
+from dreamer.io.run_folder import BusyError, RunFolder, RunFolderError
 
 __all__ = [
+    "BusyError",
     "CheckpointError",
     "Checkpoints",
     "FactLog",

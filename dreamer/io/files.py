@@ -1,6 +1,9 @@
 """Writing files so that a crash, of the process or of the machine, leaves the old content or the new, never a mix."""
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -13,6 +16,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     draft.replace(path)
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a file for this process alone while it is read and written over; whoever comes second waits.
+
+    The kernel drops the lock with the process. The lock is a hidden file beside it, for the file itself is replaced.
+    """
+    with path.with_name(f".{path.name}.lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def sync_folder(path: Path) -> None:

@@ -159,7 +159,9 @@ def _start_wandb(folder: Path, mode: WandbMode, project: str, *, config: Mapping
     try:
         id_path = folder / WANDB_ID_NAME
         if not id_path.exists():
-            write_atomically(id_path, uuid.uuid4().hex[:12].encode())
+            # An agent of a W&B sweep waits for the run that it named.
+            named = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+            write_atomically(id_path, (named or uuid.uuid4().hex[:12]).encode())
         # It takes our package `agents` for a library of that name and advertises a product for it.
         os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
         import wandb  # here, because it takes a second and opens a service that a disabled log has no use for

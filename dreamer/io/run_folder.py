@@ -24,10 +24,16 @@ LOCK_NAME = ".lock"
 UNFINISHED = (LOCK_NAME, CONFIG_NAME + ".tmp")
 """All that a run which died while making its folder can have left there."""
 PACKAGES = ("jax", "flax", "optax", "mctx", "gymnasium", "gymnax", "numpy")
+CODE = (":(top)", *(f":(top,exclude,glob)experiments/*/{made}" for made in ("results/*.csv", "figures/*.png")))
+"""Which tracked files decide how a run goes: all but the rows and figures that runs themselves are written to."""
 
 
 class RunFolderError(ValueError):
     """A folder that cannot be used, and what to do about it."""
+
+
+class BusyError(RunFolderError):
+    """A folder that a living process writes."""
 
 
 class RunFolder:
@@ -69,12 +75,15 @@ class RunFolder:
           identity: the part of `config` that can change results, hashed into `config_hash`; all of it where None.
 
         Raises:
-          RunFolderError: the folder is in use, or cannot be written, or `config` is not JSON.
+          BusyError: another process is writing it.
+          RunFolderError: the folder holds something, or cannot be written, or `config` is not JSON.
         """
         path = Path(path)
         about = describe(config, spec, config if identity is None else identity)
-        cls.require_free(path)
         try:
+            if (path / LOCK_NAME).exists():
+                os.close(lock(path))  # a living run is told apart from one to go on with
+            cls.require_free(path)
             path.mkdir(parents=True, exist_ok=True)
             handle = lock(path)
             content = json.dumps(about, indent=2) + "\n"
@@ -94,7 +103,8 @@ class RunFolder:
           write: True to resume the run, which locks the folder; False to read, also while the run goes on.
 
         Raises:
-          RunFolderError: no folder of ours there, or `write` and another process is writing it.
+          BusyError: `write`, and another process is writing it.
+          RunFolderError: no folder of ours there.
         """
         path = Path(path)
         if not path.is_dir():
@@ -133,7 +143,7 @@ class RunFolder:
 
     @property
     def commit(self) -> str:
-        """Git commit of the code, with `-dirty` where files were changed; `unknown` outside git."""
+        """Git commit of the code, as `git_commit` names it."""
         return self.about["commit"]
 
     @property
@@ -197,7 +207,7 @@ def describe(config: dict, spec: EnvSpec, identity: dict) -> dict:
         "config": config,
         "config_hash": config_hash(identity),
         "spec": dataclasses.asdict(spec),
-        "commit": git_commit(Path(__file__)),
+        "commit": code_commit(),
         "versions": {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES},
         "device": {
             "machine": platform.platform(),
@@ -217,23 +227,30 @@ def package_version(name: str) -> str:
         return "not installed"
 
 
-def git_commit(file: Path) -> str:
-    """Returns the commit that `file` belongs to, `-dirty` appended where tracked files differ from it.
+def code_commit() -> str:
+    """Returns the commit of the code that runs, as `git_commit` names it."""
+    return git_commit(Path(__file__))
 
-    `unknown` where git does not track `file`: an installed copy must not name the repository it happens to lie in.
+
+def git_commit(file: Path) -> str:
+    """Returns the commit that `file` belongs to; where `CODE` differs from it, with `-dirty-` and a digest of how.
+
+    Equal names mean equal tracked code. `unknown` where git does not track `file`: an installed copy must not name the
+    repository it happens to lie in.
     """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(file.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=30)
+        return done.stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", file.name)
         commit = git("rev-parse", "--verify", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no")
+        changed = git("diff", "--no-ext-diff", "--no-color", "HEAD", "--", *CODE)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return f"{commit}-dirty" if changed else commit
+    return f"{commit}-dirty-{hashlib.sha256(changed.encode()).hexdigest()[:8]}" if changed else commit
 
 
 def lock(path: Path) -> int:
@@ -250,7 +267,7 @@ def lock(path: Path) -> int:
     except BlockingIOError as error:
         owner = os.pread(handle, 64, 0).decode(errors="replace").strip() or "unknown"
         os.close(handle)
-        raise RunFolderError(
+        raise BusyError(
             f"Process {owner} is writing the run folder {path}. Wait for it, end it, or pass another --run.folder."
         ) from error
     except OSError:

@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from experiments.config import Config
+from experiments.config import Config, changed
 from experiments.control import without_dreams
 from experiments.figures.learning_curve import CONTROL, DREAMING
 from experiments.presets import PRESETS
+from experiments.space import Range, Space
 
 _CARTPOLE = PRESETS["cartpole"]
 _MINATAR = PRESETS["minatar-100k"]
@@ -30,3 +31,13 @@ ARMS: dict[str, dict[str, Config]] = {
     task: {DREAMING: config, CONTROL: without_dreams(config)} for task, config in TASKS.items()
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
+
+SPACE = Space(
+    changed(PRESETS["cartpole-jax"], {"name": "cartpole-search", "loop.real_transitions": 1500}),
+    {
+        "update.learning_rate": Range(3e-4, 1e-2, log=True),
+        "loop.dream_ratio": (16, 32, 64),
+        "targets.td_steps": (10, 20, 30),
+    },
+)
+"""What `scripts.sweep --trials` searches: CartPole learned from half of the preset's transitions."""

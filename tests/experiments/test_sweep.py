@@ -1,11 +1,20 @@
 import dataclasses
+import importlib
+import os
+import re
+from pathlib import Path
 
 import pytest
 
-from experiments import sweep
-from experiments.results import rows_of, write_rows
+from dreamer.io import Checkpoints, RunFolder, run_folder
+from experiments import folders, sweep
+from experiments.config import to_dict
+from experiments.results import read_rows, rows_of, write_rows
 from experiments.sample_efficiency import runs as question
+from experiments.workers import Ended
 from tests import runs
+
+run_module = importlib.import_module("experiments.run")  # `experiments.run` is the function
 
 
 @pytest.fixture
@@ -49,7 +58,6 @@ def test_what_has_rows_is_not_run_again(one_task):
             lambda: sweep.jobs("why", tasks=(), arms=(), seeds=range(1)),
             "no question 'why': choose .* sample_efficiency",
         ),
-        (lambda: sweep.sweep([], num_processes=0, say=print), "num_processes is 0: give 1 or more"),
     ],
 )
 def test_what_there_is_not(one_task, ask, message):
@@ -57,24 +65,113 @@ def test_what_there_is_not(one_task, ask, message):
         ask()
 
 
-def test_a_run_that_fails_does_not_take_the_others_rows(one_task, tmp_path, monkeypatch):
-    done = runs.finished("gymnax").folder
-    made = {0: rows_of(done, arm="dreaming")}
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", _InThisProcess)
-    monkeypatch.setattr(sweep, "_make", lambda job: made[job.config.seed])
-    said = []
+def here(call, items, *, tell):
+    """Calls in this process, one after another."""
+    for item in items:
+        try:
+            yield Ended(item, call(item, tell), None)
+        except Exception as error:
+            yield Ended(item, None, f"{type(error).__name__}: {error}")
+
+
+@pytest.fixture
+def wired(tmp_path, monkeypatch):
+    """Makes runs in a folder of the test's own, of parts that are compiled once; they are of seed 0."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_module, "build", lambda config, **_: runs.parts("gymnax")._replace(config=config))
+    return jobs(arms=("dreaming",), seeds=range(1))
+
+
+def test_a_sweep_makes_rows_and_says_how_far_it_is(one_task, wired):
+    heard = []
+    sweep.sweep(wired, call_each=here, hear=heard.append)
+    assert [one.share for one in heard] == pytest.approx([0, 8 / 72, 20 / 72, 32 / 72, 44 / 72, 56 / 72, 1, 1], abs=0.1)
+    assert heard[-1].title == "tiny, dreaming, seed 0"
+    assert re.fullmatch(r"deployed return \d+\.\d\d after 48 real transitions, \d+ s", heard[-1].end)
+    assert [row["final"] for row in read_rows(one_task)] == [0, 1]
+    assert read_rows(one_task)[-1]["student_return"] == runs.finished("gymnax").student.mean()
+    assert jobs(arms=("dreaming",), seeds=range(1)) == []
+
+
+def test_a_run_that_fails_does_not_take_the_others_rows(one_task, monkeypatch):
+    made = {0: (rows_of(runs.finished("gymnax").folder, arm="dreaming"), [])}
+    monkeypatch.setattr(sweep, "make", lambda job, tell: made[job.config.seed])
+    heard = []
     with pytest.raises(sweep.SweepError, match="1 of 2 runs failed; the same command makes only those again"):
-        sweep.sweep(jobs(arms=("dreaming",)), num_processes=1, say=said.append)
+        sweep.sweep(jobs(arms=("dreaming",)), call_each=here, hear=heard.append)
     assert [job.config.seed for job in jobs(arms=("dreaming",))] == [1]
-    assert sorted(line.split(":")[0] for line in said) == ["tiny, dreaming, seed 0", "tiny, dreaming, seed 1"]
-    assert any("failed, KeyError" in line for line in said)
+    assert [one.title for one in heard] == ["tiny, dreaming, seed 0", "tiny, dreaming, seed 1"]
+    assert heard[1].end == "failed, KeyError: 1"
 
 
-class _InThisProcess:
-    """A pool that starts no interpreter for each job."""
+def test_an_interrupted_run_goes_on_in_its_folder(one_task, wired, monkeypatch):
+    with runs.interrupt(monkeypatch, Checkpoints, "save", call=1, done=True), pytest.raises(KeyboardInterrupt):
+        sweep.sweep(wired, call_each=here, hear=print)
+    assert not one_task.exists()
+    heard = []
+    sweep.sweep(wired, call_each=here, hear=heard.append)
+    assert heard[0].share > 0.5  # begun where it was
+    (folder,) = Path("runs").iterdir()
+    assert runs.rows(folder) == runs.rows(runs.finished("gymnax").folder)
+    assert len(read_rows(one_task)) == 2
 
-    def __new__(cls, num_processes, mp_context):
-        del mp_context
-        from concurrent.futures import ThreadPoolExecutor
 
-        return ThreadPoolExecutor(num_processes)
+def test_a_finished_run_whose_rows_were_not_written_is_not_made_again(one_task, wired, monkeypatch):
+    sweep.sweep(wired, call_each=here, hear=lambda heard: None)
+    rows = read_rows(one_task)
+    one_task.unlink()
+    monkeypatch.setattr(run_module, "build", None)
+    sweep.sweep(wired, call_each=here, hear=lambda heard: None)
+    assert read_rows(one_task) == rows
+
+
+def test_what_other_code_began_is_left_alone(one_task, wired, monkeypatch):
+    sweep.sweep(wired, call_each=here, hear=lambda heard: None)
+    one_task.unlink()
+    monkeypatch.setattr(run_folder, "code_commit", lambda: "newer")
+    monkeypatch.setattr(folders, "code_commit", lambda: "newer")
+    sweep.sweep(wired, call_each=here, hear=lambda heard: None)
+    assert {row["commit"] for row in read_rows(one_task)} == {"newer"}
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_a_folder_that_cannot_go_on_is_begun_anew(one_task, wired, monkeypatch):
+    with runs.interrupt(monkeypatch, Checkpoints, "save", call=1, done=True), pytest.raises(KeyboardInterrupt):
+        sweep.sweep(wired, call_each=here, hear=print)
+    (damaged,) = Path("runs").iterdir()
+    (damaged / "facts" / "segment-000000.facts").write_bytes(b"")
+    heard = []
+    sweep.sweep(wired, call_each=here, hear=heard.append)
+    assert f"begun anew, since {damaged} cannot go on: " in heard[-1].end
+    assert len(read_rows(one_task)) == 2
+
+
+@pytest.mark.parametrize("looked", ["before the other began", "after"])
+def test_a_run_that_another_sweep_makes_is_left_to_it(one_task, wired, monkeypatch, looked):
+    (job,) = wired
+    path = folders.free(job.config)
+    if looked != "after":
+        monkeypatch.setattr(folders, "free", lambda config: path)
+        monkeypatch.setattr(folders, "begun", lambda config: None)
+    heard = []
+    spec, config = runs.parts("gymnax").spec, job.config
+    with RunFolder.create(path, to_dict(config), spec, identity=config.identity()):
+        sweep.sweep(wired, call_each=here, hear=heard.append)
+    assert heard[-1].end.startswith(f"left to another sweep. Process {os.getpid()} is writing the run folder {path}.")
+    assert not one_task.exists()
+    assert len(list(Path("runs").iterdir())) == 1
+
+
+def test_two_sweeps_neither_lose_nor_repeat_rows(one_task, wired):
+    rows = rows_of(runs.finished("gymnax").folder, arm="dreaming")
+
+    def meanwhile(call, items, *, tell):
+        for ended in here(call, items, tell=tell):
+            write_rows(one_task, rows)  # by the other sweep
+            yield ended
+
+    sweep.sweep(wired, call_each=meanwhile, hear=lambda heard: None)
+    assert len(read_rows(one_task)) == len(rows)
+    heard = []
+    sweep.sweep(wired, call_each=here, hear=heard.append)  # listed before the other was done
+    assert heard == []

@@ -167,6 +167,18 @@ def test_runs_side_by_side_are_runs_of_their_own_at_wandb(tmp_path):
         assert list(folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
 
 
+def test_an_agent_of_a_wandb_sweep_names_the_run(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_RUN_ID", "named0by0it")
+    for sweep, is_named in ((None, False), ("a-sweep", True)):
+        if sweep:
+            monkeypatch.setenv("WANDB_SWEEP_ID", sweep)
+        folder = tmp_path / str(sweep)
+        folder.mkdir()
+        open_log(folder, wandb_mode="offline").close()
+        assert ((folder / "wandb_id.txt").read_text() == "named0by0it") == is_named
+
+
 def test_wandb_that_does_not_start_names_the_way_out(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
 

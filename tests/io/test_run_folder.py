@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,7 +133,17 @@ def test_git_commit_of_a_file(tmp_path, monkeypatch):
     (tmp_path / "untracked.txt").write_text("")
     assert git_commit(file) == commit
     assert git_commit(tmp_path / "untracked.txt") == "unknown"
+    results = tmp_path / "experiments" / "question" / "results" / "task.csv"
+    results.parent.mkdir(parents=True)
+    results.write_text("row\n")
+    git("add", str(results))
+    assert git_commit(file) == commit  # what a run writes is not what it ran
     file.write_text("2\n")
-    assert git_commit(file) == commit + "-dirty"
+    two = git_commit(file)
+    assert re.fullmatch(f"{commit}-dirty-[0-9a-f]{{8}}", two)
+    results.write_text("row\nrow\n")
+    assert git_commit(file) == two
+    file.write_text("3\n")
+    assert git_commit(file) not in (commit, two)
     monkeypatch.setenv("PATH", str(Path(tmp_path, "empty")))
     assert git_commit(file) == "unknown"
