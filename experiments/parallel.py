@@ -27,13 +27,17 @@ def seeds_of(config: Config, num_seeds: int) -> jax.Array:
 def devices_for(config: Config, num_devices: int | None, *, on_device: bool) -> mesh.Devices:
     """Returns the devices, which can share all rows evenly; `on_device` says where the environment lives."""
     devices = mesh.over(num_devices)
-    num_searched, num_roots = config.targets.num_searched(config.loop.batch_size), config.targets.num_roots
+    targets, batch_size = config.targets, config.loop.batch_size
+    num_dreams = config.imagine.num_dreams(batch_size)
+    awake, dreaming = (targets.num_searched(rows) * targets.num_roots for rows in (batch_size, batch_size - num_dreams))
+    searched = "the number of states searched again, targets.research_fraction * {} * " + f"{targets.num_roots},"
     devices.require_shares(
         {
-            "loop.batch_size": config.loop.batch_size,
+            "loop.batch_size": batch_size,
+            "the number of imagined rows, (1 - imagine.real_share) * loop.batch_size,": num_dreams,
             "env.num_envs": config.env.num_envs if on_device else 0,
-            "the number of states searched again, targets.research_fraction * loop.batch_size * "
-            f"{num_roots} of each sequence,": num_searched * num_roots,
+            searched.format("imagine.real_share * loop.batch_size"): dreaming,
+            searched.format("loop.batch_size"): awake if config.imagine.begin_after else dreaming,
         }
     )
     return devices

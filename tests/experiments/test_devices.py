@@ -101,6 +101,8 @@ def test_a_program_for_one_device_knows_of_no_other():
         (dict(loop=dict(batch_size=7)), True, "loop.batch_size is 7"),
         ({}, True, "env.num_envs is 2"),
         (dict(targets=dict(research_fraction=0.1)), False, "number of states searched again, .* is 3"),
+        (dict(imagine=dict(real_share=0.6)), False, "number of imagined rows, .* is 3"),
+        (dict(imagine=dict(real_share=0.5), targets=dict(research_fraction=0.75)), False, "imagine.real_share .* is 9"),
         ({}, False, None),
     ],
 )
