@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from experiments.dream_scaling.runs import ARMS, BUDGETS, arm
 from experiments.figures import surface
@@ -13,9 +14,11 @@ from experiments.results import newest, read_rows
 from experiments.statistics import interquartile_mean
 
 FOLDER = Path(__file__).parent
+NUM_DRAWS = 500
+"""Bootstrap draws behind each interval of a real-data equivalence."""
 _COLUMNS = (
-    "task", "dream ratio", "arm", "seeds", "final return, search-free: IQM [95 %]", "real-data equivalence", "updates",
-    "search calls",
+    "task", "dream ratio", "arm", "seeds", "final return, search-free: IQM [95 %]",
+    "worth how many times the real data [95 %]", "updates", "search calls",
 )  # fmt: skip
 
 
@@ -35,15 +38,17 @@ def analyse() -> tuple[str, list[Path]]:
         for budget, rows in finals.items():
             for name in (name for name in ARMS[f"{family}-{budget}"] if any(row["arm"] == name for row in rows)):
                 own = [row for row in rows if row["arm"] == name]
-                lines.append(_line(f"{family}-{budget}", name, own, equivalence(_score(own), budget, alone)))
+                worth = _worth(_returns(own, name), budget, alone) if name != arm(1) else "1"
+                lines.append(_line(f"{family}-{budget}", name, own, worth))
         figures.append(surface.draw(finals, FOLDER / "figures" / f"{family}.png"))
     return "\n".join(lines), figures
 
 
-def equivalence(score: float, budget: int, alone: Sequence[tuple[int, float]]) -> tuple[float, bool] | None:
+def equivalence(score: float, budget: int, alone: Sequence[tuple[int, float]]) -> float:
     """Returns how many times more real data an agent needs that dreams of each transition once, for the same score.
 
-    And whether that is only a lower bound, because the largest budget that was measured does not reach it.
+    Never less than the smallest budget that was measured comes to, nor more than the largest: at either end the number
+    is a bound.
 
     Args:
       score: what is to be reached.
@@ -51,18 +56,14 @@ def equivalence(score: float, budget: int, alone: Sequence[tuple[int, float]]) -
       alone: (real transitions, score) of ratio 1, rising in real transitions; between them scores are taken to follow
         the logarithm of the transitions, and never to fall.
     """
-    if not alone:
-        return None
     reals, scores = (np.asarray(column, float) for column in zip(*alone, strict=True))
     scores = np.maximum.accumulate(scores)
-    if score > scores[-1]:
-        return reals[-1] / budget, True
-    if score <= scores[0]:
-        return reals[0] / budget, False
+    if score <= scores[0] or score > scores[-1]:
+        return reals[0 if score <= scores[0] else -1] / budget
     place = int(np.searchsorted(scores, score))  # the first that reaches it
     share = (score - scores[place - 1]) / (scores[place] - scores[place - 1])
     needed = math.exp((1 - share) * math.log(reals[place - 1]) + share * math.log(reals[place]))
-    return needed / budget, False
+    return needed / budget
 
 
 def _final(task: str) -> list[dict]:
@@ -70,22 +71,46 @@ def _final(task: str) -> list[dict]:
     return [row for row in newest(read_rows(path)) if row["final"]] if path.exists() else []
 
 
-def _score(rows: Sequence[dict]) -> float:
-    return interquartile_mean([row["student_return"] for row in rows])[0]
+def _data_alone(finals: dict[int, list[dict]]) -> dict[int, list[float]]:
+    """Returns real transitions -> final returns of ratio 1, where there are any."""
+    found = {budget: _returns(rows, arm(1)) for budget, rows in sorted(finals.items())}
+    return {budget: returns for budget, returns in found.items() if returns}
 
 
-def _data_alone(finals: dict[int, list[dict]]) -> list[tuple[int, float]]:
-    rows = {budget: [row for row in rows if row["arm"] == arm(1)] for budget, rows in sorted(finals.items())}
-    return [(budget, _score(own)) for budget, own in rows.items() if own]
+def _returns(rows: Sequence[dict], name: str) -> list[float]:
+    return [row["student_return"] for row in rows if row["arm"] == name]
 
 
-def _line(task: str, name: str, rows: list[dict], worth: tuple[float, bool] | None) -> str:
+def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> str:
+    """Returns the real-data equivalence, and its 95 % bootstrap interval over the seeds of the arm and of ratio 1."""
+    if not alone:
+        return ""
+    rng = np.random.default_rng(0)
+
+    def times(draw: Callable[[list[float]], Sequence[float]]) -> float:
+        curve = [(real, _iqm(draw(scores))) for real, scores in alone.items()]
+        return equivalence(_iqm(draw(returns)), budget, curve)
+
+    drawn = [times(lambda scores: rng.choice(scores, len(scores))) for _ in range(NUM_DRAWS)]
+    least, most = (end / budget for end in (min(alone), max(alone)))
+
+    def said(number: float) -> str:
+        return f"{'>= ' if number >= most else '<= ' if number <= least else ''}{number:.1f}"
+
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return f"{said(times(lambda scores: scores))} [{said(low)}, {said(high)}]"
+
+
+def _iqm(scores: Sequence[float]) -> float:
+    return float(stats.trim_mean(scores, 0.25))
+
+
+def _line(task: str, name: str, rows: list[dict], worth: str) -> str:
     centre, low, high = interquartile_mean([row["student_return"] for row in rows])
-    said = "" if worth is None else f"{'>= ' if worth[1] else ''}{worth[0]:.1f}x"
     row = rows[0]
     kind = re.sub(r"^ratio \d+(, )?", "", name) or "plain"
     cells = (
-        task, str(row["dream_ratio"]), kind, str(len(rows)), f"{centre:.1f} [{low:.1f}, {high:.1f}]", said,
+        task, str(row["dream_ratio"]), kind, str(len(rows)), f"{centre:.1f} [{low:.1f}, {high:.1f}]", worth,
         f"{row['updates']:,}", f"{row['searched']:,}",
     )  # fmt: skip
     return _joined(cells)

@@ -39,11 +39,14 @@ def draw(finals: Mapping[int, Sequence[dict]], path: str | Path) -> Path:
             if not kind and len(above) > 1 and above[0][1] > 0:
                 right.plot([r / above[0][0] for r, _ in above], [c / above[0][1] for _, c in above], marker="o",
                            color=colour, label=f"ours, {budget:,} real", markersize=4)  # fmt: skip
-    for method, points in published.replay_ratios().items():
+    for (method, points), marker in zip(published.replay_ratios().items(), itertools.cycle("xv+"), strict=False):
         first = points[0]
-        right.plot([r / first[0] for r, _ in points], [s / first[1] for _, s in points], color="0.55", linewidth=1,
-                   marker=".", linestyle=":", label=method)  # fmt: skip
+        right.plot([r / first[0] for r, _ in points], [s / first[1] for _, s in points], color="0.45", linewidth=1,
+                   marker=marker, linestyle=":", label=f"{method}, from {first[0]}", markersize=5)  # fmt: skip
+    ratios = sorted({row["dream_ratio"] for rows in finals.values() for row in rows})
     left.set_xscale("symlog", linthresh=1)
+    left.set_xticks(ratios, [str(ratio) for ratio in ratios])
+    left.minorticks_off()
     left.set_xlabel("dream ratio: rows trained on for each real transition")
     left.set_ylabel("final return of the deployed, search-free student")
     left.set_title(world, loc="left")

@@ -163,19 +163,18 @@ def test_arms_of_the_surface_differ_in_dreams_alone():
 @pytest.mark.parametrize(
     ("score", "worth"),
     [
-        (5.0, (0.1, False)),  # the least that was measured, 100, would have done
-        (20.0, (1.0, False)),
-        (60.0, (10.0, False)),
-        (40.0, (10**0.5, False)),  # half of the way from 20 at 1,000 to 60 at 10,000 in logarithms
-        (61.0, (10.0, True)),
+        (5.0, 0.1),  # the least that was measured, 100, would have done
+        (20.0, 1.0),
+        (60.0, 10.0),
+        (40.0, 10**0.5),  # half of the way from 20 at 1,000 to 60 at 10,000 in logarithms
+        (61.0, 10.0),  # at least
     ],
 )
 def test_real_data_equivalence_by_hand(score, worth):
-    # What falls again, as 50 at 5,000 to 30 at 7,000 would, counts as what was held before.
-    times, at_least = scaling_analysis.equivalence(score, 1000, [(100, 10.0), (1000, 20.0), (10_000, 60.0)])
-    assert times == pytest.approx(worth[0]) and at_least == worth[1]
-    assert scaling_analysis.equivalence(30.0, 1000, [(100, 30.0), (1000, 20.0)]) == (0.1, False)
-    assert scaling_analysis.equivalence(30.0, 1000, []) is None
+    alone = [(100, 10.0), (1000, 20.0), (10_000, 60.0)]
+    assert scaling_analysis.equivalence(score, 1000, alone) == pytest.approx(worth)
+    # What falls again with more data counts as what was held before.
+    assert scaling_analysis.equivalence(30.0, 1000, [(100, 30.0), (1000, 20.0)]) == 0.1
 
 
 def test_the_surface_by_hand(tmp_path, monkeypatch):
@@ -194,8 +193,9 @@ def test_the_surface_by_hand(tmp_path, monkeypatch):
     lines = table.splitlines()
     assert len(lines) == 2 + 2 * 4
     # Ratio 1 comes to 21 and 41; 51 at 300 is more than it ever reaches, by 1,000 at least.
-    assert lines[4].startswith("| cartpole-300 | 4 | plain | 3 | 51.0 [50.0, 52.0] | >= 3.3x | 0 | 0 |")
-    assert lines[3].split(" | ")[5] == "1.0x"
+    assert lines[4] == "| cartpole-300 | 4 | plain | 3 | 51.0 [50.0, 52.0] | >= 3.3 [>= 3.3, >= 3.3] | 0 | 0 |"
+    assert lines[2].split(" | ")[5] == "<= 1.0 [<= 1.0, <= 1.0]"  # ratio 0 is below all that ratio 1 was measured at
+    assert lines[7].split(" | ")[5] == "1"  # ratio 1 itself
 
 
 def test_published_replay_ratios_rise():
