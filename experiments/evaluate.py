@@ -1,4 +1,4 @@
-"""Measuring and filming what a run folder holds: the deployed student by its file, the planner by its checkpoint."""
+"""Measuring and filming what a run folder holds: the deployed student by its file, the rest by its checkpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,17 @@ import jax
 import numpy as np
 from PIL import Image
 
-from agents.acting import Act, make_planner
+from agents.acting import Act, make_planner, make_student
 from dreamer.core.types import PyTree
 from dreamer.io import Checkpoints, RunFolder
+from dreamer.sleep.honesty import Honesty
+from dreamer.sleep.update import LearnerState
 from dreamer.wake import Deployed, envs, session
 from dreamer.wake.envs import HostEnv
-from experiments.build import build
+from experiments.build import Parts, build
 from experiments.config import Config, from_dict
 from experiments.drivers import actor_of
+from experiments.honesty import NUM_COPIES, on_host_of
 from experiments.recover import saved_state
 
 _FILM_ENDINGS = (".gif", ".mp4")
@@ -73,6 +76,26 @@ def film(
         env.close()
     _write(target, np.stack(filmed.frames), frames_per_second)
     return target, float(total)
+
+
+def honesty(path: str | Path, *, seed: int = 0) -> Honesty:
+    """Returns the errors [H] of the newest checkpoint's model along decisions that its student lives now.
+
+    Args:
+      path: a run folder.
+      seed: as in `evaluate`.
+
+    Raises:
+      ValueError: no run folder, or nothing saved in it yet.
+    """
+    parts, learner, real = open_checkpoint(path)
+    episode_seed = int(session.evaluation_seed(seed))
+    env = _world(parts.config, real, num_envs=NUM_COPIES, seed=episode_seed)
+    try:
+        student = make_student(parts.model, parts.agent, greedy=True)
+        return on_host_of(student, parts.model)(env, actor_of(parts.config, learner), episode_seed)
+    finally:
+        env.close()
 
 
 class _Filmed:
@@ -145,7 +168,9 @@ def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree, int]
     folder = RunFolder.open(path)
     config = from_dict(folder.config)
     if planner:
-        return config, *_planner(config, Checkpoints(folder.checkpoints))
+        parts, learner, real = open_checkpoint(path)
+        act = make_planner(parts.model, parts.agent, parts.search, greedy=True)
+        return config, jax.jit(act), actor_of(config, learner), real
     if not folder.deployed.exists():
         raise ValueError(
             f"{path} has not deployed an agent yet, which a run does at its end: go on with it by --resume {path}, or "
@@ -160,14 +185,18 @@ def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree, int]
     return config, student, (), deployed.meters["real"]
 
 
-def _planner(config: Config, checkpoints: Checkpoints) -> tuple[Act, PyTree, int]:
-    """Returns the greedy planner of the newest checkpoint, which must be whole: an older one is another agent."""
-    parts = build(config)
+def open_checkpoint(path: str | Path) -> tuple[Parts, LearnerState, int]:
+    """Returns a run's parts, and the learner of its newest checkpoint after how many real transitions.
+
+    That checkpoint must be whole: an older one is another agent. What lives on the host in the parts is freed.
+    """
+    folder = RunFolder.open(path)
+    checkpoints = Checkpoints(folder.checkpoints)
+    parts = build(from_dict(folder.config))
     try:
         like = jax.eval_shape(lambda: saved_state(parts.init()))
     finally:
         parts.close()
     days = checkpoints.days
     saved = checkpoints.restore(like, day=days[-1] if days else None)
-    act = make_planner(parts.model, parts.agent, parts.search, greedy=True)
-    return jax.jit(act), actor_of(config, saved.tree["learner"]), saved.counters["real"]
+    return parts, saved.tree["learner"], saved.counters["real"]

@@ -23,12 +23,14 @@ def outcome(main, *args, **kwargs):
 def test_evaluate_and_film(tmp_path, capfd):
     folder = str(runs.finished("gymnasium").folder)
     film = tmp_path / "episode.gif"
-    assert outcome(evaluate.main, folder, episodes=3, film_to=str(film)) == 0
+    assert outcome(evaluate.main, folder, episodes=3, honest=True, film_to=str(film)) == 0
     out, err = capfd.readouterr()
     assert err == ""
     assert out.startswith("deployed student (no search): mean return ")
     assert " over 3 episodes (" in out
-    assert out.splitlines()[1].endswith(f"to {film}")
+    assert "What the model dreamed against what happened" in out
+    assert "   1   2,000 " in out  # every decision that it lived, one step on
+    assert out.splitlines()[-1].endswith(f"to {film}")
     assert film.stat().st_size > 1000
 
 
