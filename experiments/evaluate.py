@@ -40,7 +40,7 @@ def evaluate(path: str | Path, *, planner: bool = False, num_episodes: int = 32,
         raise ValueError(f"episodes is {num_episodes}: give 1 or more")
     config, act, params, real = _open(path, planner=planner)
     episode_seed = int(session.evaluation_seed(seed))
-    env = _world(config, real, num_envs=num_episodes, seed=episode_seed)
+    env = make_world(config, real, num_envs=num_episodes, seed=episode_seed)
     try:
         return _returns(env, act, params, config, episode_seed)
     finally:
@@ -63,18 +63,16 @@ def film(
       ValueError: as `evaluate`; another ending, or an environment that draws nothing.
       ImportError: MP4 without the package that encodes it; the message names the command that installs it.
     """
-    target = Path(target)
-    if target.suffix not in _FILM_ENDINGS:
-        raise ValueError(f"--film {target}: give a name that ends in {' or '.join(_FILM_ENDINGS)}")
+    target = film_path(target, option="--film")
     config, act, params, real = _open(path, planner=planner)
     episode_seed = int(session.evaluation_seed(seed))
-    env = _world(config, real, num_envs=1, seed=episode_seed, render=True)
+    env = make_world(config, real, num_envs=1, seed=episode_seed, render=True)
     filmed = _Filmed(env)
     try:
         (total,) = _returns(filmed, act, params, config, episode_seed)
     finally:
         env.close()
-    _write(target, np.stack(filmed.frames), frames_per_second)
+    write_film(target, np.stack(filmed.frames), frames_per_second)
     return target, float(total)
 
 
@@ -90,7 +88,7 @@ def honesty(path: str | Path, *, seed: int = 0) -> Honesty:
     """
     parts, learner, real = open_checkpoint(path)
     episode_seed = int(session.evaluation_seed(seed))
-    env = _world(parts.config, real, num_envs=NUM_COPIES, seed=episode_seed)
+    env = make_world(parts.config, real, num_envs=NUM_COPIES, seed=episode_seed)
     try:
         student = make_student(parts.model, parts.agent, greedy=True)
         return on_host_of(student, parts.model)(env, actor_of(parts.config, learner), episode_seed)
@@ -135,7 +133,7 @@ class _Filmed:
         self.frames.append(frame)
 
 
-def _world(config: Config, real: int, *, num_envs: int, seed: int, render: bool = False) -> HostEnv:
+def make_world(config: Config, real: int, *, num_envs: int, seed: int, render: bool = False) -> HostEnv:
     """Returns copies of what the run's agent is measured in after `real` transitions."""
     task = envs.for_evaluation(config.env, num_envs)
     if not envs.is_jax(task):
@@ -150,7 +148,20 @@ def _returns(env: HostEnv, act: Act, params: PyTree, config: Config, seed: int) 
     return session.host_episode_returns(env, act, params, seed=seed, max_steps=limit)
 
 
-def _write(target: Path, frames: np.ndarray, frames_per_second: int) -> None:
+def film_path(target: str | Path, *, option: str) -> Path:
+    """Returns the file that `option` names, or raises ValueError where films cannot be written to such a file."""
+    target = Path(target)
+    if target.suffix not in _FILM_ENDINGS:
+        raise ValueError(f"{option} {target}: give a name that ends in {' or '.join(_FILM_ENDINGS)}")
+    return target
+
+
+def write_film(target: Path, frames: np.ndarray, frames_per_second: float) -> None:
+    """Writes frames [F, H, W, 3] uint8 to a .gif or .mp4 file.
+
+    Raises:
+      ImportError: MP4 without the package that encodes it; the message names the command that installs it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".gif":
         # Ten times as fast as imageio's way, which looks for the best palette of every frame.
