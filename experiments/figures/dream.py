@@ -95,7 +95,7 @@ def _frame(dream: Dream, step: int) -> np.ndarray:
 def _show(axes: plt.Axes, dream: Dream, step: int, *, dreamed: bool) -> None:
     obs = (dream.dreamed_obs if dreamed else dream.real_obs)[step]
     faded = 0.15 + 0.85 * float(np.clip(dream.alive[step], 0.0, 1.0)) if dreamed else 1.0
-    axes.imshow(picture(obs, dream.low, dream.high), alpha=faded, interpolation="nearest")
+    axes.imshow(picture(obs, dream.low, dream.high), alpha=faded)
     axes.axis("off")
 
 
