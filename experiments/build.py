@@ -29,6 +29,7 @@ from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
 from experiments.config import Config
 from experiments.cost import cost_of
 from experiments.drivers import Evaluate, evaluation, on_device, on_host
+from experiments.honesty import honesty
 from experiments.parallel import devices_for, each_seed, seeds_of, spread_roots
 from world_models.efficientzero import make_efficientzero
 from world_models.ensemble import make_ensemble as ensemble_of_models
@@ -57,8 +58,9 @@ class Parts(NamedTuple):
     cost_of: loops.CostOf
     """What updates and decisions by day come to."""
     evaluate: dict[str, Evaluate]
-    """`student` and `planner`: (learner, real transitions so far) -> [episodes] undiscounted returns. Equal numbers
-    meet equal starts; where rules drift, they are those of the last transition."""
+    """(learner, real transitions so far) -> what is measured: `student` and `planner` give [episodes] undiscounted
+    returns, `honesty` the model's errors along the student's life. Equal numbers meet equal starts; where rules drift,
+    they are those of the last transition."""
     host: recorded.HostDays | None
     """The host driver's days, None for environments on the device."""
     begin_at: Callable[[np.ndarray, int], session.SessionState] | None
@@ -132,6 +134,7 @@ def _wire(
         spread=devices.spread,
     )
     act = _actors(model, agent, search, greedy=False)[config.loop.actor]
+    greedy = _actors(model, agent, search, greedy=True)
     if world is not None:
         begin, step = on_device(world, act, night, config, num_seeds, devices)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
@@ -150,8 +153,8 @@ def _wire(
         night=night,
         cost_of=functools.partial(cost_of, config, spec),
         evaluate={
-            name: evaluation(measured, act, config, num_seeds, devices)
-            for name, act in _actors(model, agent, search, greedy=True).items()
+            **{name: evaluation(measured, act, config, num_seeds, devices) for name, act in greedy.items()},
+            "honesty": honesty(measured, greedy["student"], model, config, num_seeds, devices),
         },
         host=days,
         begin_at=begin_at,

@@ -11,10 +11,12 @@ import numpy as np
 from dreamer.core import trees
 from dreamer.core.types import Meters, Params, PyTree, Transition
 from dreamer.io import Checkpoints, FactLog, Log, RunFolder
+from dreamer.sleep.honesty import Honesty
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import Deployed
 from experiments.build import Parts
 from experiments.config import to_dict
+from experiments.honesty import row_of
 from experiments.recover import Past
 
 
@@ -74,16 +76,12 @@ class Diary:
             )
 
     def write_night(
-        self, number: int, meters: Meters, metrics: Mapping[str, np.ndarray], returns: Mapping[str, np.ndarray]
+        self, number: int, meters: Meters, metrics: Mapping[str, np.ndarray], measured: Mapping[str, PyTree]
     ) -> None:
-        """Writes the row of a night: its metrics, and a summary of the returns [episodes] measured after it."""
+        """Writes the row of a night: its metrics, and a summary of what was measured after it, see `Parts.evaluate`."""
         row = {name: float(value) for name, value in metrics.items()}
-        for name, measured in returns.items():
-            row |= {
-                f"{name}_return": float(measured.mean()),
-                f"{name}_return_min": float(measured.min()),
-                f"{name}_return_max": float(measured.max()),
-            }
+        for name, outcome in measured.items():
+            row |= row_of(outcome) if isinstance(outcome, Honesty) else _summary(name, outcome)
         self._log.write(number, meters, row)
 
     def save(self, number: int, saved: PyTree, meters: Meters) -> None:
@@ -113,6 +111,15 @@ def deploy(parts: Parts, learner: LearnerState, meters: Meters, *, version: int)
         version=version,
         meters=dataclasses.asdict(meters),
     )
+
+
+def _summary(who: str, returns: np.ndarray) -> dict[str, float]:
+    """Returns mean, lowest and highest of the returns [episodes]."""
+    return {
+        f"{who}_return": float(returns.mean()),
+        f"{who}_return_min": float(returns.min()),
+        f"{who}_return_max": float(returns.max()),
+    }
 
 
 def _require_finite(lived: Transition, day: int, env_id: str) -> None:

@@ -14,14 +14,14 @@ from agents.acting import Act, Actor
 from dreamer import loop as loops
 from dreamer import replay as replays
 from dreamer.core import mesh
-from dreamer.core.types import Transition
+from dreamer.core.types import PyTree, Transition
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import envs, recorded, session
 from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
 from experiments.parallel import each_seed, seeds_of
 
-Evaluate = Callable[[LearnerState, int], np.ndarray]
+Evaluate = Callable[[LearnerState, int], PyTree]
 
 
 def actor_of(config: Config, learner: LearnerState) -> Actor:

@@ -1,4 +1,4 @@
-"""Measuring and filming what a run folder holds: the deployed student by its file, the planner by its checkpoint."""
+"""Measuring and filming what a run folder holds: the deployed student by its file, the rest by its checkpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,17 @@ import jax
 import numpy as np
 from PIL import Image
 
-from agents.acting import Act, make_planner
+from agents.acting import Act, make_planner, make_student
 from dreamer.core.types import PyTree
 from dreamer.io import Checkpoints, RunFolder
+from dreamer.sleep.honesty import Honesty
+from dreamer.sleep.update import LearnerState
 from dreamer.wake import Deployed, envs, session
 from dreamer.wake.envs import HostEnv
-from experiments.build import build
+from experiments.build import Parts, build
 from experiments.config import Config, from_dict
 from experiments.drivers import actor_of
+from experiments.honesty import NUM_COPIES, on_host_of
 from experiments.recover import saved_state
 
 _FILM_ENDINGS = (".gif", ".mp4")
@@ -37,7 +40,7 @@ def evaluate(path: str | Path, *, planner: bool = False, num_episodes: int = 32,
         raise ValueError(f"episodes is {num_episodes}: give 1 or more")
     config, act, params, real = _open(path, planner=planner)
     episode_seed = int(session.evaluation_seed(seed))
-    env = _world(config, real, num_envs=num_episodes, seed=episode_seed)
+    env = make_world(config, real, num_envs=num_episodes, seed=episode_seed)
     try:
         return _returns(env, act, params, config, episode_seed)
     finally:
@@ -60,19 +63,37 @@ def film(
       ValueError: as `evaluate`; another ending, or an environment that draws nothing.
       ImportError: MP4 without the package that encodes it; the message names the command that installs it.
     """
-    target = Path(target)
-    if target.suffix not in _FILM_ENDINGS:
-        raise ValueError(f"--film {target}: give a name that ends in {' or '.join(_FILM_ENDINGS)}")
+    target = film_path(target, option="--film")
     config, act, params, real = _open(path, planner=planner)
     episode_seed = int(session.evaluation_seed(seed))
-    env = _world(config, real, num_envs=1, seed=episode_seed, render=True)
+    env = make_world(config, real, num_envs=1, seed=episode_seed, render=True)
     filmed = _Filmed(env)
     try:
         (total,) = _returns(filmed, act, params, config, episode_seed)
     finally:
         env.close()
-    _write(target, np.stack(filmed.frames), frames_per_second)
+    write_film(target, np.stack(filmed.frames), frames_per_second)
     return target, float(total)
+
+
+def honesty(path: str | Path, *, seed: int = 0) -> Honesty:
+    """Returns the errors [H] of the newest checkpoint's model along decisions that its student lives now.
+
+    Args:
+      path: a run folder.
+      seed: as in `evaluate`.
+
+    Raises:
+      ValueError: no run folder, or nothing saved in it yet.
+    """
+    parts, learner, real = open_checkpoint(path)
+    episode_seed = int(session.evaluation_seed(seed))
+    env = make_world(parts.config, real, num_envs=NUM_COPIES, seed=episode_seed)
+    try:
+        student = make_student(parts.model, parts.agent, greedy=True)
+        return on_host_of(student, parts.model)(env, actor_of(parts.config, learner), episode_seed)
+    finally:
+        env.close()
 
 
 class _Filmed:
@@ -112,7 +133,7 @@ class _Filmed:
         self.frames.append(frame)
 
 
-def _world(config: Config, real: int, *, num_envs: int, seed: int, render: bool = False) -> HostEnv:
+def make_world(config: Config, real: int, *, num_envs: int, seed: int, render: bool = False) -> HostEnv:
     """Returns copies of what the run's agent is measured in after `real` transitions."""
     task = envs.for_evaluation(config.env, num_envs)
     if not envs.is_jax(task):
@@ -127,7 +148,20 @@ def _returns(env: HostEnv, act: Act, params: PyTree, config: Config, seed: int) 
     return session.host_episode_returns(env, act, params, seed=seed, max_steps=limit)
 
 
-def _write(target: Path, frames: np.ndarray, frames_per_second: int) -> None:
+def film_path(target: str | Path, *, option: str) -> Path:
+    """Returns the file that `option` names, or raises ValueError where films cannot be written to such a file."""
+    target = Path(target)
+    if target.suffix not in _FILM_ENDINGS:
+        raise ValueError(f"{option} {target}: give a name that ends in {' or '.join(_FILM_ENDINGS)}")
+    return target
+
+
+def write_film(target: Path, frames: np.ndarray, frames_per_second: float) -> None:
+    """Writes frames [F, H, W, 3] uint8 to a .gif or .mp4 file.
+
+    Raises:
+      ImportError: MP4 without the package that encodes it; the message names the command that installs it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".gif":
         # Ten times as fast as imageio's way, which looks for the best palette of every frame.
@@ -145,7 +179,9 @@ def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree, int]
     folder = RunFolder.open(path)
     config = from_dict(folder.config)
     if planner:
-        return config, *_planner(config, Checkpoints(folder.checkpoints))
+        parts, learner, real = open_checkpoint(path)
+        act = make_planner(parts.model, parts.agent, parts.search, greedy=True)
+        return config, jax.jit(act), actor_of(config, learner), real
     if not folder.deployed.exists():
         raise ValueError(
             f"{path} has not deployed an agent yet, which a run does at its end: go on with it by --resume {path}, or "
@@ -160,14 +196,18 @@ def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree, int]
     return config, student, (), deployed.meters["real"]
 
 
-def _planner(config: Config, checkpoints: Checkpoints) -> tuple[Act, PyTree, int]:
-    """Returns the greedy planner of the newest checkpoint, which must be whole: an older one is another agent."""
-    parts = build(config)
+def open_checkpoint(path: str | Path) -> tuple[Parts, LearnerState, int]:
+    """Returns a run's parts, and the learner of its newest checkpoint after how many real transitions.
+
+    That checkpoint must be whole: an older one is another agent. What lives on the host in the parts is freed.
+    """
+    folder = RunFolder.open(path)
+    checkpoints = Checkpoints(folder.checkpoints)
+    parts = build(from_dict(folder.config))
     try:
         like = jax.eval_shape(lambda: saved_state(parts.init()))
     finally:
         parts.close()
     days = checkpoints.days
     saved = checkpoints.restore(like, day=days[-1] if days else None)
-    act = make_planner(parts.model, parts.agent, parts.search, greedy=True)
-    return jax.jit(act), actor_of(config, saved.tree["learner"]), saved.counters["real"]
+    return parts, saved.tree["learner"], saved.counters["real"]

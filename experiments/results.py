@@ -15,8 +15,11 @@ FIELDS = (
     "name", "arm", "env_id", "env_version", "config_hash", "commit", "seed", "dream_ratio", "actor", "episodes",
     *(field.name for field in dataclasses.fields(Meters)), "final",
     "student_return", "student_return_min", "student_return_max", "planner_return",
+    "reward_error_5", "continuation_error_5",
 )  # fmt: skip
-"""Columns: who and what, the meters at the evaluation, and the mean, lowest and highest return over its episodes."""
+"""Columns: who and what, the meters at the evaluation, the mean, lowest and highest return over its episodes, and how
+far the model is from what happens after 5 dreamed steps (`dreamer.sleep.honesty`). New ones come last, so that rows
+written before them stay readable."""
 
 
 class ResultsError(ValueError):
@@ -83,7 +86,7 @@ def _evaluation(row: dict) -> tuple:
 
 
 def read_rows(path: str | Path) -> list[dict]:
-    """Returns the rows of a CSV file that `write_rows` wrote; numbers are numbers, empty cells None.
+    """Returns the rows of a CSV file that `write_rows` wrote; numbers are numbers, empty cells and missing ones None.
 
     Raises:
       ResultsError: no such file, or not one of ours.
@@ -91,9 +94,10 @@ def read_rows(path: str | Path) -> list[dict]:
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != FIELDS:
+            columns = tuple(reader.fieldnames or ())
+            if columns != FIELDS[: len(columns)] or "planner_return" not in columns:
                 raise ResultsError(f"{path} does not have the columns of results: give a file that a sweep wrote")
-            return [_read_row(path, reader.line_num, row) for row in reader]
+            return [_read_row(path, reader.line_num, row, columns) for row in reader]
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path} cannot be read ({error}): run the sweep that writes it first") from error
 
@@ -116,10 +120,10 @@ def _value(name: str, cell: str) -> str | int | float | None:
     return int(cell) if name in _EXACT else float(cell)
 
 
-def _read_row(path: str | Path, line: int, row: dict) -> dict:
+def _read_row(path: str | Path, line: int, row: dict, columns: tuple[str, ...]) -> dict:
     try:
-        if set(row) != set(FIELDS) or None in row.values():
+        if set(row) != set(columns) or None in row.values():
             raise ValueError("it does not have a cell for every column")
-        return {name: _value(name, cell) for name, cell in row.items()}
+        return {name: _value(name, row.get(name, "")) for name in FIELDS}
     except ValueError as error:
         raise ResultsError(f"{path}, line {line}: {error}. Take that line out, and sweep again what it held") from error

@@ -18,6 +18,7 @@ from dreamer import loop as loops
 from dreamer.core import mesh
 from dreamer.core.types import Meters, PyTree
 from dreamer.io import CheckpointError, Checkpoints, FactLog, FactsError, LogError, RunFolder
+from dreamer.sleep.honesty import Honesty
 from experiments import folders
 from experiments.build import Parts, build
 from experiments.config import Config, from_dict, to_dict
@@ -49,6 +50,8 @@ class Result:
     """[episodes] returns of the deployed, search-free student, by the final parameters."""
     planner: np.ndarray
     """[episodes] returns of the same parameters with search."""
+    honesty: Honesty
+    """[H] the world model's errors along decisions of the student that nobody learned from."""
     seconds: float
     """Wall time of the call: building, compiling, living, dreaming, measuring and deploying, for all its seeds."""
     messages: list[str]
@@ -102,8 +105,8 @@ def run_seeds(
             facts = FactLog.create(until_the_end.enter_context(folder).facts, parts.spec, own.env.num_envs)
             diaries.append(Diary(parts._replace(config=own), folder, facts))
         state = parts.init()
-        event, returns = _live_and_learn(parts, diaries, step=parts.step, state=state, after=None, watch=watch)
-        results = _finish(parts, diaries, event, returns)
+        event, measured = _live_and_learn(parts, diaries, step=parts.step, state=state, after=None, watch=watch)
+        results = _finish(parts, diaries, event, measured)
     return [dataclasses.replace(result, seconds=time.perf_counter() - began) for result in results]
 
 
@@ -137,12 +140,12 @@ def resume(
         facts = FactLog.open(folder.facts)
         past = Past(parts, facts)
         state = parts.init()
-        event, returns = past.last_event(Checkpoints(folder.checkpoints), state), {}
+        event, measured = past.last_event(Checkpoints(folder.checkpoints), state), {}
         diaries = [Diary(parts, folder, facts, past=past)]
         if not event or not parts.config.loop.finished(event.meters.real, event.meters.updates):
             state = past.begin(event.nights + 1 if event else 0, event.state if event else state)
-            event, returns = _live_and_learn(parts, diaries, step=past.step, state=state, after=event, watch=watch)
-        (result,) = _finish(parts, diaries, event, returns)
+            event, measured = _live_and_learn(parts, diaries, step=past.step, state=state, after=event, watch=watch)
+        (result,) = _finish(parts, diaries, event, measured)
     return dataclasses.replace(result, seconds=time.perf_counter() - began, messages=past.messages)
 
 
@@ -178,14 +181,14 @@ def _live_and_learn(
     state: loops.LoopState,
     after: loops.Event | None,
     watch: Watch | None,
-) -> tuple[loops.Event, dict[str, np.ndarray]]:
-    """Returns the last event, and what the last evaluation measured: {who: [episodes], of several seeds [S, episodes]}.
+) -> tuple[loops.Event, dict[str, PyTree]]:
+    """Returns the last event, and what the last evaluation measured, as `Parts.evaluate`: of several seeds [S, ...].
 
     Arrays of a group are taken apart on their way into the diaries, and nowhere else.
     """
     config = parts.config
     folders = tuple(diary.folder.path for diary in diaries)
-    returns: dict[str, np.ndarray] = {}
+    measured: dict[str, PyTree] = {}
     event, real = after, after.meters.real if after else 0
     if watch:
         watch(Progress(config, folders, after.meters if after else Meters(), None))
@@ -204,10 +207,10 @@ def _live_and_learn(
             metrics = jax.device_get(event.metrics)
             for diary, own in _own(parts, diaries, metrics):
                 diary.require_finite(number, meters, own)
-            new: dict[str, np.ndarray] = {}
+            new: dict[str, PyTree] = {}
             if finished or (event.lived is not None and _crosses(config.evaluation.every, real, meters.real)):
-                who = ("student", "planner") if finished else ("student",)
-                returns = new = {name: parts.evaluate[name](learner, meters.real) for name in who}
+                who = tuple(parts.evaluate) if finished else ("student",)
+                measured = new = {name: parts.evaluate[name](learner, meters.real) for name in who}
             for diary, *own in _own(parts, diaries, metrics, new):
                 diary.write_night(number, meters, *own)
             if event.lived is None or _crosses(config.run.checkpoint_every, real, meters.real):
@@ -215,19 +218,18 @@ def _live_and_learn(
                     diary.save(number, saved, meters)
             real = meters.real
             if watch:
-                watch(Progress(config, folders, meters, float(returns["student"].mean()) if returns else None))
-    return event, returns
+                watch(Progress(config, folders, meters, float(measured["student"].mean()) if measured else None))
+    return event, measured
 
 
-def _finish(parts: Parts, diaries: Sequence[Diary], event: loops.Event, returns: dict[str, np.ndarray]) -> list[Result]:
+def _finish(parts: Parts, diaries: Sequence[Diary], event: loops.Event, measured: dict[str, PyTree]) -> list[Result]:
     """Deploys what the last night made and says what each run came to; what was not measured now is measured again."""
     learner, meters = event.state.learner, event.meters
-    returns = returns or {name: evaluate(learner, meters.real) for name, evaluate in parts.evaluate.items()}
+    measured = measured or {name: evaluate(learner, meters.real) for name, evaluate in parts.evaluate.items()}
     results = []
-    for diary, own, measured in _own(parts, diaries, learner, returns):
+    for diary, own, of_own in _own(parts, diaries, learner, measured):
         diary.deploy(event.nights, own, meters)
-        student, planner = measured["student"], measured["planner"]
-        results.append(Result(diary.parts.config, diary.folder.path, meters, student, planner, 0.0, []))
+        results.append(Result(diary.parts.config, diary.folder.path, meters, **of_own, seconds=0.0, messages=[]))
     return results
 
 

@@ -17,7 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dreamer.core.types import Meters
+from dreamer.sleep.honesty import Honesty
 from experiments.diary import DivergedError
+from experiments.honesty import columns
 from experiments.run import Progress, Result
 from experiments.sweep import Heard
 
@@ -201,6 +203,19 @@ def show_results(results: dict[str, list[Result]]) -> None:
         say(f"Returns are means over {episodes} (lowest to highest) by the final parameters.")
     else:
         say(f"Returns are means over {len(group)} seeds of {episodes} each (lowest to highest seed).")
+
+
+def show_honesty(measured: Honesty) -> None:
+    """Prints a model's errors, a line for each number of dreamed steps."""
+    table = Table(title="What the model dreamed against what happened", title_justify="left", box=box.SIMPLE_HEAD)
+    errors = columns(measured)
+    for name in ("steps", "compared", *errors):
+        table.add_column(name.replace("_", "\n"), justify="right")
+    for step, (count, *values) in enumerate(zip(measured.num_compared, *errors.values(), strict=True), start=1):
+        cells = ("-" if np.isnan(value) else f"{value:.4f}" for value in values)
+        table.add_row(str(step), f"{count:,}", *cells)
+    console.print(table)
+    say("Mean absolute error of rewards, Brier score of continuations; doubt is the spread of an ensemble's members.")
 
 
 def _spread(returns: list[np.ndarray]) -> str:

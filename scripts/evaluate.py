@@ -1,13 +1,13 @@
-"""Measures a run's agent: `python -m scripts.evaluate RUN_FOLDER [--planner] [--episodes 32] [--film episode.gif]`."""
+"""Measures a run's agent: `python -m scripts.evaluate RUN_FOLDER [--planner] [--honesty] [--film episode.gif]`."""
 
 from typing import Annotated
 
 import tyro
 
-from experiments.evaluate import evaluate, film
+from experiments.evaluate import evaluate, film, honesty
 from experiments.run import use_compilation_cache
 from experiments.statistics import interquartile_mean
-from scripts.display import clear_errors, say
+from scripts.display import clear_errors, say, show_honesty
 
 
 def main(
@@ -15,6 +15,7 @@ def main(
     planner: bool = False,
     episodes: int = 32,
     seed: int = 0,
+    honest: Annotated[bool, tyro.conf.arg(name="honesty")] = False,
     film_to: Annotated[str | None, tyro.conf.arg(name="film")] = None,
 ) -> None:
     """Measures the deployed, search-free agent of a run folder, or its planner.
@@ -24,6 +25,7 @@ def main(
       planner: search at every decision instead.
       episodes: episodes to measure, each from its own start.
       seed: equal seeds meet equal episodes.
+      honest: also hold what the newest checkpoint's model dreams against what really happens, step by step.
       film_to: also film one episode to this .gif or .mp4 file.
     """
     use_compilation_cache()
@@ -35,6 +37,8 @@ def main(
             f"{who}: mean return {returns.mean():.2f} over {episodes} episodes "
             f"({returns.min():.4g} to {returns.max():.4g}); IQM {centre:.2f}, 95 % interval {low:.2f} to {high:.2f}"
         )
+        if honest:
+            show_honesty(honesty(folder, seed=seed))
         if film_to:
             path, total = film(folder, film_to, planner=planner, seed=seed)
             say(f"filmed an episode of return {total:.2f} to {path}")

@@ -18,6 +18,7 @@ def test_a_row_for_each_evaluation(rows):
     assert last["student_return"] == result.student.mean()
     assert (last["student_return_min"], last["student_return_max"]) == (result.student.min(), result.student.max())
     assert [row["planner_return"] for row in rows] == [None, result.planner.mean()]
+    assert [row["reward_error_5"] for row in rows] == [None, pytest.approx(result.honesty.reward_error[4])]
     assert (last["updates"], last["replayed"], last["dreamed"]) == (24, 96, 0)
     # 2 of a batch of 4 are searched again, in 3 states each, and each of the 48 decisions was searched: 2 simulations
     assert last["searched"] == (24 * 2 * 3 + 48) * 2
@@ -32,6 +33,16 @@ def test_written_and_read_again(tmp_path, rows):
     header, *lines = path.read_text().splitlines()
     assert header == ",".join(FIELDS)
     assert len(lines) == 2
+
+
+def test_rows_from_before_a_column_are_read_and_kept(tmp_path, rows):
+    path, added = tmp_path / "rows.csv", ("reward_error_5", "continuation_error_5")
+    write_rows(path, rows[:1])
+    path.write_text("".join(",".join(line.split(",")[: -len(added)]) + "\n" for line in path.read_text().splitlines()))
+    assert read_rows(path) == [rows[0] | dict.fromkeys(added)]
+    write_rows(path, rows[1:])
+    assert read_rows(path) == rows
+    assert path.read_text().splitlines()[0] == ",".join(FIELDS)
 
 
 def test_only_our_files(tmp_path, rows):

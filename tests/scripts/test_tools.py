@@ -3,13 +3,14 @@ import importlib
 import pytest
 
 from experiments.sweep import questions
-from scripts import evaluate, figures, sweep
+from scripts import dream, evaluate, figures, sweep
 from tests import runs
 
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch):
-    monkeypatch.setattr(evaluate, "use_compilation_cache", lambda: None)
+    for script in (dream, evaluate):
+        monkeypatch.setattr(script, "use_compilation_cache", lambda: None)
 
 
 def outcome(main, *args, **kwargs):
@@ -23,12 +24,16 @@ def outcome(main, *args, **kwargs):
 def test_evaluate_and_film(tmp_path, capfd):
     folder = str(runs.finished("gymnasium").folder)
     film = tmp_path / "episode.gif"
-    assert outcome(evaluate.main, folder, episodes=3, film_to=str(film)) == 0
+    assert outcome(evaluate.main, folder, episodes=3, honest=True, film_to=str(film)) == 0
     out, err = capfd.readouterr()
     assert err == ""
     assert out.startswith("deployed student (no search): mean return ")
     assert " over 3 episodes (" in out
-    assert out.splitlines()[1].endswith(f"to {film}")
+    assert "What the model dreamed against what happened" in out
+    assert ["1", "2,000"] in [
+        line.split()[:2] for line in out.splitlines()
+    ]  # every decision that it lived, one step on
+    assert out.splitlines()[-1].endswith(f"to {film}")
     assert film.stat().st_size > 1000
 
 
@@ -45,6 +50,15 @@ def test_evaluate_says_what_is_wrong(capfd, folder, options, message):
     err = capfd.readouterr().err
     assert err.startswith(message)
     assert len(err.splitlines()) == 1
+
+
+def test_watch_a_dream(tmp_path, capfd):
+    folder, film = str(runs.finished("gymnax").folder), tmp_path / "watched" / "dream.gif"
+    assert outcome(dream.main, folder, out=str(film), horizon=3) == 0
+    assert capfd.readouterr().out.startswith(f"filmed 3 steps to {film}, all of them on one sheet to ")
+    assert {path.name for path in film.parent.iterdir()} == {"dream.gif", "dream.png"}
+    assert outcome(dream.main, folder, out="dream.webm") == 1
+    assert capfd.readouterr().err == "error: --out dream.webm: give a name that ends in .gif or .mp4\n"
 
 
 def test_figures_without_rows(tmp_path, monkeypatch, capfd):

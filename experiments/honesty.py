@@ -1,0 +1,93 @@
+"""Model honesty as every run reports it: the student lives held-out decisions, and the model dreams them open loop."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from agents.acting import Act, Actor
+from dreamer.core import mesh
+from dreamer.core.ports import WorldModel
+from dreamer.core.types import Transition
+from dreamer.sleep.honesty import Honesty, open_loop
+from dreamer.sleep.update import LearnerState
+from dreamer.wake import envs, session
+from dreamer.wake.envs import HostEnv, JaxEnv
+from experiments.config import Config
+from experiments.drivers import actor_of
+from experiments.parallel import each_seed, seeds_of
+
+HORIZON = 10
+"""H, steps that the model dreams from every state."""
+NUM_COPIES = 8
+"""Copies of the environment that the student lives in, in the episodes of an evaluation."""
+NUM_DECISIONS = 250
+"""Decisions of each copy. They are no real transitions: nobody learns from them."""
+
+
+def honesty(
+    env: JaxEnv | None, act: Act, model: WorldModel, config: Config, num_seeds: int, devices: mesh.Devices
+) -> Callable[[LearnerState, int], Honesty]:
+    """Returns (learner, real transitions) -> Honesty [H] of NumPy arrays; of a group of seeds, [S, H].
+
+    Args:
+      env: what agents are measured in, on the device; None where it lives on the host.
+      act: the greedy student.
+      model: the world model.
+      config: the experiment.
+      num_seeds: S.
+      devices: that the run has.
+    """
+    if env is not None:
+        num_envs = config.env.num_envs
+
+        def measure(actor: Actor, seed: jax.Array, real: jax.Array) -> Honesty:
+            now = envs.settled(env, seed=seed, life=real // num_envs, num_envs=num_envs)
+            seed = session.evaluation_seed(seed, real)
+            state = session.begin(now, seed=seed, num_envs=NUM_COPIES)
+            _, lived = session.live(now, act, actor, state, seed=seed, num_steps=NUM_DECISIONS)
+            return open_loop(model, actor[0].model, lived, horizon=HORIZON)
+
+        program = devices.jit(each_seed(measure, num_seeds, in_axes=(0, 0, None)))
+        seeds = seeds_of(config, num_seeds)
+        return lambda learner, real: jax.tree.map(np.asarray, program(actor_of(config, learner), seeds, real))
+    on_host = on_host_of(act, model)
+
+    def measure_on_host(learner: LearnerState, real: int) -> Honesty:
+        seed = int(session.evaluation_seed(config.seed, real))
+        env = envs.make_host(envs.for_evaluation(config.env, NUM_COPIES), seed)
+        try:
+            return on_host(env, actor_of(config, learner), seed)
+        finally:
+            env.close()
+
+    return measure_on_host
+
+
+def on_host_of(act: Act, model: WorldModel) -> Callable[[HostEnv, Actor, int], Honesty]:
+    """Returns (environment of NUM_COPIES, actor, seed) -> Honesty [H] of NumPy arrays, by the host driver."""
+    act, compare = jax.jit(act), jax.jit(functools.partial(open_loop, model, horizon=HORIZON))
+
+    def measure(env: HostEnv, actor: Actor, seed: int) -> Honesty:
+        alive = session.HostSession(env, act, seed=seed)
+        alive.begin()
+        lived: Transition = alive.live(actor, NUM_DECISIONS)
+        return jax.device_get(compare(actor[0].model, lived))
+
+    return measure
+
+
+def columns(measured: Honesty) -> dict[str, np.ndarray]:
+    """Returns {name: [H]} of all errors, and of an ensemble's doubts."""
+    known = {name: value for name, value in vars(measured).items() if name != "num_compared"}
+    return {name: np.asarray(value) for name, value in known.items() if value is not None}
+
+
+def row_of(measured: Honesty) -> dict[str, float]:
+    """Returns what a log's row says of it: `reward_error_1` is that after one dreamed step, and so on."""
+    return {
+        f"{name}_{step}": float(value)
+        for name, values in columns(measured).items()
+        for step, value in enumerate(values, start=1)
+    }
