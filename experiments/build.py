@@ -115,14 +115,15 @@ def _wire(
     spec = (world or host).spec
     config.search.considered(spec.num_actions)
     model, agent = _ports(config, spec)
-    search = make_search(model, agent, config.search, gamma=config.targets.gamma)
+    gamma = config.targets.gamma
+    search = make_search(model, agent, config.search, gamma=gamma)
     teacher = spread_roots(search, devices)
     optimizer = make_optimizer(config.update, config.loop.num_updates)
     night = loops.make_night(
         model,
         agent,
         make_targets(model, agent, teacher, config.targets),
-        make_imagine(model, agent, teacher, config.imagine, gamma=config.targets.gamma),
+        make_imagine(model, agent, teacher, config.imagine, gamma=gamma, min_spread=config.search.min_q_range),
         optimizer,
         loop=config.loop,
         replay=config.replay,

@@ -139,10 +139,42 @@ class Config:
                 f"(steps_per_day * num_envs): give {nearest}, or another steps_per_day"
             )
 
+        self._check_dreams()
+
+    def _check_dreams(self) -> None:
+        """Refuses settings of dreams and ensembles that would change nothing."""
+        imagine, num_members = self.imagine, self.ensemble.num_members
+        if imagine.real_share == 1:
+            if imagine != ImagineConfig():
+                raise ValueError(
+                    "imagine.real_share is 1, so nothing is imagined, but other settings of imagine are changed: give "
+                    "a share below 1, or leave them out"
+                )
+            return
+        if not imagine.num_dreams(self.loop.batch_size):
+            raise ValueError(
+                f"imagine.real_share is {imagine.real_share}, which leaves no imagined row of loop.batch_size "
+                f"{self.loop.batch_size}: give a smaller share, or 1 to imagine nothing"
+            )
+        for name, asks in (
+            ("doubt_scale", imagine.doubt_scale > 0),
+            ("value_source", imagine.value_source == "expansion"),
+        ):
+            if asks and num_members == 1:
+                raise ValueError(
+                    f"imagine.{name} is {getattr(imagine, name)!r}, but one model never disagrees with itself: set "
+                    "ensemble.num_members to 2 or more"
+                )
+        if imagine.begin_after and not self.loop.learn_after <= imagine.begin_after < self.loop.real_transitions:
+            raise ValueError(
+                f"imagine.begin_after is {imagine.begin_after}: give loop.learn_after ({self.loop.learn_after}) to "
+                f"loop.real_transitions - 1 ({self.loop.real_transitions - 1}), or 0 to imagine from the first update"
+            )
+
     def identity(self) -> dict:
         """Returns all that decides the outcome but the seed: the JSON that is hashed.
 
-        What decides nothing as it stands is left out, so that a new part, off at first, renames no experiment.
+        Parts that are off are left out.
         """
         tree = to_dict(self)
         for name in ("seed", "run"):

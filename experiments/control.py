@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from dreamer.sleep.imagine import ImagineConfig
 from experiments.config import Config
 
 SUFFIX = "-no-dreams"
@@ -9,7 +10,7 @@ SUFFIX = "-no-dreams"
 
 
 def without_dreams(config: Config) -> Config:
-    """Returns the same experiment where each transition is replayed once and nothing is searched again.
+    """Returns the same experiment where each transition is replayed once, and nothing is searched again or imagined.
 
     The student still learns from its planner: from the actions that it took by day. With so few updates the warm-up of
     the step size is cut to a tenth of them, so that the control is held back by its lack of dreams alone.
@@ -24,5 +25,6 @@ def without_dreams(config: Config) -> Config:
         targets=dataclasses.replace(
             config.targets, research_fraction=0.0, value_source="n_step", unsearched_policy="action"
         ),
+        imagine=ImagineConfig(),
         run=dataclasses.replace(config.run, folder=config.run.folder and config.run.folder + SUFFIX),
     )

@@ -36,7 +36,7 @@ def devices_for(config: Config, num_devices: int | None, *, on_device: bool) -> 
             "loop.batch_size": batch_size,
             "the number of imagined rows, (1 - imagine.real_share) * loop.batch_size,": num_dreams,
             "env.num_envs": config.env.num_envs if on_device else 0,
-            searched.format("imagine.real_share * loop.batch_size"): dreaming,
+            searched.format("imagine.real_share * loop.batch_size" if num_dreams else "loop.batch_size"): dreaming,
             searched.format("loop.batch_size"): awake if config.imagine.begin_after else dreaming,
         }
     )

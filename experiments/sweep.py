@@ -83,7 +83,7 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
     Args:
       question: a folder of `experiments/` with a `runs.py`.
       tasks: names of its tasks; none means all.
-      arms: names of its arms; none means all.
+      arms: names of its arms, each of one of the tasks at least; none means all.
       seeds: of every arm.
 
     Raises:
@@ -91,11 +91,12 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
     """
     module = runs_of(question)
     _require("task", tasks, module.ARMS)
+    chosen = [configs for task, configs in module.ARMS.items() if not tasks or task in tasks]
+    _require("arm", arms, {arm: None for configs in chosen for arm in configs})
     found = []
     for task, configs in module.ARMS.items():
         if tasks and task not in tasks:
             continue
-        _require("arm", arms, configs)
         results = Path(module.__file__).parent / "results" / f"{task}.csv"
         found += [
             Job(arm, dataclasses.replace(config, seed=seed), results)

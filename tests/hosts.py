@@ -23,7 +23,8 @@ def config(folder: str | None = None) -> Config:
     return tiny.config(
         env=EnvConfig("CartPole-v1", "gymnax", num_envs=8),
         loop=dict(real_transitions=64, steps_per_day=2, dream_ratio=5, batch_size=16, actor="student"),
-        targets=dict(unroll_steps=1, td_steps=1),
+        targets=dict(unroll_steps=1, td_steps=1, research_fraction=1.0),
+        imagine=dict(real_share=0.5, horizon=1),
         search=dict(num_simulations=2),
         evaluation=dict(episodes=2, max_steps=5),
         run=dict(folder=folder, wandb="disabled"),

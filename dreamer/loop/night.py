@@ -67,7 +67,7 @@ def make_night(
             if num_dreams:
                 by_dreams, dreamed = dream_loss(params, dreams, model=model, agent=agent, config=fit)
                 total = (num_real * total + num_dreams * by_dreams) / loop.batch_size
-                metrics = metrics | dreamed | told
+                metrics = metrics | dreamed | told | {"loss": total}
             return total, (metrics, errors)
 
         learner, metrics, errors = update(learner, loss, opinions.value[:, 0], optimizer=optimizer, config=optimise)

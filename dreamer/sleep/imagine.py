@@ -46,7 +46,7 @@ class ImagineConfig:
     """Lambda of the lambda-returns."""
     doubt_scale: float = 0.0
     """How fast rows lose weight with the ensemble's disagreement: exp(-doubt_scale * the standard deviations of its
-    one-step values along the dream, added up, as shares of the running spread of returns). 0 trusts every dream."""
+    one-step values on the way, added up, as shares of the running spread of returns). 0 trusts every dream."""
 
     def __post_init__(self) -> None:
         if not 0 < self.real_share <= 1:
@@ -110,8 +110,19 @@ class _Rollout:
 Imagine = Callable[..., tuple[Dreams, Metrics]]
 
 
-def make_imagine(model: WorldModel, agent: Agent, search: Search, config: ImagineConfig, *, gamma: float) -> Imagine:
+def make_imagine(
+    model: WorldModel, agent: Agent, search: Search, config: ImagineConfig, *, gamma: float, min_spread: float
+) -> Imagine:
     """Returns `imagine(params, obs, action_mask, keys, *, return_spread, progress) -> (Dreams, metrics)`.
+
+    Args:
+      model: what is dreamed with.
+      agent: who acts.
+      search: who teaches.
+      config: how long and how many.
+      gamma: discount of one decision.
+      min_spread: smallest spread of returns, in reward units, that doubt is a share of: while no reward was seen, small
+        doubts are no reason for anything.
 
     Args of the function:
       params: the lagged Params, which act, dream and judge.
@@ -172,9 +183,12 @@ def make_imagine(model: WorldModel, agent: Agent, search: Search, config: Imagin
             policy, taught, searched = found.policy, jnp.ones_like(taught), found.value
         value, said = _value_targets(dream, searched, config, gamma)
         alive = _running_product(dream.continuation.mean(axis=-1))
-        doubt = _doubt(dream, gamma) / jnp.maximum(return_spread, 1e-6)
-        weight = alive * _running_product(jnp.exp(-config.doubt_scale * doubt))
-        targets = DreamTargets(policy, weight * taught, value, weight * said)
+        doubt = _doubt(dream, gamma) / jnp.maximum(return_spread, min_spread)
+        trust = _running_product(jnp.exp(-config.doubt_scale * doubt))
+        weight = alive * trust
+        if config.value_source != "search":  # a return answers for the step that it begins with, too
+            trust = jnp.pad(trust[:, 1:], ((0, 0), (0, 1)))
+        targets = DreamTargets(policy, weight * taught, value, alive * trust * said)
         metrics = {"dream_alive": alive[:, -1].mean(), "dream_doubt": doubt.mean(), "dream_weight": weight.mean()}
         return jax.lax.stop_gradient((Dreams(obs, dream.action, targets), metrics))
 
@@ -236,15 +250,16 @@ def _value_targets(
 def _expanded(dream: _Rollout, gamma: float) -> jax.Array:
     """Returns [D, H] stochastic ensemble value expansion, from each state to the end of its dream.
 
-    Every horizon's return, weighted by the inverse of its variance over the members ("Sample-Efficient Reinforcement
-    Learning with Stochastic Ensemble Value Expansion", https://arxiv.org/abs/1807.01675). Member m is judged by its own
-    rewards, continuations and values; where all agree, as one member does with itself, all horizons count alike.
+    The return of every horizon from one step on, weighted by the inverse of its variance over the members
+    ("Sample-Efficient Reinforcement Learning with Stochastic Ensemble Value Expansion",
+    https://arxiv.org/abs/1807.01675). Member m is judged by its own rewards, continuations and values; where all agree,
+    as one member does with itself, all horizons count alike.
     """
     horizon = dream.action.shape[1]
     discount = returns.discounts(dream.continuation, gamma)
     expanded = []
     for start in range(horizon):
-        earned, factor, totals = 0.0, 1.0, [dream.value[:, start]]
+        earned, factor, totals = 0.0, 1.0, []
         for row in range(start, horizon):
             earned = earned + factor * dream.reward[:, row]
             factor = factor * discount[:, row]

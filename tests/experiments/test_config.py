@@ -11,6 +11,7 @@ from experiments import PRESETS, Config
 from experiments.build import build
 from experiments.config import EvaluationConfig, RunConfig, from_dict, to_dict
 from experiments.control import without_dreams
+from experiments.cost import cost_of
 from tests import runs, tiny
 
 
@@ -166,3 +167,25 @@ def test_the_control_differs_in_its_dreams_alone():
     # Its 46 updates are not to be spent on warming up.
     assert control.update == dataclasses.replace(config.update, warmup_updates=4)
     assert control.hash() != config.hash()
+
+
+@pytest.mark.parametrize(
+    ("imagine", "message"),
+    [
+        (dict(horizon=3), "imagine.real_share is 1, so nothing is imagined, but"),
+        (dict(real_share=0.99), "imagine.real_share is 0.99, which leaves no imagined row of loop.batch_size 8"),
+        (dict(real_share=0.5, doubt_scale=1.0), "imagine.doubt_scale is 1.0, but one model"),
+        (dict(real_share=0.5, value_source="expansion"), "imagine.value_source is 'expansion', but one model"),
+        (dict(real_share=0.5, begin_after=40), "imagine.begin_after is 40: give loop.learn_after"),
+        (dict(real_share=0.5, begin_after=5), "imagine.begin_after is 5: give loop.learn_after .10. to"),
+    ],
+)
+def test_dreams_that_would_change_nothing_are_refused(imagine, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.config(loop=dict(learn_after=10), imagine=imagine)
+
+
+def test_the_control_imagines_nothing():
+    control = without_dreams(tiny.config(loop=dict(batch_size=4), imagine=dict(real_share=0.5)))
+    cost = cost_of(control, tiny.spec(), 0, 10, 0)
+    assert cost.dreamed == cost.searched == 0 and cost.replayed == 40

@@ -24,7 +24,7 @@ def dreamer(config, world=WORLD):
     """Returns the jitted imagination of a world that is known, and a student that always goes right."""
     model, agent = make_tabular(*world.tables, num_unroll_steps=1), make_tabular_agent(*world.shape)
     search = make_search(model, agent, SearchConfig(num_simulations=8), gamma=world.gamma)
-    imagine = make_imagine(model, agent, search, config, gamma=world.gamma)
+    imagine = make_imagine(model, agent, search, config, gamma=world.gamma, min_spread=0.01)
     right = jnp.full(world.shape, -20.0).at[:, 1].set(20.0)
     params = Params({}, {"logits": right, "value": jnp.zeros(world.shape[0])})
 
@@ -97,7 +97,12 @@ def test_dreams_of_the_true_dynamics_are_what_would_happen():
     even = Agent(init=None, evaluate=undecided, value_loss=None, remember=None)
     config = ImagineConfig(real_share=0.5, horizon=6, value_source="lambda", trace_decay=1.0)
     imagine = make_imagine(
-        model, even, make_search(model, even, SearchConfig(num_simulations=2), gamma=1.0), config, gamma=1.0
+        model,
+        even,
+        make_search(model, even, SearchConfig(num_simulations=2), gamma=1.0),
+        config,
+        gamma=1.0,
+        min_spread=0.01,
     )
     obs = jnp.eye(4)[jnp.array([0, 1, 2, 3, 2, 1, 3, 3])]
     run = jax.jit(
@@ -155,7 +160,7 @@ def test_expansion_weighs_each_horizon_by_its_agreement():
     for number in range(2):
         for start in range(3):
             means, weights = [], []
-            for end in range(start, 4):
+            for end in range(start + 1, 4):
                 totals = []
                 for m in range(4):
                     factor, total = 1.0, 0.0
@@ -169,7 +174,8 @@ def test_expansion_weighs_each_horizon_by_its_agreement():
             np.testing.assert_allclose(found[number, start], expected, rtol=1e-4)
 
 
-def test_doubt_adds_up_along_the_dream_and_costs_weight():
+@pytest.mark.parametrize(("source", "spread"), [("search", 0.5), ("lambda", 0.5), ("search", 0.0)])
+def test_doubt_adds_up_along_the_dream_and_costs_weight(source, spread):
     world = tiny.corridor(6)
     model, agent = make_tabular(*world.tables, num_unroll_steps=1), make_tabular_agent(*world.shape)
     search = make_search(model, agent, SearchConfig(num_simulations=2), gamma=0.9)
@@ -179,16 +185,29 @@ def test_doubt_adds_up_along_the_dream_and_costs_weight():
         apart = jnp.where(latent == 1, 0.25, 0.0)
         return jnp.stack([reward - apart, reward + apart], axis=1), jnp.stack([continuation] * 2, axis=1)
 
-    config = ImagineConfig(real_share=0.5, horizon=3, doubt_scale=2.0)
-    imagine = make_imagine(model._replace(members=members), agent, search, config, gamma=0.9)
+    config = ImagineConfig(real_share=0.5, horizon=3, value_source=source, doubt_scale=2.0)
+    imagine = make_imagine(model._replace(members=members), agent, search, config, gamma=0.9, min_spread=0.25)
     params = Params({}, {"logits": jnp.full(world.shape, -20.0).at[:, 1].set(20.0), "value": jnp.zeros(7)})
     run = jax.jit(
-        lambda: imagine(params, jnp.array([0]), jnp.ones((1, 2), bool), keys_of(1), return_spread=0.5, progress=0)
+        lambda: imagine(params, jnp.array([0]), jnp.ones((1, 2), bool), keys_of(1), return_spread=spread, progress=0)
     )
     dreams, metrics = run()
-    weight = np.exp(-2.0 * 0.25 / 0.5)  # the standard deviation as a share of the spread, times the scale
+    # The standard deviation, 0.25, as a share of the spread, which is 0.25 at least, times the scale.
+    weight = np.exp(-2.0 * 0.25 / max(spread, 0.25))
     np.testing.assert_allclose(dreams.targets.policy_weight, [[1, 1, weight, weight]], rtol=1e-5)
-    np.testing.assert_allclose(metrics["dream_doubt"], 0.5 / 3, rtol=1e-5)
+    # A searched value is of its state; a return from state 1 rests on the reward in doubt, the last state has none.
+    of_value = [1, 1, weight, weight] if source == "search" else [1, weight, weight, 0]
+    np.testing.assert_allclose(dreams.targets.value_weight, [of_value], rtol=1e-5)
+    np.testing.assert_allclose(metrics["dream_doubt"], 0.25 / max(spread, 0.25) / 3, rtol=1e-5)
+
+
+def test_expansion_earns_what_the_members_say_though_their_values_agree():
+    dream = rollout()
+    dream = dream.replace(value=jnp.zeros_like(dream.value), continuation=jnp.ones_like(dream.continuation))
+    opinions = 1.0 + jnp.array([-0.1, -0.05, 0.05, 0.1])
+    dream = dream.replace(reward=jnp.broadcast_to(opinions, dream.reward.shape))
+    found = imagination._expanded(dream, 1.0)
+    assert (found[:, 0] > 1.0).all() and np.allclose(found[:, -1], 1.0)
 
 
 @pytest.mark.parametrize(
