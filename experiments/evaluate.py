@@ -10,7 +10,7 @@ from PIL import Image
 
 from agents.acting import Act, make_planner
 from dreamer.core.types import PyTree
-from dreamer.io import Checkpoints, RunFolder
+from dreamer.io import Checkpoints, RunFolder, Versions
 from dreamer.wake import Deployed, envs, session
 from dreamer.wake.envs import HostEnv
 from experiments.build import build
@@ -21,21 +21,24 @@ from experiments.recover import saved_state
 _FILM_ENDINGS = (".gif", ".mp4")
 
 
-def evaluate(path: str | Path, *, planner: bool = False, num_episodes: int = 32, seed: int = 0) -> np.ndarray:
+def evaluate(
+    path: str | Path, *, planner: bool = False, version: int | None = None, num_episodes: int = 32, seed: int = 0
+) -> np.ndarray:
     """Returns [num_episodes] undiscounted returns, one episode each from its own start.
 
     Args:
       path: a run folder.
       planner: search at every decision with the newest checkpoint, instead of the deployed search-free student.
+      version: of the student, by its number in the lineage of a run with a gate; None takes the one in force.
       num_episodes: environment copies that live one episode each.
       seed: equal seeds meet equal episodes.
 
     Raises:
-      ValueError: no run folder, nothing deployed or saved in it yet, or no episodes asked for.
+      ValueError: no run folder, nothing deployed or saved in it yet, no such version, or no episodes asked for.
     """
     if num_episodes < 1:
         raise ValueError(f"episodes is {num_episodes}: give 1 or more")
-    config, act, params, real = _open(path, planner=planner)
+    config, act, params, real = _open(path, planner=planner, version=version)
     episode_seed = int(session.evaluation_seed(seed))
     env = _world(config, real, num_envs=num_episodes, seed=episode_seed)
     try:
@@ -45,7 +48,13 @@ def evaluate(path: str | Path, *, planner: bool = False, num_episodes: int = 32,
 
 
 def film(
-    path: str | Path, target: str | Path, *, planner: bool = False, seed: int = 0, frames_per_second: int = 30
+    path: str | Path,
+    target: str | Path,
+    *,
+    planner: bool = False,
+    version: int | None = None,
+    seed: int = 0,
+    frames_per_second: int = 30,
 ) -> tuple[Path, float]:
     """Films the first episode that `evaluate` meets, to its last state; returns the file and the episode's return.
 
@@ -53,6 +62,7 @@ def film(
       path: a run folder.
       target: the .gif or .mp4 file to write.
       planner: as in `evaluate`.
+      version: as in `evaluate`.
       seed: as in `evaluate`.
       frames_per_second: decisions shown in a second.
 
@@ -63,7 +73,7 @@ def film(
     target = Path(target)
     if target.suffix not in _FILM_ENDINGS:
         raise ValueError(f"--film {target}: give a name that ends in {' or '.join(_FILM_ENDINGS)}")
-    config, act, params, real = _open(path, planner=planner)
+    config, act, params, real = _open(path, planner=planner, version=version)
     episode_seed = int(session.evaluation_seed(seed))
     env = _world(config, real, num_envs=1, seed=episode_seed, render=True)
     filmed = _Filmed(env)
@@ -140,18 +150,22 @@ def _write(target: Path, frames: np.ndarray, frames_per_second: int) -> None:
         raise ImportError("MP4 needs an encoder: pip install imageio-ffmpeg, or film to a .gif") from error
 
 
-def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree, int]:
+def _open(path: str | Path, *, planner: bool, version: int | None) -> tuple[Config, Act, PyTree, int]:
     """Returns the run's config, who acts, with what, and after how many real transitions."""
     folder = RunFolder.open(path)
     config = from_dict(folder.config)
+    if planner and version is not None:
+        raise ValueError(
+            f"version is {version}, but the planner is that of the newest checkpoint: leave out --planner or --version"
+        )
     if planner:
         return config, *_planner(config, Checkpoints(folder.checkpoints))
-    if not folder.deployed.exists():
+    if version is None and not folder.deployed.exists():
         raise ValueError(
             f"{path} has not deployed an agent yet, which a run does at its end: go on with it by --resume {path}, or "
             "measure the planner of its newest checkpoint"
         )
-    deployed = Deployed.load(folder.deployed)
+    deployed = Deployed.load(folder.deployed if version is None else Versions(folder.versions).require(version))
 
     def student(params: PyTree, keys: jax.Array, obs: np.ndarray, action_mask: np.ndarray, memory: PyTree) -> tuple:
         del params, keys
@@ -170,4 +184,4 @@ def _planner(config: Config, checkpoints: Checkpoints) -> tuple[Act, PyTree, int
     days = checkpoints.days
     saved = checkpoints.restore(like, day=days[-1] if days else None)
     act = make_planner(parts.model, parts.agent, parts.search, greedy=True)
-    return jax.jit(act), actor_of(config, saved.tree["learner"]), saved.counters["real"]
+    return jax.jit(act), actor_of(config, saved.tree["deployed"] or saved.tree["learner"]), saved.counters["real"]

@@ -45,7 +45,7 @@ class Result:
     folder: Path
     meters: Meters
     student: np.ndarray
-    """[episodes] returns of the deployed, search-free student, by the final parameters."""
+    """[episodes] returns of the deployed, search-free student: the last night's, or the last that passed the gate."""
     planner: np.ndarray
     """[episodes] returns of the same parameters with search."""
     seconds: float
@@ -161,45 +161,48 @@ def _live_and_learn(
     config = parts.config
     folders = tuple(diary.folder.path for diary in diaries)
     returns: dict[str, np.ndarray] = {}
-    event, real = after, after.meters.real if after else 0
+    event, meters = after, after.meters if after else Meters()
     if watch:
-        watch(Progress(config, folders, after.meters if after else Meters(), None))
+        watch(Progress(config, folders, meters, None))
     events = loops.days_and_nights(step, state, config=config.loop, cost_of=parts.cost_of, after=after)
     with contextlib.ExitStack() as logs:
         for diary in diaries:
-            logs.enter_context(diary.opened(after.nights if after else 0))
+            logs.enter_context(diary.opened(after.nights if after else -1))
         for event in events:
-            number, meters, learner = event.nights, event.meters, event.state.learner
+            number, acting, before, meters = event.nights, event.state.acting, meters, event.meters
             finished = config.loop.finished(meters.real, meters.updates)
             if event.lived is not None:
                 for diary, lived in _own(parts, diaries, jax.device_get(event.lived)):
                     diary.write_day(number, lived)
+            if not config.gate.is_open:
+                evidence = jax.device_get(event.state.evidence)
+                for diary, *own in _own(parts, diaries, evidence, acting):
+                    diary.write_version(number, *own, before)
             if not number:
                 continue
             metrics = jax.device_get(event.metrics)
             for diary, own in _own(parts, diaries, metrics):
                 diary.require_finite(number, meters, own)
             new: dict[str, np.ndarray] = {}
-            if finished or (event.lived is not None and _crosses(config.evaluation.every, real, meters.real)):
+            if finished or (event.lived is not None and _crosses(config.evaluation.every, before.real, meters.real)):
                 who = ("student", "planner") if finished else ("student",)
-                returns = new = {name: parts.evaluate[name](learner, meters.real) for name in who}
+                returns = new = {name: parts.evaluate[name](acting, meters.real) for name in who}
             for diary, *own in _own(parts, diaries, metrics, new):
                 diary.write_night(number, meters, *own)
-            if event.lived is None or _crosses(config.run.checkpoint_every, real, meters.real):
+            if event.lived is None or _crosses(config.run.checkpoint_every, before.real, meters.real):
                 for diary, saved in _own(parts, diaries, saved_state(event.state)):
                     diary.save(number, saved, meters)
-            real = meters.real
             if watch:
                 watch(Progress(config, folders, meters, float(returns["student"].mean()) if returns else None))
     return event, returns
 
 
 def _finish(parts: Parts, diaries: Sequence[Diary], event: loops.Event, returns: dict[str, np.ndarray]) -> list[Result]:
-    """Deploys what the last night made and says what each run came to; what was not measured now is measured again."""
-    learner, meters = event.state.learner, event.meters
-    returns = returns or {name: evaluate(learner, meters.real) for name, evaluate in parts.evaluate.items()}
+    """Deploys who acts at the end and says what each run came to; what was not measured now is measured again."""
+    acting, meters = event.state.acting, event.meters
+    returns = returns or {name: evaluate(acting, meters.real) for name, evaluate in parts.evaluate.items()}
     results = []
-    for diary, own, measured in _own(parts, diaries, learner, returns):
+    for diary, own, measured in _own(parts, diaries, acting, returns):
         diary.deploy(event.nights, own, meters)
         student, planner = measured["student"], measured["planner"]
         results.append(Result(diary.parts.config, diary.folder.path, meters, student, planner, 0.0, []))

@@ -1,4 +1,4 @@
-"""Measures a run's agent: `python -m scripts.evaluate RUN_FOLDER [--planner] [--episodes 32] [--film episode.gif]`."""
+"""Measures a run's agent: `python -m scripts.evaluate RUN_FOLDER [--planner] [--version N] [--film episode.gif]`."""
 
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from scripts.display import clear_errors, say
 def main(
     folder: Annotated[str, tyro.conf.Positional],
     planner: bool = False,
+    version: int | None = None,
     episodes: int = 32,
     seed: int = 0,
     film_to: Annotated[str | None, tyro.conf.arg(name="film")] = None,
@@ -22,13 +23,14 @@ def main(
     Args:
       folder: the run folder.
       planner: search at every decision instead.
+      version: of a run with a gate, this version of the agent instead of the one in force.
       episodes: episodes to measure, each from its own start.
       seed: equal seeds meet equal episodes.
       film_to: also film one episode to this .gif or .mp4 file.
     """
     use_compilation_cache()
     with clear_errors():
-        returns = evaluate(folder, planner=planner, num_episodes=episodes, seed=seed)
+        returns = evaluate(folder, planner=planner, version=version, num_episodes=episodes, seed=seed)
         who = "planner (with search)" if planner else "deployed student (no search)"
         centre, low, high = interquartile_mean(returns)
         say(
@@ -36,7 +38,7 @@ def main(
             f"({returns.min():.4g} to {returns.max():.4g}); IQM {centre:.2f}, 95 % interval {low:.2f} to {high:.2f}"
         )
         if film_to:
-            path, total = film(folder, film_to, planner=planner, seed=seed)
+            path, total = film(folder, film_to, planner=planner, version=version, seed=seed)
             say(f"filmed an episode of return {total:.2f} to {path}")
 
 
