@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -126,8 +126,6 @@ def test_without_a_gate_there_is_nothing_of_it():
 
 
 def test_back_to_an_earlier_version(finished, tmp_path):
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(finished.folder, folder)
     now = Versions(folder / "versions").in_force
@@ -148,4 +146,3 @@ def test_back_to_an_earlier_version(finished, tmp_path):
 def test_a_gate_needs_a_day_to_judge_by():
     with pytest.raises(ValueError, match="gate.evidence is 'both' and loop.final_updates 5"):
         dataclasses.replace(config(), loop=dataclasses.replace(config().loop, final_updates=5))
-    assert json.dumps(dataclasses.asdict(GATE))
