@@ -13,11 +13,15 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
+from agents.acting import make_planner, make_student
 from dreamer import loop as loops
+from dreamer.core import trees
 from dreamer.core.types import Params
+from dreamer.sleep.update import LearnerState
 from dreamer.wake import envs, session
 from experiments.build import Parts, build
 from experiments.config import Config
+from experiments.drivers import actor_of
 
 Line = tuple[str, str, str]
 
@@ -48,6 +52,7 @@ def bench(config: Config, *, repeats: int = 7, num_seeds: int = 4) -> list[Line]
         state = parts.init()
         lines = [_environment(parts, repeats)]
         lines += _search(parts, state.learner.params, repeats)
+        lines += _acting(parts, state.learner, repeats)
         lines += _shares(parts, state, compiled, repeats)
         if parts.host is None and num_seeds > 1:
             lines.append(seeds_together(parts, build(config, num_seeds=num_seeds), repeats))
@@ -129,6 +134,25 @@ def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
                 f"{seconds / floor:.2f} x the time of the same evaluations without a tree",
             )
         )
+    return lines
+
+
+def _acting(parts: Parts, learner: LearnerState, repeats: int) -> list[Line]:
+    """Returns what one decision costs who is deployed, and the planner: each greedy, in one copy."""
+    obs = jnp.zeros((1, *parts.spec.obs_shape), parts.spec.obs_dtype)
+    rest = jax.random.split(jax.random.key(0), 1), obs, jnp.ones((1, parts.spec.num_actions), bool), ()
+    actor = actor_of(parts.config, learner)
+    acts = {
+        "deployed student": make_student(parts.model, parts.agent, greedy=True),
+        "planner": make_planner(parts.model, parts.agent, parts.search, greedy=True),
+    }
+    seconds = _medians([functools.partial(jax.jit(act), actor, *rest) for act in acts.values()], repeats)
+    lines = []
+    for (who, act), taken in zip(acts.items(), seconds, strict=True):
+        used = trees.only_used(lambda params, act=act: act((params, *actor[1:]), *rest)[0], learner.params)
+        flops = matmul_flops(jax.make_jaxpr(act)(actor, *rest).jaxpr)
+        remark = f"{flops:,.0f} FLOPs in matrix products, {trees.num_parameters(used):,} parameters"
+        lines.append((f"one action, {who}", f"{1e6 * taken:,.0f} us", remark))
     return lines
 
 

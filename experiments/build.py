@@ -20,6 +20,7 @@ from dreamer.core import keys as streams
 from dreamer.core import mesh
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import EnvSpec, Params, PyTree, Transition
+from dreamer.sleep.gate import Gate, make_gate
 from dreamer.sleep.imagine import make_imagine
 from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
@@ -58,7 +59,7 @@ class Parts(NamedTuple):
     cost_of: loops.CostOf
     """What updates and decisions by day come to."""
     evaluate: dict[str, Evaluate]
-    """(learner, real transitions so far) -> what is measured: `student` and `planner` give [episodes] undiscounted
+    """(who acts, real transitions so far) -> what is measured: `student` and `planner` give [episodes] undiscounted
     returns, `honesty` the model's errors along the student's life. Equal numbers meet equal starts; where rules drift,
     they are those of the last transition."""
     host: recorded.HostDays | None
@@ -134,14 +135,16 @@ def _wire(
         augmentation=config.augment,
         spread=devices.spread,
     )
+    gate = None if config.gate.is_open else make_gate(model, agent, config.gate, gamma=config.targets.gamma)
+    judge = loops.make_judge(gate)
     act = _actors(model, agent, search, greedy=False)[config.loop.actor]
     greedy = _actors(model, agent, search, greedy=True)
     if world is not None:
-        begin, step = on_device(world, act, night, config, num_seeds, devices)
+        begin, step = on_device(world, act, night, judge, config, num_seeds=num_seeds, devices=devices)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
         days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
-        begin, step = on_host(days, night, config, devices)
+        begin, step = on_host(days, night, judge, config, devices=devices)
     return Parts(
         config=config,
         num_seeds=num_seeds,
@@ -149,7 +152,7 @@ def _wire(
         model=model,
         agent=agent,
         search=search,
-        init=_initialiser(config, spec, model, agent, optimizer, begin, num_seeds),
+        init=_initialiser(config, spec, model, agent, optimizer, begin, num_seeds, gate=gate),
         step=step,
         night=night,
         cost_of=functools.partial(cost_of, config, spec),
@@ -218,7 +221,15 @@ def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
 
 
 def _initialiser(
-    config: Config, spec: EnvSpec, model: WorldModel, agent: Agent, optimizer, begin, num_seeds: int
+    config: Config,
+    spec: EnvSpec,
+    model: WorldModel,
+    agent: Agent,
+    optimizer,
+    begin,
+    num_seeds: int,
+    *,
+    gate: Gate | None,
 ) -> Callable:
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
     num_envs = config.env.num_envs
@@ -232,12 +243,14 @@ def _initialiser(
 
     def init(seed: jax.Array) -> loops.LoopState:
         pending = blank_day(spec, config.loop.steps_per_day, num_envs)
+        learner = init_learner(first_params(seed), optimizer)
         return loops.LoopState(
-            learner=init_learner(first_params(seed), optimizer),
+            learner=learner,
             replay=replays.init(config.replay, tick, num_envs, frame_stack=spec.frame_stack),
             session=begin(seed),
             pending=pending,
             seed=seed,
+            deployed=loops.first_deployment(gate, learner),
         )
 
     return lambda: each_seed(init, num_seeds)(seeds_of(config, num_seeds))

@@ -12,6 +12,7 @@ from dreamer.loop import LoopConfig
 from dreamer.replay import ReplayConfig
 from dreamer.sleep.augment import AugmentConfig
 from dreamer.sleep.fit import FitConfig
+from dreamer.sleep.gate import GateConfig
 from dreamer.sleep.imagine import ImagineConfig
 from dreamer.sleep.search import SearchConfig
 from dreamer.sleep.targets import TargetsConfig
@@ -106,6 +107,8 @@ class Config:
     """The student."""
     ensemble: EnsembleConfig = EnsembleConfig()
     """How many of both."""
+    gate: GateConfig = GateConfig()
+    """What a night's agent must show before it is deployed."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How it is measured."""
     run: RunConfig = RunConfig()
@@ -131,6 +134,11 @@ class Config:
                 f"loop.real_transitions {self.loop.real_transitions} at dream_ratio {self.loop.dream_ratio}, "
                 f"batch_size {self.loop.batch_size} and learn_after {self.loop.learn_after} come to no update at all: "
                 "live longer, dream more, or take smaller batches"
+            )
+        if not self.gate.is_open and self.loop.final_updates:
+            raise ValueError(
+                f"gate.evidence is {self.gate.evidence!r} and loop.final_updates {self.loop.final_updates}, but after "
+                "the last day there is none to judge by: give final_updates 0, or gate.evidence none"
             )
         if self.loop.real_transitions % day:
             nearest = max(1, round(self.loop.real_transitions / day)) * day
@@ -191,7 +199,7 @@ class Config:
         return config_hash(self.identity())
 
 
-_OFF_BY_DEFAULT = ("imagine", "ensemble")
+_OFF_BY_DEFAULT = ("imagine", "ensemble", "gate")
 
 
 def changed(config: Any, values: Mapping[str, Any]) -> Any:

@@ -10,7 +10,9 @@ import numpy as np
 
 from dreamer.core import trees
 from dreamer.core.types import Meters, Params, PyTree, Transition
-from dreamer.io import Checkpoints, FactLog, Log, RunFolder
+from dreamer.io import Checkpoints, FactLog, Log, RunFolder, Versions
+from dreamer.loop import JUDGED, Deployment
+from dreamer.sleep.gate import DEPLOYED, REFUSED, reasons
 from dreamer.sleep.honesty import Honesty
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import Deployed
@@ -39,12 +41,15 @@ class Diary:
         self._facts = facts
         self._past = past
         self._checkpoints = Checkpoints(folder.checkpoints)
+        self._versions = Versions(folder.versions)
         self._log: Log | None = None
 
     @contextlib.contextmanager
     def opened(self, after_day: int) -> Iterator["Diary"]:
-        """Opens the log; a resumed run's is cut after the day of the checkpoint that it goes on from."""
+        """Opens the log; a resumed run's, and its lineage, are cut after the day of the checkpoint it goes on from."""
         config = self.parts.config
+        if self._past is not None:
+            self._versions.cut(after_day)
         with Log(
             self.folder.path,
             wandb_mode=config.run.wandb,
@@ -84,25 +89,51 @@ class Diary:
             row |= row_of(outcome) if isinstance(outcome, Honesty) else _summary(name, outcome)
         self._log.write(number, meters, row)
 
+    def write_version(
+        self, number: int, evidence: Mapping[str, np.ndarray], acting: Deployment, meters: Meters
+    ) -> None:
+        """Writes what the gate made of the agent of the night before day `number`, and the agent if it was deployed.
+
+        Args:
+          number: of the turn that judged; at 0 the agent that has learned nothing becomes the first version.
+          evidence: what the gate found; without a candidate nothing is written.
+          acting: who is in force after it.
+          meters: what the candidate had cost.
+        """
+        if number and not evidence[JUDGED]:
+            return
+        version, passed = max(0, number - 1), not number or bool(evidence[DEPLOYED])
+        if passed:
+            deploy(self.parts, acting, meters, version=version).save(self._versions.path(version))
+        row = {"day": number, "version": version, "parent": self._versions.in_force, "deployed": passed}
+        if number:
+            row["why"] = ", ".join(reasons(evidence))
+            row |= {name: x for name, x in evidence.items() if not name.startswith((REFUSED, DEPLOYED, JUDGED))}
+        self._versions.write(row | dataclasses.asdict(meters))
+
     def save(self, number: int, saved: PyTree, meters: Meters) -> None:
         """Makes the checkpoint of a night."""
         self._checkpoints.save(number, saved, dataclasses.asdict(meters))
 
-    def deploy(self, number: int, learner: LearnerState, meters: Meters) -> None:
-        """Writes the agent that the last night made, unless that was done before."""
-        if not self.folder.deployed.exists():
-            deploy(self.parts, learner, meters, version=number).save(self.folder.deployed)
+    def deploy(self, number: int, acting: LearnerState | Deployment, meters: Meters) -> None:
+        """Writes the agent in force: of the last night `number`, or with a gate the last that passed; once only."""
+        if self.folder.deployed.exists():
+            return
+        if self.parts.config.gate.is_open:
+            deploy(self.parts, acting, meters, version=number).save(self.folder.deployed)
+        else:
+            self._versions.put_in_force(self._versions.in_force, self.folder.deployed)
 
 
-def deploy(parts: Parts, learner: LearnerState, meters: Meters, *, version: int) -> Deployed:
-    """Returns the search-free agent of the learner's online parameters: policy and value, and only what they need."""
+def deploy(parts: Parts, acting: LearnerState | Deployment, meters: Meters, *, version: int) -> Deployed:
+    """Returns the search-free agent of the parameters that act: policy and value, and only what they need."""
 
     def apply(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
         evaluation = parts.agent.evaluate(params.agent, (), parts.model.observe(params.model, obs))
         return evaluation.logits, evaluation.value
 
     obs = jnp.zeros((1, *parts.spec.obs_shape), parts.spec.obs_dtype)
-    params = trees.only_used(lambda params: apply(params, obs), learner.params)
+    params = trees.only_used(lambda params: apply(params, obs), acting.params)
     return Deployed.of(
         apply,
         params,

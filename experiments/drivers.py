@@ -21,16 +21,23 @@ from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
 from experiments.parallel import each_seed, seeds_of
 
-Evaluate = Callable[[LearnerState, int], PyTree]
+Evaluate = Callable[[LearnerState | loops.Deployment, int], PyTree]
 
 
-def actor_of(config: Config, learner: LearnerState) -> Actor:
+def actor_of(config: Config, acting: LearnerState | loops.Deployment) -> Actor:
     """Returns what a planner or student acts with."""
-    return learner.params, learner.return_spread, config.loop.progress(learner.updates)
+    return acting.params, acting.return_spread, config.loop.progress(acting.updates)
 
 
 def on_device(
-    env: JaxEnv, act: Act, night: loops.Night, config: Config, num_seeds: int, devices: mesh.Devices
+    env: JaxEnv,
+    act: Act,
+    night: loops.Night,
+    judge: loops.Judge,
+    config: Config,
+    *,
+    num_seeds: int,
+    devices: mesh.Devices,
 ) -> tuple:
     """Day and night as one XLA program: night first, so that a day has left the device before it is learned from."""
     live = functools.partial(session.live, env, act, num_steps=config.loop.steps_per_day)
@@ -38,19 +45,22 @@ def on_device(
     def turn(
         state: loops.LoopState, num_updates: jax.Array, store: jax.Array, live_on: jax.Array
     ) -> tuple[loops.LoopState, dict]:
+        deployed, evidence = judge(state.learner, state.deployed, state.pending, state.seed, store)
         replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, state.replay, state.pending)
         learner, replay, metrics = night(state.learner, replay, num_updates, state.seed)
+        state = state.replace(learner=learner, replay=replay, deployed=deployed, evidence=evidence)
         lived, pending = jax.lax.cond(
             live_on,
-            lambda: live(actor_of(config, learner), devices.spread(state.session), seed=state.seed),
+            lambda: live(actor_of(config, state.acting), devices.spread(state.session), seed=state.seed),
             lambda: (state.session, state.pending),
         )
-        return loops.LoopState(learner, replay, lived, pending, state.seed), metrics
+        return state.replace(session=lived, pending=pending), metrics
 
     # What to do is the same for all seeds and stays unbatched: a condition on a batch would run both its branches.
     program = devices.jit(each_seed(turn, num_seeds, in_axes=(0, None, None, None)), donate_argnums=0)
 
     def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
+        state = state.replace(evidence=())  # of the last turn; as at the first, or the program would be traced again
         return program(state, jnp.int32(num_updates), jnp.bool_(store), jnp.bool_(live_on))
 
     step.program = program  # its cache size is the number of traces, which a test holds at 1
@@ -63,29 +73,35 @@ def on_device(
     return begin, step
 
 
-def on_host(host: recorded.HostDays, night: loops.Night, config: Config, devices: mesh.Devices) -> tuple:
+def on_host(
+    host: recorded.HostDays, night: loops.Night, judge: loops.Judge, config: Config, *, devices: mesh.Devices
+) -> tuple:
     """The night is the same program; the day is a Python loop around the real environment."""
 
-    @functools.partial(devices.jit, donate_argnums=(0, 1))
+    @functools.partial(devices.jit, donate_argnums=(0, 1, 2))
     def program(
         learner: LearnerState,
         replay: replays.ReplayState,
+        deployed: PyTree,
         pending: Transition,
         num_updates: jax.Array,
         store: jax.Array,
         seed: jax.Array,
     ) -> tuple:
+        judged = judge(learner, deployed, pending, seed, store)
         replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, replay, pending)
-        return night(learner, replay, num_updates, seed)
+        return *judged, *night(learner, replay, num_updates, seed)
 
     def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
-        learner, replay, metrics = program(
-            state.learner, state.replay, state.pending, jnp.int32(num_updates), jnp.bool_(store), state.seed
+        counts = jnp.int32(num_updates), jnp.bool_(store)
+        deployed, evidence, learner, replay, metrics = program(
+            state.learner, state.replay, state.deployed, state.pending, *counts, state.seed
         )
-        pending = state.pending
+        state = state.replace(learner=learner, replay=replay, deployed=deployed, evidence=evidence)
         if live_on:  # on the device like the first one, or the program would be traced again
-            pending = jax.tree.map(jnp.asarray, host.live(actor_of(config, learner), config.loop.steps_per_day))
-        return loops.LoopState(learner, replay, (), pending, state.seed), metrics
+            lived = host.live(actor_of(config, state.acting), config.loop.steps_per_day)
+            state = state.replace(pending=jax.tree.map(jnp.asarray, lived))
+        return state, metrics
 
     def begin(seed: jax.Array) -> tuple:
         del seed  # the environment owns it
@@ -97,7 +113,7 @@ def on_host(host: recorded.HostDays, night: loops.Night, config: Config, devices
 
 
 def evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, devices: mesh.Devices) -> Evaluate:
-    """Returns (learner, real transitions) -> [episodes] returns of `act`, greedy; of a group, [S, episodes]."""
+    """Returns (who acts, real transitions) -> [episodes] returns of `act`, greedy; of a group, [S, episodes]."""
     settings, num_envs = config.evaluation, config.env.num_envs
     if env is not None:
         limit = env.max_steps or settings.max_steps
@@ -109,15 +125,15 @@ def evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, dev
 
         program = devices.jit(each_seed(measure, num_seeds, in_axes=(0, 0, None)))
         seeds = seeds_of(config, num_seeds)
-        return lambda learner, real: np.asarray(program(actor_of(config, learner), seeds, real))
+        return lambda acting, real: np.asarray(program(actor_of(config, acting), seeds, real))
     act = jax.jit(act)
 
-    def evaluate(learner: LearnerState, real: int) -> np.ndarray:
+    def evaluate(acting: LearnerState | loops.Deployment, real: int) -> np.ndarray:
         seed = int(session.evaluation_seed(config.seed, real))
         env: HostEnv = envs.make_host(envs.for_evaluation(config.env, settings.episodes), seed)
         try:
             limit = env.max_steps or settings.max_steps
-            return session.host_episode_returns(env, act, actor_of(config, learner), seed=seed, max_steps=limit)
+            return session.host_episode_returns(env, act, actor_of(config, acting), seed=seed, max_steps=limit)
         finally:
             env.close()
 

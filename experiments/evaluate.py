@@ -10,7 +10,8 @@ from PIL import Image
 
 from agents.acting import Act, make_planner, make_student
 from dreamer.core.types import PyTree
-from dreamer.io import Checkpoints, RunFolder
+from dreamer.io import Checkpoints, RunFolder, Versions
+from dreamer.loop import Deployment
 from dreamer.sleep.honesty import Honesty
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import Deployed, envs, session
@@ -24,21 +25,24 @@ from experiments.recover import saved_state
 _FILM_ENDINGS = (".gif", ".mp4")
 
 
-def evaluate(path: str | Path, *, planner: bool = False, num_episodes: int = 32, seed: int = 0) -> np.ndarray:
+def evaluate(
+    path: str | Path, *, planner: bool = False, version: int | None = None, num_episodes: int = 32, seed: int = 0
+) -> np.ndarray:
     """Returns [num_episodes] undiscounted returns, one episode each from its own start.
 
     Args:
       path: a run folder.
       planner: search at every decision with the newest checkpoint, instead of the deployed search-free student.
+      version: of the student, by its number in the lineage of a run with a gate; None takes the one in force.
       num_episodes: environment copies that live one episode each.
       seed: equal seeds meet equal episodes.
 
     Raises:
-      ValueError: no run folder, nothing deployed or saved in it yet, or no episodes asked for.
+      ValueError: no run folder, nothing deployed or saved in it yet, no such version, or no episodes asked for.
     """
     if num_episodes < 1:
         raise ValueError(f"episodes is {num_episodes}: give 1 or more")
-    config, act, params, real = _open(path, planner=planner)
+    config, act, params, real = _open(path, planner=planner, version=version)
     episode_seed = int(session.evaluation_seed(seed))
     env = make_world(config, real, num_envs=num_episodes, seed=episode_seed)
     try:
@@ -48,7 +52,13 @@ def evaluate(path: str | Path, *, planner: bool = False, num_episodes: int = 32,
 
 
 def film(
-    path: str | Path, target: str | Path, *, planner: bool = False, seed: int = 0, frames_per_second: int = 30
+    path: str | Path,
+    target: str | Path,
+    *,
+    planner: bool = False,
+    version: int | None = None,
+    seed: int = 0,
+    frames_per_second: int = 30,
 ) -> tuple[Path, float]:
     """Films the first episode that `evaluate` meets, to its last state; returns the file and the episode's return.
 
@@ -56,6 +66,7 @@ def film(
       path: a run folder.
       target: the .gif or .mp4 file to write.
       planner: as in `evaluate`.
+      version: as in `evaluate`.
       seed: as in `evaluate`.
       frames_per_second: decisions shown in a second.
 
@@ -64,7 +75,7 @@ def film(
       ImportError: MP4 without the package that encodes it; the message names the command that installs it.
     """
     target = film_path(target, option="--film")
-    config, act, params, real = _open(path, planner=planner)
+    config, act, params, real = _open(path, planner=planner, version=version)
     episode_seed = int(session.evaluation_seed(seed))
     env = make_world(config, real, num_envs=1, seed=episode_seed, render=True)
     filmed = _Filmed(env)
@@ -174,20 +185,24 @@ def write_film(target: Path, frames: np.ndarray, frames_per_second: float) -> No
         raise ImportError("MP4 needs an encoder: pip install imageio-ffmpeg, or film to a .gif") from error
 
 
-def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree, int]:
+def _open(path: str | Path, *, planner: bool, version: int | None) -> tuple[Config, Act, PyTree, int]:
     """Returns the run's config, who acts, with what, and after how many real transitions."""
     folder = RunFolder.open(path)
     config = from_dict(folder.config)
+    if planner and version is not None:
+        raise ValueError(
+            f"version is {version}, but the planner is that of the newest checkpoint: leave out --planner or --version"
+        )
     if planner:
-        parts, learner, real = open_checkpoint(path)
+        parts, acting, real = open_checkpoint(path)
         act = make_planner(parts.model, parts.agent, parts.search, greedy=True)
-        return config, jax.jit(act), actor_of(config, learner), real
-    if not folder.deployed.exists():
+        return config, jax.jit(act), actor_of(config, acting), real
+    if version is None and not folder.deployed.exists():
         raise ValueError(
             f"{path} has not deployed an agent yet, which a run does at its end: go on with it by --resume {path}, or "
             "measure the planner of its newest checkpoint"
         )
-    deployed = Deployed.load(folder.deployed)
+    deployed = Deployed.load(folder.deployed if version is None else Versions(folder.versions).require(version))
 
     def student(params: PyTree, keys: jax.Array, obs: np.ndarray, action_mask: np.ndarray, memory: PyTree) -> tuple:
         del params, keys
@@ -196,8 +211,8 @@ def _open(path: str | Path, *, planner: bool) -> tuple[Config, Act, PyTree, int]
     return config, student, (), deployed.meters["real"]
 
 
-def open_checkpoint(path: str | Path) -> tuple[Parts, LearnerState, int]:
-    """Returns a run's parts, and the learner of its newest checkpoint after how many real transitions.
+def open_checkpoint(path: str | Path) -> tuple[Parts, LearnerState | Deployment, int]:
+    """Returns a run's parts, and who acts by its newest checkpoint after how many real transitions.
 
     That checkpoint must be whole: an older one is another agent. What lives on the host in the parts is freed.
     """
@@ -210,4 +225,4 @@ def open_checkpoint(path: str | Path) -> tuple[Parts, LearnerState, int]:
         parts.close()
     days = checkpoints.days
     saved = checkpoints.restore(like, day=days[-1] if days else None)
-    return parts, saved.tree["learner"], saved.counters["real"]
+    return parts, saved.tree["deployed"] or saved.tree["learner"], saved.counters["real"]

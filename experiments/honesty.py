@@ -10,12 +10,13 @@ from agents.acting import Act, Actor
 from dreamer.core import mesh
 from dreamer.core.ports import WorldModel
 from dreamer.core.types import Transition
+from dreamer.loop import Deployment
 from dreamer.sleep.honesty import Honesty, open_loop
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import envs, session
 from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
-from experiments.drivers import actor_of
+from experiments.drivers import Evaluate, actor_of
 from experiments.parallel import each_seed, seeds_of
 
 HORIZON = 10
@@ -28,8 +29,8 @@ NUM_DECISIONS = 250
 
 def honesty(
     env: JaxEnv | None, act: Act, model: WorldModel, config: Config, num_seeds: int, devices: mesh.Devices
-) -> Callable[[LearnerState, int], Honesty]:
-    """Returns (learner, real transitions) -> Honesty [H] of NumPy arrays; of a group of seeds, [S, H].
+) -> Evaluate:
+    """Returns (who acts, real transitions) -> Honesty [H] of NumPy arrays; of a group of seeds, [S, H].
 
     Args:
       env: what agents are measured in, on the device; None where it lives on the host.
@@ -51,14 +52,14 @@ def honesty(
 
         program = devices.jit(each_seed(measure, num_seeds, in_axes=(0, 0, None)))
         seeds = seeds_of(config, num_seeds)
-        return lambda learner, real: jax.tree.map(np.asarray, program(actor_of(config, learner), seeds, real))
+        return lambda acting, real: jax.tree.map(np.asarray, program(actor_of(config, acting), seeds, real))
     on_host = on_host_of(act, model)
 
-    def measure_on_host(learner: LearnerState, real: int) -> Honesty:
+    def measure_on_host(acting: LearnerState | Deployment, real: int) -> Honesty:
         seed = int(session.evaluation_seed(config.seed, real))
         env = envs.make_host(envs.for_evaluation(config.env, NUM_COPIES), seed)
         try:
-            return on_host(env, actor_of(config, learner), seed)
+            return on_host(env, actor_of(config, acting), seed)
         finally:
             env.close()
 

@@ -19,7 +19,8 @@ _insert = jax.jit(replays.insert, donate_argnums=0)
 
 def saved_state(state: loops.LoopState) -> PyTree:
     """Returns what a checkpoint holds: everything but the rows of the replay and the pending day, which are facts."""
-    return {"learner": state.learner, "session": state.session, "priority": state.replay.priority}
+    saved = {"learner": state.learner, "session": state.session, "priority": state.replay.priority}
+    return saved | {"deployed": state.deployed}
 
 
 class Past:
@@ -134,6 +135,7 @@ def _rebuild(state: loops.LoopState, saved: PyTree, days: Sequence[Transition], 
         learner=saved["learner"],
         replay=dataclasses.replace(replay, priority=saved["priority"]),
         session=saved["session"],
+        deployed=saved["deployed"],
         pending=jax.tree.map(jnp.array, days[min(num_stored, len(days) - 1)]),
     )
 

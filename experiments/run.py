@@ -47,7 +47,7 @@ class Result:
     folder: Path
     meters: Meters
     student: np.ndarray
-    """[episodes] returns of the deployed, search-free student, by the final parameters."""
+    """[episodes] returns of the deployed, search-free student: the last night's, or the last that passed the gate."""
     planner: np.ndarray
     """[episodes] returns of the same parameters with search."""
     honesty: Honesty
@@ -189,45 +189,48 @@ def _live_and_learn(
     config = parts.config
     folders = tuple(diary.folder.path for diary in diaries)
     measured: dict[str, PyTree] = {}
-    event, real = after, after.meters.real if after else 0
+    event, meters = after, after.meters if after else Meters()
     if watch:
-        watch(Progress(config, folders, after.meters if after else Meters(), None))
+        watch(Progress(config, folders, meters, None))
     events = loops.days_and_nights(step, state, config=config.loop, cost_of=parts.cost_of, after=after)
     with contextlib.ExitStack() as logs:
         for diary in diaries:
-            logs.enter_context(diary.opened(after.nights if after else 0))
+            logs.enter_context(diary.opened(after.nights if after else -1))
         for event in events:
-            number, meters, learner = event.nights, event.meters, event.state.learner
+            number, acting, before, meters = event.nights, event.state.acting, meters, event.meters
             finished = config.loop.finished(meters.real, meters.updates)
             if event.lived is not None:
                 for diary, lived in _own(parts, diaries, jax.device_get(event.lived)):
                     diary.write_day(number, lived)
+            if not config.gate.is_open:
+                evidence = jax.device_get(event.state.evidence)
+                for diary, *own in _own(parts, diaries, evidence, acting):
+                    diary.write_version(number, *own, before)
             if not number:
                 continue
             metrics = jax.device_get(event.metrics)
             for diary, own in _own(parts, diaries, metrics):
                 diary.require_finite(number, meters, own)
             new: dict[str, PyTree] = {}
-            if finished or (event.lived is not None and _crosses(config.evaluation.every, real, meters.real)):
+            if finished or (event.lived is not None and _crosses(config.evaluation.every, before.real, meters.real)):
                 who = tuple(parts.evaluate) if finished else ("student",)
-                measured = new = {name: parts.evaluate[name](learner, meters.real) for name in who}
+                measured = new = {name: parts.evaluate[name](acting, meters.real) for name in who}
             for diary, *own in _own(parts, diaries, metrics, new):
                 diary.write_night(number, meters, *own)
-            if event.lived is None or _crosses(config.run.checkpoint_every, real, meters.real):
+            if event.lived is None or _crosses(config.run.checkpoint_every, before.real, meters.real):
                 for diary, saved in _own(parts, diaries, saved_state(event.state)):
                     diary.save(number, saved, meters)
-            real = meters.real
             if watch:
                 watch(Progress(config, folders, meters, float(measured["student"].mean()) if measured else None))
     return event, measured
 
 
 def _finish(parts: Parts, diaries: Sequence[Diary], event: loops.Event, measured: dict[str, PyTree]) -> list[Result]:
-    """Deploys what the last night made and says what each run came to; what was not measured now is measured again."""
-    learner, meters = event.state.learner, event.meters
-    measured = measured or {name: evaluate(learner, meters.real) for name, evaluate in parts.evaluate.items()}
+    """Deploys who acts at the end and says what each run came to; what was not measured now is measured again."""
+    acting, meters = event.state.acting, event.meters
+    measured = measured or {name: evaluate(acting, meters.real) for name, evaluate in parts.evaluate.items()}
     results = []
-    for diary, own, of_own in _own(parts, diaries, learner, measured):
+    for diary, own, of_own in _own(parts, diaries, acting, measured):
         diary.deploy(event.nights, own, meters)
         results.append(Result(diary.parts.config, diary.folder.path, meters, **of_own, seconds=0.0, messages=[]))
     return results

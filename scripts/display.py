@@ -200,7 +200,7 @@ def show_results(results: dict[str, list[Result]]) -> None:
     group = next(iter(groups))
     episodes = f"{group[0].config.evaluation.episodes} episodes"
     if len(group) == 1:
-        say(f"Returns are means over {episodes} (lowest to highest) by the final parameters.")
+        say(f"Returns are means over {episodes} (lowest to highest) by who is deployed.")
     else:
         say(f"Returns are means over {len(group)} seeds of {episodes} each (lowest to highest seed).")
 

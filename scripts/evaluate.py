@@ -1,4 +1,4 @@
-"""Measures a run's agent: `python -m scripts.evaluate RUN_FOLDER [--planner] [--honesty] [--film episode.gif]`."""
+"""Measures a run: `python -m scripts.evaluate RUN_FOLDER [--planner] [--version N] [--honesty] [--film FILE]`."""
 
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from scripts.display import clear_errors, say, show_honesty
 def main(
     folder: Annotated[str, tyro.conf.Positional],
     planner: bool = False,
+    version: int | None = None,
     episodes: int = 32,
     seed: int = 0,
     honest: Annotated[bool, tyro.conf.arg(name="honesty")] = False,
@@ -23,6 +24,7 @@ def main(
     Args:
       folder: the run folder.
       planner: search at every decision instead.
+      version: of a run with a gate, this version of the agent instead of the one in force.
       episodes: episodes to measure, each from its own start.
       seed: equal seeds meet equal episodes.
       honest: also hold what the newest checkpoint's model dreams against what really happens, step by step.
@@ -30,7 +32,7 @@ def main(
     """
     use_compilation_cache()
     with clear_errors():
-        returns = evaluate(folder, planner=planner, num_episodes=episodes, seed=seed)
+        returns = evaluate(folder, planner=planner, version=version, num_episodes=episodes, seed=seed)
         who = "planner (with search)" if planner else "deployed student (no search)"
         centre, low, high = interquartile_mean(returns)
         say(
@@ -40,7 +42,7 @@ def main(
         if honest:
             show_honesty(honesty(folder, seed=seed))
         if film_to:
-            path, total = film(folder, film_to, planner=planner, seed=seed)
+            path, total = film(folder, film_to, planner=planner, version=version, seed=seed)
             say(f"filmed an episode of return {total:.2f} to {path}")
 
 

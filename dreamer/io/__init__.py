@@ -5,6 +5,7 @@ from dreamer.io.facts import FactLog, FactsError
 from dreamer.io.log import Log, LogError, read_log
 from dreamer.io.minari_export import export_minari
 from dreamer.io.run_folder import BusyError, RunFolder, RunFolderError
+from dreamer.io.versions import Versions, VersionsError
 
 __all__ = [
     "BusyError",
@@ -17,6 +18,8 @@ __all__ = [
     "Restored",
     "RunFolder",
     "RunFolderError",
+    "Versions",
+    "VersionsError",
     "export_minari",
     "read_log",
     "require_finite",

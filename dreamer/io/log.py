@@ -55,7 +55,7 @@ class Log:
         self._path = folder / LOG_NAME
         self._num_rows = 0
         if resume_day is not None:
-            self._num_rows = _cut(self._path, resume_day)
+            self._num_rows = cut_log(self._path, resume_day)
         elif self._path.exists():
             raise LogError(f"{self._path} already exists. Pass another --run.folder, or --resume {folder}.")
         self._wandb = None if wandb_mode == "disabled" else _start_wandb(folder, wandb_mode, project, config=config)
@@ -82,7 +82,7 @@ class Log:
         if taken:
             raise LogError(f"Metric {taken[0]!r} has the name of a column that every row has. Rename it.")
         row |= metrics
-        row = {name: _plain(name, value) for name, value in row.items()}
+        row = {name: plain(name, value) for name, value in row.items()}
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
         if self._wandb is not None:
@@ -132,7 +132,7 @@ def read_log(path: str | Path) -> list[dict]:
     return rows
 
 
-def _cut(path: Path, last_day: int) -> int:
+def cut_log(path: Path, last_day: int) -> int:
     """Drops the rows after `last_day` from the log, if there is one, and returns how many are left."""
     if not path.exists():
         return 0
@@ -141,7 +141,7 @@ def _cut(path: Path, last_day: int) -> int:
     return len(rows)
 
 
-def _plain(name: str, value: Any) -> Any:
+def plain(name: str, value: Any) -> Any:
     """Returns a scalar as JSON has it: null for what is not finite."""
     if value is None or isinstance(value, str | bool | int):
         return value

@@ -173,6 +173,11 @@ class RunFolder:
         return self.path / "deployed.safetensors"
 
     @property
+    def versions(self) -> Path:
+        """Folder of all agents that a run with a gate deployed (`Versions`)."""
+        return self.path / "versions"
+
+    @property
     def figures(self) -> Path:
         """Folder of the figures."""
         return self.path / "figures"

@@ -1,7 +1,22 @@
 """Days and nights: live a little, store it, dream on it, deploy what was learned, live on."""
 
 from dreamer.loop.days import CostOf, Event, LoopState, Step, days_and_nights
+from dreamer.loop.deployment import JUDGED, Deployment, Judge, first_deployment, make_judge
 from dreamer.loop.night import Night, make_night
 from dreamer.loop.rhythm import LoopConfig
 
-__all__ = ["CostOf", "Event", "LoopConfig", "LoopState", "Night", "Step", "days_and_nights", "make_night"]
+__all__ = [
+    "JUDGED",
+    "CostOf",
+    "Deployment",
+    "Event",
+    "Judge",
+    "LoopConfig",
+    "LoopState",
+    "Night",
+    "Step",
+    "days_and_nights",
+    "first_deployment",
+    "make_judge",
+    "make_night",
+]

@@ -36,6 +36,15 @@ class LoopState:
     """[T, E] the last day."""
     seed: jax.Array
     """[] uint32 the run's seed: data, so that runs which differ in it alone share their compiled programs."""
+    deployed: PyTree = ()
+    """The Deployment in force; () without a gate."""
+    evidence: PyTree = ()
+    """Scalars by name, what the gate found in the last turn; () without a gate."""
+
+    @property
+    def acting(self) -> PyTree:
+        """Who lives the days: the Deployment in force, or without a gate the LearnerState."""
+        return self.learner if isinstance(self.deployed, tuple) else self.deployed
 
 
 @dataclasses.dataclass(frozen=True)

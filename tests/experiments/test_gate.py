@@ -1,0 +1,148 @@
+"""Whole runs with a gate: who acts, what is kept of it, and how one goes back."""
+
+import dataclasses
+import functools
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamer.core import trees
+from dreamer.io import Checkpoints, Versions
+from dreamer.loop import days_and_nights
+from dreamer.sleep.gate import DEPLOYED, GateConfig, reasons
+from dreamer.wake import Deployed
+from experiments import resume, run
+from experiments.build import build
+from experiments.evaluate import evaluate
+from experiments.versions import lineage, put_in_force
+from tests import runs
+
+GATE = GateConfig("both", horizon=3, standard_errors=4.0)
+
+
+def config(suite="gymnax", folder=None):
+    made = runs.config(suite, folder, gate=GATE)
+    return dataclasses.replace(  # nothing is searched but by the planner that is measured: compiles in half the time
+        made,
+        loop=dataclasses.replace(made.loop, actor="student"),
+        targets=dataclasses.replace(made.targets, research_fraction=0.0, unsearched_policy="action"),
+    )
+
+
+@functools.cache
+def parts(suite="gymnax"):
+    return build(config(suite))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with a gate. Nothing may be written into its folder."""
+    return run(config(folder=tmp_path_factory.mktemp("gate") / "run"), parts=parts())
+
+
+def test_every_night_but_the_last_is_judged_and_who_passed_is_kept(finished):
+    rows, versions = lineage(finished.folder), Versions(finished.folder / "versions")
+    assert [(row["day"], row["version"]) for row in rows] == [(0, 0)] + [(day, day - 1) for day in range(2, 7)]
+    parent = None
+    for row in rows:
+        assert row["parent"] == parent and (row["why"] == "") == row["deployed"] if row["day"] else row["deployed"]
+        assert versions.path(row["version"]).exists() == row["deployed"]
+        assert row["real"] == 8 * row["version"]
+        if row["day"]:
+            assert {"model_error", "model_error_deployed", "value_error", "dreamed_return", "entropy", "kl"} <= set(row)
+        parent = row["version"] if row["deployed"] else parent
+    assert versions.in_force == parent
+    assert sum(row["deployed"] for row in rows) >= 2  # the second has learned something
+    deployed = finished.folder / "deployed.safetensors"
+    assert deployed.read_bytes() == versions.path(parent).read_bytes()
+    assert Deployed.load(deployed).version == parent
+    np.testing.assert_array_equal(evaluate(finished.folder), evaluate(finished.folder, version=parent))
+    assert parts().step.program._cache_size() == 1
+
+
+@pytest.mark.parametrize("call", [0, 2])
+def test_a_resumed_run_has_the_same_lineage(finished, monkeypatch, tmp_path, call):
+    with runs.interrupt(monkeypatch, Checkpoints, "save", call=call, done=False), pytest.raises(KeyboardInterrupt):
+        run(config(folder=tmp_path / "run"), parts=parts())
+    resumed = resume(tmp_path / "run", parts=parts())
+    assert resumed.messages == []
+    np.testing.assert_array_equal(resumed.student, finished.student)
+    np.testing.assert_array_equal(resumed.planner, finished.planner)
+    mine, other = ([{**row, "seconds": 0} for row in lineage(result.folder)] for result in (resumed, finished))
+    assert mine == other
+
+
+def test_a_host_run_has_a_lineage_too(tmp_path):
+    result = run(config("gymnasium", tmp_path / "run"), parts=parts("gymnasium"))
+    assert [row["version"] for row in lineage(result.folder)] == list(range(6))
+    assert parts("gymnasium").step.program._cache_size() == 1
+
+
+def broken(params, number):
+    """Returns parameters in which one leaf, by turns each, is not a number, infinite or noise, or the heads are."""
+    leaves, structure = jax.tree.flatten(params)
+    rng = np.random.default_rng(number)
+    place, kind = rng.integers(len(leaves)), number % 4
+    if kind < 2:
+        leaf = np.array(leaves[place])
+        leaf.flat[rng.integers(leaf.size)] = (np.nan, np.inf)[kind]
+        leaves[place] = jnp.asarray(leaf)
+        return jax.tree.unflatten(structure, leaves)
+    if kind == 2:
+        leaves = [leaf + 10.0 ** rng.uniform(1, 6) * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
+        return jax.tree.unflatten(structure, leaves)
+    return jax.tree.map(
+        lambda leaf: leaf + rng.uniform(300, 1e6) * (leaf.ndim == 1) * jnp.arange(leaf.size).reshape(leaf.shape), params
+    )
+
+
+def test_none_of_100_broken_nights_of_the_real_networks_is_deployed():
+    wired = parts()
+    events = days_and_nights(wired.step, wired.init(), config=wired.config.loop, cost_of=wired.cost_of)
+    state = [next(events).state for _ in range(4)][-1]
+    kept = jax.tree.map(np.array, state)
+    before, passed = trees.digest(kept.deployed.params), []
+    for number in range(100):
+        state = jax.tree.map(jnp.asarray, kept)
+        learner = state.learner.replace(params=broken(state.learner.params, number))
+        after, _ = wired.step(state.replace(learner=learner), 0, store=True, live_on=False)
+        if after.evidence[DEPLOYED] or trees.digest(after.deployed.params) != before:
+            passed.append((number, number % 4))
+        else:
+            assert reasons(after.evidence)
+    assert passed == []
+    state, _ = wired.step(jax.tree.map(jnp.asarray, kept), 0, store=True, live_on=False)
+    assert int(state.deployed.judged) == int(kept.learner.updates)
+
+
+def test_without_a_gate_there_is_nothing_of_it():
+    state = runs.parts("gymnax").init()
+    assert state.deployed == state.evidence == () and state.acting is state.learner
+    assert not (runs.finished("gymnax").folder / "versions").exists()
+    assert runs.config().hash() == dataclasses.replace(runs.config(), gate=GateConfig()).hash() != config().hash()
+
+
+def test_back_to_an_earlier_version(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    now = Versions(folder / "versions").in_force
+    put_in_force(folder, 0)
+    assert Deployed.load(folder / "deployed.safetensors").version == 0
+    assert lineage(folder)[-1] == {"day": 6, "version": 0, "parent": now, "deployed": True, "why": "by hand"}
+    resume(folder, parts=parts())  # measures, and changes nothing
+    assert Deployed.load(folder / "deployed.safetensors").version == 0
+    with pytest.raises(ValueError, match="there is no version 77 in .*: give one of 0, "):
+        put_in_force(folder, 77)
+    (folder / "deployed.safetensors").unlink()
+    with pytest.raises(ValueError, match="has not finished"):
+        put_in_force(folder, 0)
+    with pytest.raises(ValueError, match="has no versions: only a run with --gate.evidence keeps them"):
+        put_in_force(runs.finished("gymnax").folder, 0)
+
+
+def test_a_gate_needs_a_day_to_judge_by():
+    with pytest.raises(ValueError, match="gate.evidence is 'both' and loop.final_updates 5"):
+        dataclasses.replace(config(), loop=dataclasses.replace(config().loop, final_updates=5))
