@@ -104,7 +104,7 @@ def shown_whole(env):
         return state, ravel_pytree(state)[0], *rest
 
     spec = dataclasses.replace(env.spec, obs_shape=flat.shape, obs_dtype=flat.dtype.name)
-    return env._replace(spec=spec, reset=reset, step=step), state_of
+    return env._replace(spec=spec, reset=reset, restart=lambda key, state: reset(key), step=step), state_of
 
 
 def glad_to_live(num_actions):
