@@ -9,7 +9,7 @@ REFERENCE = "as the preset"
 
 _BASE = changed(
     PRESETS["minatar-breakout"],
-    {"name": "components", "loop.real_transitions": 20_000, "evaluation.every": 4000},
+    {"name": "components", "loop.real_transitions": 10_000, "evaluation.every": 2500},
 )
 
 ARMS: dict[str, dict[str, Config]] = {
