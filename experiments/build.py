@@ -135,7 +135,7 @@ def _wire(
         augmentation=config.augment,
         spread=devices.spread,
     )
-    gate = None if config.gate.is_open else make_gate(model, agent, config.gate, gamma=config.targets.gamma)
+    gate = None if config.gate.is_open else make_gate(model, agent, config.gate, gamma=gamma)
     judge = loops.make_judge(gate)
     act = _actors(model, agent, search, greedy=False)[config.loop.actor]
     greedy = _actors(model, agent, search, greedy=True)
