@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.acting import Act, make_planner, make_student
+from agents.acting import Act, exploring, make_planner, make_student
 from agents.actor_critic import make_actor_critic
 from agents.ensemble import make_ensemble as ensemble_of_agents
 from dreamer import loop as loops
@@ -135,9 +135,9 @@ def _wire(
         augmentation=config.augment,
         spread=devices.spread,
     )
-    gate = None if config.gate.is_open else make_gate(model, agent, config.gate, gamma=config.targets.gamma)
+    gate = None if config.gate.is_open else make_gate(model, agent, config.gate, gamma=gamma)
     judge = loops.make_judge(gate)
-    act = _actors(model, agent, search, greedy=False)[config.loop.actor]
+    act = exploring(_actors(model, agent, search, greedy=False)[config.loop.actor], config.loop.epsilon)
     greedy = _actors(model, agent, search, greedy=True)
     if world is not None:
         begin, step = on_device(world, act, night, judge, config, num_seeds=num_seeds, devices=devices)

@@ -192,6 +192,8 @@ class Config:
                 del tree[name]
         if self.env.knobs == KnobsConfig():
             del tree["env"]["knobs"]
+        if not self.loop.epsilon:
+            del tree["loop"]["epsilon"]
         return tree
 
     def hash(self) -> str:

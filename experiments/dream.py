@@ -69,8 +69,8 @@ def dream(path: str | Path, *, horizon: int = 15, after: int = 0, seed: int = 0)
     """
     if horizon < 1 or after < 0:
         raise ValueError(f"horizon is {horizon} and after is {after}: give 1 step or more, after 0 decisions or more")
-    parts, learner, real = open_checkpoint(path)
-    actor, episode_seed = actor_of(parts.config, learner), int(session.evaluation_seed(seed))
+    parts, acting, real = open_checkpoint(path)
+    actor, episode_seed = actor_of(parts.config, acting), int(session.evaluation_seed(seed))
     env = make_world(parts.config, real, num_envs=1, seed=episode_seed)
     try:
         student = jax.jit(make_student(parts.model, parts.agent, greedy=True))

@@ -112,29 +112,61 @@ def on_host(
     return begin, step
 
 
-def evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, devices: mesh.Devices) -> Evaluate:
-    """Returns (who acts, real transitions) -> [episodes] returns of `act`, greedy; of a group, [S, episodes]."""
-    settings, num_envs = config.evaluation, config.env.num_envs
-    if env is not None:
-        limit = env.max_steps or settings.max_steps
+def measured(
+    env: JaxEnv | None,
+    on_device: Callable[[JaxEnv, Actor, jax.Array], PyTree],
+    on_host: Callable[[HostEnv, Actor, int], PyTree],
+    config: Config,
+    *,
+    num_copies: int,
+    num_seeds: int,
+    devices: mesh.Devices,
+) -> Evaluate:
+    """Returns (who acts, real transitions so far) -> what is measured in the task, NumPy; of a group of seeds [S, ...].
 
-        def measure(actor: tuple, seed: jax.Array, real: jax.Array) -> jax.Array:
+    Equal numbers of transitions meet equal starts; where rules drift, they are those of the last one.
+
+    Args:
+      env: what agents are measured in, on the device; None where it lives on the host.
+      on_device: (env under the rules in force, actor, seed) -> what is measured. Pure.
+      on_host: the same in `num_copies` copies on the host.
+      config: the experiment.
+      num_copies: of an environment on the host.
+      num_seeds: S.
+      devices: that the run has.
+    """
+    if env is not None:
+        num_envs = config.env.num_envs
+
+        def measure(actor: Actor, seed: jax.Array, real: jax.Array) -> PyTree:
             now = envs.settled(env, seed=seed, life=real // num_envs, num_envs=num_envs)
-            seed = session.evaluation_seed(seed, real)
-            return session.episode_returns(now, act, actor, seed=seed, num_episodes=settings.episodes, max_steps=limit)
+            return on_device(now, actor, session.evaluation_seed(seed, real))
 
         program = devices.jit(each_seed(measure, num_seeds, in_axes=(0, 0, None)))
         seeds = seeds_of(config, num_seeds)
-        return lambda acting, real: np.asarray(program(actor_of(config, acting), seeds, real))
-    act = jax.jit(act)
+        return lambda acting, real: jax.tree.map(np.asarray, program(actor_of(config, acting), seeds, real))
 
-    def evaluate(acting: LearnerState | loops.Deployment, real: int) -> np.ndarray:
+    def measure_on_host(acting: LearnerState | loops.Deployment, real: int) -> PyTree:
         seed = int(session.evaluation_seed(config.seed, real))
-        env: HostEnv = envs.make_host(envs.for_evaluation(config.env, settings.episodes), seed)
+        env = envs.make_host(envs.for_evaluation(config.env, num_copies), seed)
         try:
-            limit = env.max_steps or settings.max_steps
-            return session.host_episode_returns(env, act, actor_of(config, acting), seed=seed, max_steps=limit)
+            return on_host(env, actor_of(config, acting), seed)
         finally:
             env.close()
 
-    return evaluate
+    return measure_on_host
+
+
+def evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, devices: mesh.Devices) -> Evaluate:
+    """Returns (who acts, real transitions) -> [episodes] returns of `act`, greedy; of a group, [S, episodes]."""
+    num_episodes, most = config.evaluation.episodes, config.evaluation.max_steps
+    jitted = jax.jit(act)
+
+    def on_device(env: JaxEnv, actor: Actor, seed: jax.Array) -> jax.Array:
+        limit = env.max_steps or most
+        return session.episode_returns(env, act, actor, seed=seed, num_episodes=num_episodes, max_steps=limit)
+
+    def on_host(env: HostEnv, actor: Actor, seed: int) -> np.ndarray:
+        return session.host_episode_returns(env, jitted, actor, seed=seed, max_steps=env.max_steps or most)
+
+    return measured(env, on_device, on_host, config, num_copies=num_episodes, num_seeds=num_seeds, devices=devices)

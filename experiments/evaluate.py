@@ -11,7 +11,7 @@ from PIL import Image
 from agents.acting import Act, make_planner, make_student
 from dreamer.core.types import PyTree
 from dreamer.io import Checkpoints, RunFolder, Versions
-from dreamer.loop import Deployment
+from dreamer.loop import Deployment, in_force
 from dreamer.sleep.honesty import Honesty
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import Deployed, envs, session
@@ -97,12 +97,12 @@ def honesty(path: str | Path, *, seed: int = 0) -> Honesty:
     Raises:
       ValueError: no run folder, or nothing saved in it yet.
     """
-    parts, learner, real = open_checkpoint(path)
+    parts, acting, real = open_checkpoint(path)
     episode_seed = int(session.evaluation_seed(seed))
     env = make_world(parts.config, real, num_envs=NUM_COPIES, seed=episode_seed)
     try:
         student = make_student(parts.model, parts.agent, greedy=True)
-        return on_host_of(student, parts.model)(env, actor_of(parts.config, learner), episode_seed)
+        return on_host_of(student, parts.model)(env, actor_of(parts.config, acting), episode_seed)
     finally:
         env.close()
 
@@ -225,4 +225,4 @@ def open_checkpoint(path: str | Path) -> tuple[Parts, LearnerState | Deployment,
         parts.close()
     days = checkpoints.days
     saved = checkpoints.restore(like, day=days[-1] if days else None)
-    return parts, saved.tree["deployed"] or saved.tree["learner"], saved.counters["real"]
+    return parts, in_force(saved.tree["learner"], saved.tree["deployed"]), saved.counters["real"]

@@ -10,14 +10,11 @@ from agents.acting import Act, Actor
 from dreamer.core import mesh
 from dreamer.core.ports import WorldModel
 from dreamer.core.types import Transition
-from dreamer.loop import Deployment
 from dreamer.sleep.honesty import Honesty, open_loop
-from dreamer.sleep.update import LearnerState
-from dreamer.wake import envs, session
+from dreamer.wake import session
 from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
-from experiments.drivers import Evaluate, actor_of
-from experiments.parallel import each_seed, seeds_of
+from experiments.drivers import Evaluate, measured
 
 HORIZON = 10
 """H, steps that the model dreams from every state."""
@@ -40,30 +37,14 @@ def honesty(
       num_seeds: S.
       devices: that the run has.
     """
-    if env is not None:
-        num_envs = config.env.num_envs
 
-        def measure(actor: Actor, seed: jax.Array, real: jax.Array) -> Honesty:
-            now = envs.settled(env, seed=seed, life=real // num_envs, num_envs=num_envs)
-            seed = session.evaluation_seed(seed, real)
-            state = session.begin(now, seed=seed, num_envs=NUM_COPIES)
-            _, lived = session.live(now, act, actor, state, seed=seed, num_steps=NUM_DECISIONS)
-            return open_loop(model, actor[0].model, lived, horizon=HORIZON)
+    def on_device(env: JaxEnv, actor: Actor, seed: jax.Array) -> Honesty:
+        state = session.begin(env, seed=seed, num_envs=NUM_COPIES)
+        _, lived = session.live(env, act, actor, state, seed=seed, num_steps=NUM_DECISIONS)
+        return open_loop(model, actor[0].model, lived, horizon=HORIZON)
 
-        program = devices.jit(each_seed(measure, num_seeds, in_axes=(0, 0, None)))
-        seeds = seeds_of(config, num_seeds)
-        return lambda acting, real: jax.tree.map(np.asarray, program(actor_of(config, acting), seeds, real))
     on_host = on_host_of(act, model)
-
-    def measure_on_host(acting: LearnerState | Deployment, real: int) -> Honesty:
-        seed = int(session.evaluation_seed(config.seed, real))
-        env = envs.make_host(envs.for_evaluation(config.env, NUM_COPIES), seed)
-        try:
-            return on_host(env, actor_of(config, acting), seed)
-        finally:
-            env.close()
-
-    return measure_on_host
+    return measured(env, on_device, on_host, config, num_copies=NUM_COPIES, num_seeds=num_seeds, devices=devices)
 
 
 def on_host_of(act: Act, model: WorldModel) -> Callable[[HostEnv, Actor, int], Honesty]:

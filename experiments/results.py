@@ -108,6 +108,11 @@ def newest(rows: list[dict]) -> list[dict]:
     return [row for row in rows if row["config_hash"] == last[row["arm"]]]
 
 
+def newest_of(path: str | Path) -> list[dict]:
+    """Returns the `newest` rows of a file, none where no sweep has written it yet."""
+    return newest(read_rows(path)) if Path(path).exists() else []
+
+
 _TEXT = {"name", "arm", "env_id", "env_version", "config_hash", "commit", "actor"}
 _EXACT = {"seed", "dream_ratio", "episodes", "real", "replayed", "dreamed", "searched", "updates", "final"}
 

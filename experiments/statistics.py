@@ -8,13 +8,18 @@ from scipy import stats
 Summary = tuple[float, float, float]
 
 
+def middle_mean(values: Sequence[float], axis: int = 0) -> np.floating | np.ndarray:
+    """Returns the mean of the middle half along an axis of `values` [...], without an interval."""
+    return stats.trim_mean(values, 0.25, axis=axis)
+
+
 def interquartile_mean(values: Sequence[float]) -> Summary:
     """Returns (mean of the middle half, lower, upper end of its 95 % bootstrap interval).
 
     "Deep RL at the edge of the statistical precipice" (https://arxiv.org/abs/2108.13264). With fewer than two values
     the interval is the value itself.
     """
-    return _with_interval(values, lambda x, axis: stats.trim_mean(x, 0.25, axis=axis))
+    return _with_interval(values, middle_mean)
 
 
 def median(values: Sequence[float]) -> Summary:

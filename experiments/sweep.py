@@ -31,10 +31,9 @@ class Job:
         return f"{self.config.name}, {self.arm}, seed {self.config.seed}"
 
     @property
-    def has_rows(self) -> bool:
-        """Whether its rows are written."""
-        key = self.arm, self.config.hash(), self.config.seed
-        return self.results.exists() and key in map(run_of, read_rows(self.results))
+    def run(self) -> tuple[str, str, int]:
+        """What tells the run from all others in its file of rows, as `results.run_of`."""
+        return self.arm, self.config.hash(), self.config.seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +97,15 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
         if tasks and task not in tasks:
             continue
         results = Path(module.__file__).parent / "results" / f"{task}.csv"
-        found += [
+        wanted = [
             Job(arm, dataclasses.replace(config, seed=seed), results)
             for seed in seeds
             for arm, config in configs.items()
             if not arms or arm in arms
         ]
-    return [job for job in found if not job.has_rows]
+        known = _runs_in(results)
+        found += [job for job in wanted if job.run not in known]
+    return found
 
 
 def sweep(todo: list[Job], *, call_each: CallEach, hear: Callable[[Heard], None]) -> None:
@@ -119,7 +120,7 @@ def sweep(todo: list[Job], *, call_each: CallEach, hear: Callable[[Heard], None]
       SweepError: after all runs, if some failed.
     """
     num_failed = 0
-    pending = (job for job in todo if not job.has_rows)  # another sweep may have made it since
+    pending = (job for job in todo if job.run not in _runs_in(job.results))  # another sweep may have made it since
     with contextlib.closing(call_each(make, pending, tell=hear)) as calls:
         for job, made, error in calls:
             if error is None and made[0]:
@@ -158,6 +159,11 @@ def _end(made: tuple[list[dict], list[str]] | None, error: str | None) -> str:
     last = rows[-1]
     what = f"deployed return {last['student_return']:.2f} after {last['real']:,} real transitions"
     return "; ".join([f"{what}, {last['seconds']:.0f} s", *messages])
+
+
+def _runs_in(results: Path) -> set[tuple[str, str, int]]:
+    """Returns the runs that a file has rows of, none where there is no file yet."""
+    return set(map(run_of, read_rows(results))) if results.exists() else set()
 
 
 def _require(what: str, names: Iterable[str], known: dict) -> None:

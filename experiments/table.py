@@ -11,8 +11,7 @@ _COLUMNS = (
 
 def head(*more: str) -> list[str]:
     """Returns the lines above the first arm's; `more` are the columns that a question adds."""
-    columns = (*_COLUMNS, *more)
-    return [_joined(columns), _joined(["---"] * len(columns))]
+    return titled((*_COLUMNS, *more))
 
 
 def line(task: str, arm: str, final: Sequence[dict], *more: str) -> str:
@@ -28,8 +27,14 @@ def line(task: str, arm: str, final: Sequence[dict], *more: str) -> str:
     centre, low, high = interquartile_mean(scores)
     planner, _, _ = interquartile_mean([row["planner_return"] for row in final])
     spread = (f"{centre:.2f} [{low:.2f}, {high:.2f}]", f"{min(scores):.2f}", f"{max(scores):.2f}", f"{planner:.2f}")
-    return _joined([task, arm, str(len(final)), f"{final[0]['real']:,}", *spread, *more])
+    return joined([task, arm, str(len(final)), f"{final[0]['real']:,}", *spread, *more])
 
 
-def _joined(cells: Sequence[str]) -> str:
+def titled(columns: Sequence[str]) -> list[str]:
+    """Returns the two lines above a table of these columns."""
+    return [joined(columns), joined(["---"] * len(columns))]
+
+
+def joined(cells: Sequence[str]) -> str:
+    """Returns one line of a table."""
     return f"| {' | '.join(cells)} |"

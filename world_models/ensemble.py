@@ -30,15 +30,12 @@ def make_ensemble(model: WorldModel, num_members: int) -> WorldModel:
     def observe(params: PyTree, obs: jax.Array) -> PyTree:
         return jax.vmap(model.observe, (0, None), 1)(params, obs)
 
-    def each_step(params: PyTree, latent: PyTree, action: jax.Array) -> tuple[PyTree, jax.Array, jax.Array]:
+    def members(params: PyTree, latent: PyTree, action: jax.Array) -> tuple[PyTree, jax.Array, jax.Array]:
         return jax.vmap(model.step, (0, 1, None), 1)(params, latent, action)
 
     def step(params: PyTree, latent: PyTree, action: jax.Array) -> tuple[PyTree, jax.Array, jax.Array]:
-        latent, reward, continuation = each_step(params, latent, action)
+        latent, reward, continuation = members(params, latent, action)
         return latent, reward.mean(axis=1), continuation.mean(axis=1)
-
-    def members(params: PyTree, latent: PyTree, action: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return each_step(params, latent, action)[1:]
 
     def unroll(params: PyTree, key: jax.Array, batch: SequenceBatch) -> tuple[PyTree, jax.Array, Metrics]:
         keys = jax.random.split(key, num_members)

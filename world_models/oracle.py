@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamer.core import trees
 from dreamer.core.ports import WorldModel
 from dreamer.core.types import Metrics, PyTree, SequenceBatch
 from dreamer.wake.envs.base import JaxEnv
@@ -59,10 +60,7 @@ def make_oracle(env: JaxEnv, state_of: Callable[[jax.Array], PyTree], num_unroll
 
         first = observe(params, batch.obs[:, 0])
         _, later = jax.lax.scan(follow, first, batch.action[:, :num_unroll_steps].T)
-        latents = jax.tree.map(
-            lambda start, rest: jnp.concatenate([start[:, None], jnp.swapaxes(rest, 0, 1)], axis=1), first, later
-        )
-        return latents, jnp.zeros(batch.action.shape[0]), {}
+        return trees.then(first, later), jnp.zeros(batch.action.shape[0]), {}
 
     return WorldModel(init=init, observe=observe, step=step, unroll=unroll)
 

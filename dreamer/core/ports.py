@@ -23,8 +23,8 @@ class WorldModel(NamedTuple):
     """(params, key, batch: SequenceBatch) -> (latents [B, K + 1, ...], loss [B], metrics): the model's own losses
     along the real actions, and the latents on which the agent's losses are placed."""
     members: Callable | None = None
-    """(params, latent, action [B]) -> (reward [B, M], continuation [B, M]): what each of an ensemble's M members says
-    of that step; None for a model of one mind."""
+    """(params, latent, action [B]) -> (latent, reward [B, M], continuation [B, M]): `step`, with what each of an
+    ensemble's M members says of it instead of their mean; None for a model of one mind."""
 
 
 class Agent(NamedTuple):

@@ -67,6 +67,13 @@ def unflatten_lead(tree: PyTree, shape: tuple[int, ...]) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), tree)
 
 
+def then(first: PyTree, later: PyTree) -> PyTree:
+    """Returns [B, K + 1, ...] on every leaf: that of `first` [B, ...], then those of `later` [K, B, ...] of a scan."""
+    return jax.tree.map(
+        lambda start, rest: jnp.concatenate([start[:, None], jnp.swapaxes(rest, 0, 1)], axis=1), first, later
+    )
+
+
 def only_used(function: Callable[[PyTree], PyTree], tree: PyTree) -> PyTree:
     """Returns the tree with None for every leaf that `function(tree)` does not read.
 

@@ -1,7 +1,7 @@
 """Days and nights: live a little, store it, dream on it, deploy what was learned, live on."""
 
 from dreamer.loop.days import CostOf, Event, LoopState, Step, days_and_nights
-from dreamer.loop.deployment import JUDGED, Deployment, Judge, first_deployment, make_judge
+from dreamer.loop.deployment import JUDGED, Deployment, Judge, first_deployment, in_force, make_judge
 from dreamer.loop.night import Night, make_night
 from dreamer.loop.rhythm import LoopConfig
 
@@ -17,6 +17,7 @@ __all__ = [
     "Step",
     "days_and_nights",
     "first_deployment",
+    "in_force",
     "make_judge",
     "make_night",
 ]

@@ -17,6 +17,7 @@ from flax import struct
 
 from dreamer import replay as replays
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
+from dreamer.loop.deployment import in_force
 from dreamer.loop.rhythm import LoopConfig
 from dreamer.sleep.update import LearnerState
 
@@ -44,7 +45,7 @@ class LoopState:
     @property
     def acting(self) -> PyTree:
         """Who lives the days: the Deployment in force, or without a gate the LearnerState."""
-        return self.learner if isinstance(self.deployed, tuple) else self.deployed
+        return in_force(self.learner, self.deployed)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,6 +46,11 @@ def first_deployment(gate: Gate | None, learner: LearnerState) -> PyTree:
     return Deployment(*frozen)
 
 
+def in_force(learner: LearnerState, deployed: PyTree) -> LearnerState | Deployment:
+    """Returns who acts: the deployment, or where there is none, which is `()`, the learner itself."""
+    return learner if isinstance(deployed, tuple) else deployed
+
+
 def make_judge(gate: Gate | None) -> Judge:
     """Returns the pure `judge(learner, deployment, day, seed, due) -> (deployment, evidence)`; () both without a gate.
 

@@ -46,9 +46,11 @@ def make_night(
     num_dreams = imagination.num_dreams(loop.batch_size)
     first_dream = loop.updates_due(imagination.begin_after)
 
-    def learn(num_dreams: int, learner: LearnerState, batch: SequenceBatch, seed: jax.Array) -> tuple:
+    def learn(
+        num_dreams: int, learner: LearnerState, batch: SequenceBatch, keys: tuple[jax.Array, jax.Array], seed: jax.Array
+    ) -> tuple:
         """Returns the learner after an update, metrics, and places and value errors, [B] each, of what was fitted."""
-        _, search_key, fit_key = jax.random.split(streams.stream(seed, "update", learner.updates), 3)
+        search_key, fit_key = keys
         told = {"return_spread": learner.return_spread, "progress": loop.progress(learner.updates)}
         num_real = loop.batch_size - num_dreams
         real = jax.tree.map(lambda rows: rows[:num_real], batch)
@@ -89,7 +91,7 @@ def make_night(
     def one_update(
         learner: LearnerState, state: replays.ReplayState, seed: jax.Array
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
-        sample_key, _, _ = jax.random.split(streams.stream(seed, "update", learner.updates), 3)
+        sample_key, *keys = jax.random.split(streams.stream(seed, "update", learner.updates), 3)
         batch: SequenceBatch = spread(
             replays.sample(
                 replay,
@@ -102,7 +104,7 @@ def make_night(
         )
         if target.clip_rewards:  # here, so that targets and model learn from the same
             batch = batch.replace(reward=jnp.sign(batch.reward))
-        learner, metrics, place, errors = learn_in_time(learner, batch, seed)
+        learner, metrics, place, errors = learn_in_time(learner, batch, tuple(keys), seed)
         if optimise.reset_every:
             renew_key = streams.stream(seed, "renew", learner.updates)
             learner = renew(

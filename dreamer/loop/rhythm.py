@@ -29,6 +29,8 @@ class LoopConfig:
     """Updates of each night that makes them, at most."""
     actor: str = "planner"
     """Who acts by day: the `planner` (EfficientZero's way) or the search-free `student`."""
+    epsilon: float = 0.0
+    """Share of its decisions that are drawn from all allowed actions instead."""
 
     def __post_init__(self) -> None:
         for name in ("real_transitions", "steps_per_day", "batch_size", "final_night"):
@@ -37,6 +39,8 @@ class LoopConfig:
         for name in ("dream_ratio", "learn_after", "final_updates"):
             if getattr(self, name) < 0:
                 raise ValueError(f"loop.{name} is {getattr(self, name)}: give 0 or more")
+        if not 0 <= self.epsilon <= 1:
+            raise ValueError(f"loop.epsilon is {self.epsilon}: give a share in [0, 1], 0 for the actor alone")
         if self.actor not in ACTORS:
             raise ValueError(f"loop.actor is {self.actor!r}: give one of {', '.join(ACTORS)}")
 

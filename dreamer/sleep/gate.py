@@ -17,6 +17,7 @@ from flax import struct
 from dreamer.core import divergences, returns, trees
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Metrics, Params, PyTree, Transition
+from dreamer.sleep.imagine import dreamed_action
 
 EVIDENCE = ("none", "real", "dreamed", "both")
 DEPLOYED, REFUSED = "deployed", "refused_"
@@ -128,8 +129,7 @@ def make_gate(model: WorldModel, agent: Agent, config: GateConfig, *, gamma: flo
 
         def act(carry: tuple, number: jax.Array) -> tuple:
             latent, mask = carry
-            logits = jnp.where(mask, agent.evaluate(params.agent, (), latent).logits, -jnp.inf)
-            action = jax.vmap(jax.random.categorical)(jax.vmap(jax.random.fold_in, (0, None))(keys, number), logits)
+            action = dreamed_action(agent, params, latent, mask, keys, number)
             latent, _, _ = model.step(params.model, latent, action)
             return (latent, jnp.ones_like(mask)), action
 

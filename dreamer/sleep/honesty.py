@@ -74,11 +74,10 @@ def open_loop(model: WorldModel, params: PyTree, lived: Transition, *, horizon: 
                 jnp.roll(fact, -ahead, axis=0) for fact in (lived.action, lived.reward, went_on, ended)
             )
             compared = alive & (jnp.arange(num_steps) + ahead < num_steps)
-            rewards, continuations = members_of(model, params, latent, action)
-            latent, *means = model.step(params, latent, action)
+            latent, *each = members_of(model, params, latent, action)
             said = (
-                _Said(abs(mean - fact), each.std(axis=1))
-                for mean, fact, each in zip(means, (reward, went), (rewards, continuations), strict=True)
+                _Said(abs(own.mean(axis=1) - fact), own.std(axis=1))
+                for own, fact in zip(each, (reward, went), strict=True)
             )
             return (latent, compared & ~over), (compared, *said)
 

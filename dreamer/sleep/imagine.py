@@ -134,21 +134,16 @@ def make_imagine(
     """
 
     def roll_out(params: Params, obs: jax.Array, action_mask: jax.Array, keys: jax.Array) -> _Rollout:
-        def act(latent: PyTree, mask: jax.Array, keys: jax.Array) -> jax.Array:
-            logits = jnp.where(mask, agent.evaluate(params.agent, (), latent).logits, -jnp.inf)
-            return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
-
         def dream_on(carry: tuple, number: jax.Array) -> tuple:
             latent, mask = carry
-            action = act(latent, mask, jax.vmap(jax.random.fold_in, (0, None))(keys, number))
-            reward, continuation = members_of(model, params.model, latent, action)
-            after, _, _ = model.step(params.model, latent, action)
-            return (after, jnp.ones_like(mask)), (after, action, reward, continuation)
+            action = dreamed_action(agent, params, latent, mask, keys, number)
+            latent, reward, continuation = members_of(model, params.model, latent, action)
+            return (latent, jnp.ones_like(mask)), (latent, action, reward, continuation)
 
         first = model.observe(params.model, obs)
-        _, outputs = jax.lax.scan(dream_on, (first, action_mask), jnp.arange(config.horizon))
-        later, action, reward, continuation = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), outputs)
-        latent = jax.tree.map(lambda start, rest: jnp.concatenate([start[:, None], rest], axis=1), first, later)
+        _, (later, *said) = jax.lax.scan(dream_on, (first, action_mask), jnp.arange(config.horizon))
+        action, reward, continuation = (jnp.swapaxes(x, 0, 1) for x in said)
+        latent = trees.then(first, later)
         value = jax.vmap(lambda latent: values_of(agent, params.agent, latent), 1, 1)(latent)
         return _Rollout(latent, action, reward, continuation, value)
 
@@ -209,19 +204,37 @@ def dream_loss(
 
     first = model.observe(params.model, dreams.obs)
     _, later = jax.lax.scan(dream_on, first, dreams.action.T)
-    latents = jax.tree.map(
-        lambda start, rest: jnp.concatenate([start[:, None], jnp.swapaxes(rest, 0, 1)], axis=1), first, later
-    )
-    loss, _, metrics = agent_loss(params, jax.lax.stop_gradient(latents), dreams.targets, agent=agent, config=config)
+    latents = jax.lax.stop_gradient(trees.then(first, later))
+    loss, _, metrics = agent_loss(params, latents, dreams.targets, agent=agent, config=config)
     return loss.mean(), {f"dream_{name}": value for name, value in metrics.items()}
 
 
-def members_of(model: WorldModel, params: PyTree, latent: PyTree, action: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns what each member says of one dreamed step: reward [B, M] and continuation [B, M]."""
+def dreamed_action(
+    agent: Agent, params: Params, latent: PyTree, action_mask: jax.Array, keys: jax.Array, number: jax.Array
+) -> jax.Array:
+    """Returns [D] int32 what the student does in dreams: a sample of its policy.
+
+    Args:
+      agent: who acts.
+      params: Params.
+      latent: [D, ...] where it stands.
+      action_mask: [D, A] bool, what is allowed there.
+      keys: [D] one a dream, not consumed.
+      number: scalar, of the step within the dream.
+    """
+    logits = jnp.where(action_mask, agent.evaluate(params.agent, (), latent).logits, -jnp.inf)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+
+def members_of(
+    model: WorldModel, params: PyTree, latent: PyTree, action: jax.Array
+) -> tuple[PyTree, jax.Array, jax.Array]:
+    """Returns one dreamed step: the latent, and what each member says of reward [B, M] and continuation [B, M]."""
     if model.members is not None:
         return model.members(params, latent, action)
-    _, reward, continuation = model.step(params, latent, action)
-    return reward[:, None], continuation[:, None]
+    latent, reward, continuation = model.step(params, latent, action)
+    return latent, reward[:, None], continuation[:, None]
 
 
 def values_of(agent: Agent, params: PyTree, latent: PyTree) -> jax.Array:

@@ -21,6 +21,8 @@ ARMS: dict[str, dict[str, Config]] = {
         "mixed values": changed(_BASE, {"targets.value_source": "mixed"}),
         "value prefix": changed(_BASE, {"model.value_prefix": 5, "model.lstm_size": 64}),
         "prioritised replay": changed(_BASE, {"replay.priority_exponent": 0.6, "replay.importance_exponent": 0.4}),
+        "epsilon 0.1": changed(_BASE, {"loop.epsilon": 0.1}),
+        "batches of 16": changed(_BASE, {"loop.batch_size": 16}),
     }
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""

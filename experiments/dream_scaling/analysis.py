@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
+from experiments import table
 from experiments.dream_scaling.runs import ARMS, BUDGETS, arm
 from experiments.figures import surface
-from experiments.results import newest, read_rows
-from experiments.statistics import interquartile_mean
+from experiments.results import newest_of
+from experiments.statistics import interquartile_mean, middle_mean
 
 FOLDER = Path(__file__).parent
 NUM_DRAWS = 500
@@ -27,7 +27,7 @@ def analyse() -> tuple[str, list[Path]]:
 
     Tasks without rows are left out.
     """
-    lines = [_joined(_COLUMNS), _joined(["---"] * len(_COLUMNS))]
+    lines = table.titled(_COLUMNS)
     figures = []
     for family, budgets in BUDGETS.items():
         finals = {budget: _final(f"{family}-{budget}") for budget in budgets}
@@ -67,8 +67,7 @@ def equivalence(score: float, budget: int, alone: Sequence[tuple[int, float]]) -
 
 
 def _final(task: str) -> list[dict]:
-    path = FOLDER / "results" / f"{task}.csv"
-    return [row for row in newest(read_rows(path)) if row["final"]] if path.exists() else []
+    return [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
 
 
 def _data_alone(finals: dict[int, list[dict]]) -> dict[int, list[float]]:
@@ -88,8 +87,8 @@ def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> 
     rng = np.random.default_rng(0)
 
     def times(draw: Callable[[list[float]], Sequence[float]]) -> float:
-        curve = [(real, _iqm(draw(scores))) for real, scores in alone.items()]
-        return equivalence(_iqm(draw(returns)), budget, curve)
+        curve = [(real, middle_mean(draw(scores))) for real, scores in alone.items()]
+        return equivalence(middle_mean(draw(returns)), budget, curve)
 
     drawn = [times(lambda scores: rng.choice(scores, len(scores))) for _ in range(NUM_DRAWS)]
     least, most = (end / budget for end in (min(alone), max(alone)))
@@ -101,10 +100,6 @@ def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> 
     return f"{said(times(lambda scores: scores))} [{said(low)}, {said(high)}]"
 
 
-def _iqm(scores: Sequence[float]) -> float:
-    return float(stats.trim_mean(scores, 0.25))
-
-
 def _line(task: str, name: str, rows: list[dict], worth: str) -> str:
     centre, low, high = interquartile_mean([row["student_return"] for row in rows])
     row = rows[0]
@@ -113,8 +108,4 @@ def _line(task: str, name: str, rows: list[dict], worth: str) -> str:
         task, str(row["dream_ratio"]), kind, str(len(rows)), f"{centre:.1f} [{low:.1f}, {high:.1f}]", worth,
         f"{row['updates']:,}", f"{row['searched']:,}",
     )  # fmt: skip
-    return _joined(cells)
-
-
-def _joined(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return table.joined(cells)

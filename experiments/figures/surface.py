@@ -34,8 +34,9 @@ def draw(finals: Mapping[int, Sequence[dict]], path: str | Path) -> Path:
             ratio, centre, low, high = zip(*points, strict=True)
             label = f"{budget:,} real" + (f", {kind}" if kind else "")
             left.plot(ratio, centre, line, marker=marker, color=colour, label=label, markersize=4)
-            left.vlines(ratio, low, high, color=colour, linewidth=1, alpha=0.6 if len(points) == 1 else 0.0)
-            left.fill_between(ratio, low, high, color=colour, alpha=0.12 if not kind else 0.05, linewidth=0)
+            if len(points) == 1:  # a single point has no area to shade
+                left.vlines(ratio, low, high, color=colour, linewidth=1, alpha=0.6)
+            left.fill_between(ratio, low, high, color=colour, alpha=0.05 if kind else 0.12, linewidth=0)
             above = [(r, c) for r, c in zip(ratio, centre, strict=True) if r >= 1]
             if not kind and len(above) > 1 and above[0][1] > 0:
                 right.plot([r / above[0][0] for r, _ in above], [c / above[0][1] for _, c in above], marker="o",

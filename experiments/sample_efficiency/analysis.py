@@ -4,7 +4,7 @@ from pathlib import Path
 
 from experiments import published, table
 from experiments.figures import learning_curve
-from experiments.results import newest, read_rows
+from experiments.results import newest_of
 from experiments.sample_efficiency.runs import ARMS, TASKS
 from experiments.statistics import median
 
@@ -54,11 +54,10 @@ def analyse() -> tuple[str, list[Path]]:
     lines = table.head("real transitions until held (median)")
     figures = []
     for task in TASKS:
-        path = FOLDER / "results" / f"{task}.csv"
-        if not path.exists():
-            continue
         order = list(ARMS[task])
-        rows = sorted(newest(read_rows(path)), key=lambda row: order.index(row["arm"]))
+        rows = sorted(newest_of(FOLDER / "results" / f"{task}.csv"), key=lambda row: order.index(row["arm"]))
+        if not rows:
+            continue
         lines += [_line(task, arm, rows) for arm in dict.fromkeys(row["arm"] for row in rows)]
         figures.append(learning_curve.draw(rows, FOLDER / "figures" / f"{task}.png", references=REFERENCES[task]))
     return "\n".join(lines), figures

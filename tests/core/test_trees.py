@@ -58,3 +58,10 @@ def test_digest_sees_value_dtype_shape_and_path():
         {"a": jax.random.key(1)},
     ]
     assert len({trees.digest(variant) for variant in variants}) == len(variants)
+
+
+def test_what_comes_then_stands_beside_what_came_first():
+    first, later = {"a": jnp.array([1.0, 2.0])}, {"a": jnp.array([[3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])}
+    np.testing.assert_array_equal(trees.then(first, later)["a"], [[1, 3, 5, 7], [2, 4, 6, 8]])
+    grids = trees.then(jnp.zeros((2, 3, 4)), jnp.ones((5, 2, 3, 4)))
+    assert grids.shape == (2, 6, 3, 4) and grids[:, 0].sum() == 0 and grids[:, 1:].min() == 1

@@ -34,10 +34,12 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     config = runs.config()
     assert config.hash() == dataclasses.replace(config, seed=7).hash() == runs.in_folder(config, "elsewhere").hash()
     assert config.hash() != tiny.config(loop=dict(dream_ratio=8)).hash()
-    for changed in (dict(imagine=dict(real_share=0.5)), dict(ensemble=dict(num_members=2))):
+    parts = (dict(imagine=dict(real_share=0.5)), dict(ensemble=dict(num_members=2)), dict(loop=dict(epsilon=0.1)))
+    for changed in parts:
         assert config.hash() != tiny.config(**changed).hash()
     assert config.hash() != tiny.config(env=dict(knobs=KnobsConfig(slip=0.1))).hash()
     assert not {"imagine", "ensemble"} & set(config.identity()) and "knobs" not in config.identity()["env"]  # all off
+    assert "epsilon" not in config.identity()["loop"]
     assert config.hash() == config_hash(config.identity())  # the one that is written into the run's folder and rows
 
 
@@ -56,6 +58,7 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
         (dict(loop=dict(real_transitions=3)), "real_transitions is 3, .*: give 10"),
         (dict(loop=dict(actor="nobody")), "loop.actor is 'nobody': give one of planner, student"),
         (dict(loop=dict(batch_size=0)), "loop.batch_size is 0: give 1 or more"),
+        (dict(loop=dict(epsilon=1.5)), r"loop.epsilon is 1.5: give a share in \[0, 1\]"),
         (dict(search=dict(num_considered=0)), "num_considered is 0: give 1 or more"),
         (dict(update=dict(learning_rate=0.0)), "learning_rate is 0.0.* give positive numbers"),
     ],

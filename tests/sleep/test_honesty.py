@@ -72,13 +72,13 @@ def test_a_wrong_step_shows_from_there_on():
 def test_an_ensemble_that_doubts_where_it_errs_is_calibrated():
     # Two members that differ by the first table's number in their second: an error of d / 2 where they are d apart.
     def members(params, latent, action):
-        _, reward, continuation = tiny.TABLES.step(params[0], latent, action)
+        after, reward, continuation = tiny.TABLES.step(params[0], latent, action)
         apart = params[1][latent]
-        return jnp.stack([reward, reward + apart], axis=1), jnp.stack([continuation] * 2, axis=1)
+        return after, jnp.stack([reward, reward + apart], axis=1), jnp.stack([continuation] * 2, axis=1)
 
     def step(params, latent, action):
         latent_after, _, continuation = tiny.TABLES.step(params[0], latent, action)
-        return latent_after, members(params, latent, action)[0].mean(axis=1), continuation
+        return latent_after, members(params, latent, action)[1].mean(axis=1), continuation
 
     model = tiny.TABLES._replace(step=step, members=members)
     apart = jnp.array([0.0, 0.4, 0.8, 0.2, 0.0])

@@ -181,9 +181,9 @@ def test_doubt_adds_up_along_the_dream_and_costs_weight(source, spread):
     search = make_search(model, agent, SearchConfig(num_simulations=2), gamma=0.9)
 
     def members(params, latent, action):  # two opinions on each reward, half a point apart in state 1 alone
-        _, reward, continuation = model.step(params, latent, action)
+        after, reward, continuation = model.step(params, latent, action)
         apart = jnp.where(latent == 1, 0.25, 0.0)
-        return jnp.stack([reward - apart, reward + apart], axis=1), jnp.stack([continuation] * 2, axis=1)
+        return after, jnp.stack([reward - apart, reward + apart], axis=1), jnp.stack([continuation] * 2, axis=1)
 
     config = ImagineConfig(real_share=0.5, horizon=3, value_source=source, doubt_scale=2.0)
     imagine = make_imagine(model._replace(members=members), agent, search, config, gamma=0.9, min_spread=0.25)

@@ -46,7 +46,7 @@ def test_each_member_is_the_model_alone_and_the_ensemble_their_mean():
         latent = many.observe(params.model, obs)
         after, *means = many.step(params.model, latent, action)
         evaluation, values = minds.evaluate(params.agent, (), after), values_of(minds, params.agent, after)
-        return after, means, members_of(many, params.model, latent, action), evaluation, values
+        return after, means, members_of(many, params.model, latent, action)[1:], evaluation, values
 
     @functools.partial(jax.jit, compiler_options=tiny.QUICK)
     def alone(own):

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dreamer.core import supports
+from dreamer.core import supports, trees
 from dreamer.core.ports import WorldModel
 from dreamer.core.types import EnvSpec, Latent, Metrics, PyTree, SequenceBatch
 from world_models.efficientzero.config import EfficientZeroConfig
@@ -73,8 +73,7 @@ def make_efficientzero(spec: EnvSpec, config: EfficientZeroConfig, *, num_unroll
         _, outputs = jax.lax.scan(dream_on, first, actions.T)
         dreamed, *heads = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), outputs)
         loss, metrics = unroll_loss(params, batch, dreamed.state, heads)
-        latents = jax.tree.map(lambda start, rest: jnp.concatenate([start[:, None], rest], axis=1), first, dreamed)
-        return latents, loss, metrics
+        return trees.then(first, outputs[0]), loss, metrics
 
     def unroll_loss(params: PyTree, batch: SequenceBatch, dreamed: jax.Array, heads: tuple) -> tuple:
         reward_logits, continuation_logit = heads
