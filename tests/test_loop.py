@@ -249,6 +249,19 @@ def test_heads_begin_anew_after_their_period_in_any_rhythm():
 LATE_DREAMS = ImagineConfig(real_share=0.5, horizon=2, begin_after=4, policy_source="none", value_source="lambda")
 
 
+def test_what_dreams_say_is_a_mean_over_the_updates_that_dreamed():
+    night, learner, state = table_night(dreams=LATE_DREAMS)
+    *_, long = night(learner, state, jnp.int32(5))
+    told = []
+    for _ in range(5):
+        learner, state, metrics = night(learner, state, jnp.int32(1))
+        told.append(metrics)
+    assert [float(metrics["dream_weight"]) > 0 for metrics in told] == [False] * 3 + [True] * 2
+    for name, value in long.items():
+        some = told[3:] if name.startswith("dream_") else told
+        np.testing.assert_allclose(value, np.mean([metrics[name] for metrics in some]), rtol=1e-5)
+
+
 def conditions(jaxpr):
     """Yields the shape of every condition in a program."""
     for equation in jaxpr.eqns:

@@ -17,7 +17,7 @@ from dreamer.core.types import Metrics, Params, PyTree, SequenceBatch
 from dreamer.loop.rhythm import LoopConfig
 from dreamer.sleep.augment import AugmentConfig, augment
 from dreamer.sleep.fit import FitConfig, fit_loss
-from dreamer.sleep.imagine import Imagine, ImagineConfig, dream_loss
+from dreamer.sleep.imagine import OF_DREAMS, Imagine, ImagineConfig, dream_loss
 from dreamer.sleep.targets import MakeTargets, TargetsConfig
 from dreamer.sleep.update import LearnerState, Optimizer, UpdateConfig, init_params, renew, update
 
@@ -53,7 +53,8 @@ def make_night(
       num_updates: scalar int32, of this night.
       seed: the run's.
 
-    It returns the learner, the replay and the metrics, each a mean over the updates.
+    It returns the learner, the replay and the metrics: each a mean over the updates, those of dreams over the updates
+    that dreamed.
     """
     num_dreams = imagination.num_dreams(loop.batch_size)
     first_dream = loop.updates_due(imagination.begin_after)
@@ -142,7 +143,10 @@ def make_night(
             learner, state, metrics = one_update(*carry[:2], now, seed)
             return learner, state, jax.tree.map(jnp.add, carry[2], metrics)
 
-        learner, state, total = jax.lax.fori_loop(made, made + num_updates, body, (learner, state, zeros))
-        return learner, state, jax.tree.map(lambda x: x / jnp.maximum(num_updates, 1), total)
+        end = made + num_updates
+        learner, state, total = jax.lax.fori_loop(made, end, body, (learner, state, zeros))
+        num_dreaming = end - jnp.maximum(made, first_dream)
+        counts = {name: num_dreaming if name.startswith(OF_DREAMS) else num_updates for name in total}
+        return learner, state, {name: value / jnp.maximum(counts[name], 1) for name, value in total.items()}
 
     return night

@@ -22,6 +22,8 @@ from dreamer.sleep.search import Search
 
 POLICY_SOURCES = ("search", "none")
 VALUE_SOURCES = ("search", "lambda", "expansion")
+OF_DREAMS = "dream_"
+"""What the names of all metrics of dreams begin with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +186,7 @@ def make_imagine(
         if config.value_source != "search":  # a return answers for the step that it begins with, too
             trust = jnp.pad(trust[:, 1:], ((0, 0), (0, 1)))
         targets = DreamTargets(policy, weight * taught, value, alive * trust * said)
-        metrics = {"dream_alive": alive[:, -1].mean(), "dream_doubt": doubt.mean(), "dream_weight": weight.mean()}
+        metrics = _of_dreams({"alive": alive[:, -1].mean(), "doubt": doubt.mean(), "weight": weight.mean()})
         return jax.lax.stop_gradient((Dreams(obs, dream.action, targets), metrics))
 
     return imagine
@@ -206,7 +208,7 @@ def dream_loss(
     _, later = jax.lax.scan(dream_on, first, dreams.action.T)
     latents = jax.lax.stop_gradient(trees.then(first, later))
     loss, _, metrics = agent_loss(params, latents, dreams.targets, agent=agent, config=config)
-    return loss.mean(), {f"dream_{name}": value for name, value in metrics.items()}
+    return loss.mean(), _of_dreams(metrics)
 
 
 def dreamed_action(
@@ -241,6 +243,10 @@ def values_of(agent: Agent, params: PyTree, latent: PyTree) -> jax.Array:
     """Returns the value [B, M] that each member gives a state, in reward units."""
     evaluation: Evaluation = agent.evaluate(params, (), latent)
     return evaluation.value[:, None] if evaluation.values is None else evaluation.values
+
+
+def _of_dreams(metrics: Metrics) -> Metrics:
+    return {OF_DREAMS + name: value for name, value in metrics.items()}
 
 
 def _value_targets(
