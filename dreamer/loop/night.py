@@ -76,11 +76,12 @@ def make_night(
             dream_keys = jax.random.split(streams.stream(seed, "imagine", learner.updates), num_dreams)
             starts = spread((batch.obs[begin, 0], batch.action_mask[begin, 0]))
             dreams, told = imagine(learner.target, *starts, dream_keys, **told)
+            dream_weight = batch.weight[begin]
 
         def loss(params: Params) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
             total, (metrics, errors) = fit_loss(params, fit_key, seen, opinions, model=model, agent=agent, config=fit)
             if num_dreams:
-                by_dreams, dreamed = dream_loss(params, dreams, model=model, agent=agent, config=fit)
+                by_dreams, dreamed = dream_loss(params, dreams, dream_weight, model=model, agent=agent, config=fit)
                 total = (num_real * total + num_dreams * by_dreams) / loop.batch_size
                 metrics = metrics | dreamed | told | {"loss": total}
             return total, (metrics, errors)

@@ -193,11 +193,20 @@ def make_imagine(
 
 
 def dream_loss(
-    params: Params, dreams: Dreams, *, model: WorldModel, agent: Agent, config: FitConfig
+    params: Params, dreams: Dreams, weight: jax.Array, *, model: WorldModel, agent: Agent, config: FitConfig
 ) -> tuple[jax.Array, Metrics]:
     """Returns the scalar loss of the agent's heads on the dreamed states, a mean over D rows and H + 1 states.
 
     The online model dreams the same actions again, so that the heads learn on the latents that they will meet.
+
+    Args:
+      params: the online Params.
+      dreams: what is learned from.
+      weight: [D] importance of the replayed rows that the dreams begin in: who is drawn more often counts less, in
+        dreams as awake.
+      model: the world model.
+      agent: whose heads learn.
+      config: their weights.
     """
 
     def dream_on(latent: PyTree, action: jax.Array) -> tuple[PyTree, PyTree]:
@@ -208,7 +217,7 @@ def dream_loss(
     _, later = jax.lax.scan(dream_on, first, dreams.action.T)
     latents = jax.lax.stop_gradient(trees.then(first, later))
     loss, _, metrics = agent_loss(params, latents, dreams.targets, agent=agent, config=config)
-    return loss.mean(), _of_dreams(metrics)
+    return (weight * loss).mean(), _of_dreams(metrics)
 
 
 def dreamed_action(
