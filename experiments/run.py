@@ -17,7 +17,7 @@ import numpy as np
 from dreamer import loop as loops
 from dreamer.core import mesh
 from dreamer.core.types import Meters, PyTree
-from dreamer.io import CheckpointError, Checkpoints, FactLog, FactsError, LogError, RunFolder
+from dreamer.io import CheckpointError, Checkpoints, FactLog, FactsError, LogError, RunFolder, is_passing
 from dreamer.sleep.honesty import Honesty
 from experiments import folders
 from experiments.build import Parts, build
@@ -152,7 +152,8 @@ def resume(
 def run_or_resume(config: Config, *, watch: Watch | None = None) -> tuple[Path, list[str]]:
     """Makes a run of `runs/`, or goes on with the one that the same code began there for the same config and seed.
 
-    Several processes may be asked for the same run: one makes it.
+    Several processes may be asked for the same run: one makes it. One that is half-made or damaged is begun anew, in a
+    folder beside it; of several the newest goes on. A fault that may pass, as a full disk, is raised instead.
 
     Returns: its finished folder, and what the user should be told of a resumed run.
 
@@ -160,17 +161,19 @@ def run_or_resume(config: Config, *, watch: Watch | None = None) -> tuple[Path, 
       BusyError: a living process is making it.
       ValueError, OSError, DivergedError: as in `run_seeds`.
     """
-    messages = []
-    if (begun := folders.begun(config)) is not None:
+    damaged = []
+    for begun in folders.begun(config):
         if begun.deployed.exists():
             return begun.path, []
         try:
-            return begun.path, resume(begun.path, watch=watch).messages
+            return begun.path, damaged + resume(begun.path, watch=watch).messages
         except (CheckpointError, FactsError, LogError) as error:
-            messages.append(f"begun anew, since {begun.path} cannot go on: {error}")
+            if is_passing(error):
+                raise
+            damaged.append(f"{begun.path} is half-made or damaged and was left as it is: {error}")
     # Named, and not left to `run`: whoever else looked at the same moment is then refused.
     named = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folders.free(config))))
-    return run(named, watch=watch).folder, messages
+    return run(named, watch=watch).folder, [f"begun anew, since {why}" for why in damaged]
 
 
 def _live_and_learn(

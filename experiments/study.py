@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dreamer.io import BusyError
+from dreamer.io import BusyError, is_passing
 from experiments.diary import DivergedError
 from experiments.results import rows_of
 from experiments.run import Progress, run_or_resume
@@ -190,8 +190,9 @@ def make(job: Trial, tell: Tell) -> str:
     except optuna.TrialPruned as pruned:
         study.tell(job.number, state=TrialState.PRUNED, skip_if_finished=True)
         return f"pruned, {pruned}"
-    except (ValueError, DivergedError):  # it would come to this again; what else ends a trial, the next sweep mends
-        study.tell(job.number, state=TrialState.FAIL, skip_if_finished=True)
+    except (ValueError, DivergedError) as error:
+        if not is_passing(error):  # it would come to this again; what else ends a trial, the next sweep mends
+            study.tell(job.number, state=TrialState.FAIL, skip_if_finished=True)
         raise
     study.tell(job.number, value, skip_if_finished=True)
     return "; ".join([f"deployed return {value:.2f}", *messages])

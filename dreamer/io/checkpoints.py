@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 
 from dreamer.core.trees import digest
 from dreamer.core.types import PyTree
+from dreamer.io.faults import MISSING
 from dreamer.io.files import sync_folder, sync_tree, write_atomically
 
 FORMAT = 1
@@ -134,6 +135,11 @@ class Checkpoints:
             except _UnreadableError as error:
                 messages.append(f"The checkpoint {path} cannot be read ({error}); trying the one before it.")
                 continue
+            except OSError as error:
+                raise CheckpointError(
+                    f"The checkpoint {path} cannot be read ({error}), though it may be whole. See to its disk and "
+                    f"permissions and resume the run, or move it away to go on from the one before it."
+                ) from error
             return Restored(candidate, tree, about["counters"], messages)
         reasons = "\n".join(messages)
         raise CheckpointError(
@@ -249,7 +255,7 @@ def _signed(about: dict[str, Any]) -> bytes:
 def _read_about(path: Path, day: int) -> dict[str, Any]:
     try:
         signature, body = (path / ABOUT_NAME).read_text().split("\n", 1)
-    except (OSError, ValueError) as error:
+    except (*MISSING, ValueError) as error:
         raise _UnreadableError(f"{ABOUT_NAME}: {error}") from error
     body = body.removesuffix("\n")
     if hashlib.sha256(body.encode()).hexdigest() != signature:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.io import Checkpoints
+from dreamer.io import Checkpoints, FactsError
 from experiments.diary import DivergedError
 from experiments.space import Range, Space
 from experiments.sweep import SweepError
@@ -95,6 +95,17 @@ def test_trials_of_another_machine_are_left_to_it(studies, monkeypatch):
     study.ask().set_user_attr("host", "elsewhere")
     assert studies.begun_here(study) == []
     assert states(search(studies, num_trials=2)) == ["RUNNING", "COMPLETE"]
+
+
+def test_a_trial_that_may_still_come_to_something_is_left_open(studies, monkeypatch):
+    def run(config, *, watch):
+        raise FactsError("could not be written") from OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "run_or_resume", run)
+        with pytest.raises(SweepError, match="1 trials failed"):
+            search(studies, num_trials=1)
+    assert states(search(studies, num_trials=1)) == ["COMPLETE"]
 
 
 def test_a_study_that_cannot_be_used_is_one_clear_error(studies, monkeypatch):
