@@ -37,6 +37,8 @@ class Progress:
     """Of each seed."""
     student_return: float | None
     """Mean return of the deployed student at its last evaluation, over all seeds; None before the first."""
+    evaluated_after: int
+    """Real transitions of each seed at that evaluation; 0 before the first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,8 +195,9 @@ def _live_and_learn(
     folders = tuple(diary.folder.path for diary in diaries)
     measured: dict[str, PyTree] = {}
     event, meters = after, after.meters if after else Meters()
+    score: tuple[float | None, int] = (None, 0)
     if watch:
-        watch(Progress(config, folders, meters, None))
+        watch(Progress(config, folders, meters, *score))
     events = loops.days_and_nights(step, state, config=config.loop, cost_of=parts.cost_of, after=after)
     with contextlib.ExitStack() as logs:
         for diary in diaries:
@@ -218,13 +221,14 @@ def _live_and_learn(
             if finished or (event.lived is not None and _crosses(config.evaluation.every, before.real, meters.real)):
                 who = tuple(parts.evaluate) if finished else ("student",)
                 measured = new = {name: parts.evaluate[name](acting, meters.real) for name in who}
+                score = float(measured["student"].mean()), meters.real
             for diary, *own in _own(parts, diaries, metrics, new):
                 diary.write_night(number, meters, *own)
             if event.lived is None or _crosses(config.run.checkpoint_every, before.real, meters.real):
                 for diary, saved in _own(parts, diaries, saved_state(event.state)):
                     diary.save(number, saved, meters)
             if watch:
-                watch(Progress(config, folders, meters, float(measured["student"].mean()) if measured else None))
+                watch(Progress(config, folders, meters, *score))
     return event, measured
 
 
