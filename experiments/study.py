@@ -17,7 +17,7 @@ from experiments.results import rows_of
 from experiments.run import Progress, run_or_resume
 from experiments.space import Range, Space
 from experiments.sweep import CallEach, Heard, SweepError, heard
-from experiments.workers import Tell
+from experiments.workers import Tell, first_line
 
 try:
     import optuna
@@ -79,10 +79,9 @@ def open_study(name: str, url: str) -> optuna.Study:
             storage=storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
         )
     except Exception as error:  # of Optuna, of SQLAlchemy, of any database's driver
-        why = str(error.__cause__ or error).splitlines()[0]
         raise StudyError(
-            f"the study {url.rpartition('@')[2]} cannot be opened ({type(error).__name__}: {why}): end whoever locks "
-            "it, move a damaged file away, or pass another --study"
+            f"the study {url.rpartition('@')[2]} cannot be opened ({first_line(error.__cause__ or error)}): end "
+            "whoever locks it, move a damaged file away, or pass another --study"
         ) from error
 
 
