@@ -118,7 +118,7 @@ class Checkpoints:
           day: only this day's, instead of the newest.
 
         Raises:
-          CheckpointError: there is none, none is whole, or the newest whole one holds another tree than `like`.
+          CheckpointError: none, none whole, the newest whole one holds another tree than `like`, or the disk refuses.
         """
         days = self.days[::-1] if day is None else [day]
         if not days or (day is not None and day not in self.days):
@@ -136,10 +136,8 @@ class Checkpoints:
                 messages.append(f"The checkpoint {path} cannot be read ({error}); trying the one before it.")
                 continue
             except OSError as error:
-                raise CheckpointError(
-                    f"The checkpoint {path} cannot be read ({error}), though it may be whole. See to its disk and "
-                    f"permissions and resume the run, or move it away to go on from the one before it."
-                ) from error
+                what = f"The checkpoint {path} cannot be read ({error}), though it may be whole"
+                raise CheckpointError(f"{what}: see to the disk, or move it away to use the one before it.") from error
             return Restored(candidate, tree, about["counters"], messages)
         reasons = "\n".join(messages)
         raise CheckpointError(
