@@ -45,8 +45,8 @@ dream: setup  ## train on CartPole by dreaming, with the no-dream control beside
 
 test: setup  ## lint, then every test that is not marked `learn`
 	@$(RUN) -m ruff check .
-	@# Most of the time goes into compiling small programs, which XLA does in two thirds of it when it does not polish them.
-	@XLA_FLAGS=--xla_backend_optimization_level=0 $(RUN) -m pytest --numprocesses 2 --dist loadfile
+	@# Most of the time goes into compiling small programs, which XLA does in a third of it when it does not polish them.
+	@XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false" $(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 learn: setup  ## the slow tests: agents trained until a known number is reached
 	@$(RUN) -m pytest -m learn

@@ -170,20 +170,20 @@ def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats
     for last in events:  # noqa: B007
         pass
     living = time.perf_counter() - began - starting
-    learner, replay, seed = last.state.learner, last.state.replay, last.state.seed
-    num_updates = 10
+    learner, num_updates = last.state.learner, 10
+    asleep = learner, last.state.replay, learner.updates, jnp.int32(num_updates), last.state.seed
     targets = dataclasses.replace(parts.config.targets, research_fraction=0.0)
     blind_parts = build(dataclasses.replace(parts.config, targets=targets))
     blind_parts.close()
     blind, multiply, matrix = jax.jit(blind_parts.night), jax.jit(jnp.matmul), jnp.ones((1024, 1024))
     calls = [
-        functools.partial(jax.jit(parts.night), learner, replay, jnp.int32(num_updates), seed),
-        functools.partial(blind, learner, replay, jnp.int32(num_updates), seed),
+        functools.partial(jax.jit(parts.night), *asleep),
+        functools.partial(blind, *asleep),
         functools.partial(multiply, matrix, matrix),
     ]
     *nights, product = _medians(calls, repeats)
     seconds, without = (night / num_updates for night in nights)
-    flops = matmul_flops(jax.make_jaxpr(blind)(learner, replay, jnp.int32(1), seed).jaxpr)
+    flops = matmul_flops(jax.make_jaxpr(blind)(*asleep).jaxpr)
     peak = 2 * 1024**3 / product
     day = max(0.0, living - last.meters.updates * seconds) / short.real_transitions
     updates = whole.num_updates

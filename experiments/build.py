@@ -152,7 +152,7 @@ def _wire(
         model=model,
         agent=agent,
         search=search,
-        init=_initialiser(config, spec, model, agent, optimizer, begin, num_seeds, gate=gate),
+        init=_initialiser(config, spec, model, agent, optimizer, begin, num_seeds, gate=gate, devices=devices),
         step=step,
         night=night,
         cost_of=functools.partial(cost_of, config, spec),
@@ -230,6 +230,7 @@ def _initialiser(
     num_seeds: int,
     *,
     gate: Gate | None,
+    devices: mesh.Devices,
 ) -> Callable:
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
     num_envs = config.env.num_envs
@@ -253,4 +254,4 @@ def _initialiser(
             deployed=loops.first_deployment(gate, learner),
         )
 
-    return lambda: each_seed(init, num_seeds)(seeds_of(config, num_seeds))
+    return lambda: devices.whole(each_seed(init, num_seeds)(seeds_of(config, num_seeds)))

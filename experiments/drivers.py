@@ -43,11 +43,11 @@ def on_device(
     live = functools.partial(session.live, env, act, num_steps=config.loop.steps_per_day)
 
     def turn(
-        state: loops.LoopState, num_updates: jax.Array, store: jax.Array, live_on: jax.Array
+        state: loops.LoopState, made: jax.Array, num_updates: jax.Array, store: jax.Array, live_on: jax.Array
     ) -> tuple[loops.LoopState, dict]:
         deployed, evidence = judge(state.learner, state.deployed, state.pending, state.seed, store)
         replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, state.replay, state.pending)
-        learner, replay, metrics = night(state.learner, replay, num_updates, state.seed)
+        learner, replay, metrics = night(state.learner, replay, made, num_updates, state.seed)
         state = state.replace(learner=learner, replay=replay, deployed=deployed, evidence=evidence)
         lived, pending = jax.lax.cond(
             live_on,
@@ -57,7 +57,11 @@ def on_device(
         return state.replace(session=lived, pending=pending), metrics
 
     # What to do is the same for all seeds and stays unbatched: a condition on a batch would run both its branches.
-    program = devices.jit(each_seed(turn, num_seeds, in_axes=(0, None, None, None)), donate_argnums=0)
+    turns = each_seed(turn, num_seeds, in_axes=(0, None, None, None, None))
+
+    @functools.partial(devices.jit, donate_argnums=0)
+    def program(state: loops.LoopState, *what: jax.Array) -> tuple[loops.LoopState, dict]:
+        return turns(state, state.learner.updates.max(), *what)
 
     def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
         state = state.replace(evidence=())  # of the last turn; as at the first, or the program would be traced again
@@ -90,7 +94,7 @@ def on_host(
     ) -> tuple:
         judged = judge(learner, deployed, pending, seed, store)
         replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, replay, pending)
-        return *judged, *night(learner, replay, num_updates, seed)
+        return *judged, *night(learner, replay, learner.updates, num_updates, seed)
 
     def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
         counts = jnp.int32(num_updates), jnp.bool_(store)

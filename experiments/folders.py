@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from dreamer.io import RunFolder, RunFolderError
+from dreamer.io import RunFolder, RunFolderError, is_passing
 from dreamer.io.run_folder import code_commit
 from experiments.config import Config
 
@@ -16,22 +16,31 @@ def free(config: Config) -> Path:
     return next(path for path in map(base.with_name, names) if not path.exists())
 
 
-def begun(config: Config) -> RunFolder | None:
-    """Returns the folder of a run that this very code began for the config and its seed, a finished one first."""
+def begun(config: Config) -> list[RunFolder]:
+    """Returns the folders that this very code began for the config and its seed: finished ones first, then the newest.
+
+    A newer one was begun because no older one could go on.
+
+    Raises:
+      RunFolderError: a folder cannot be read now, so nobody knows whose it is.
+    """
     wanted = config.hash(), config.seed, code_commit()
     found = [
         folder for folder in _whole(config) if (folder.config_hash, folder.config["seed"], folder.commit) == wanted
     ]
-    return max(found, key=lambda folder: folder.deployed.exists(), default=None)
+    return sorted(reversed(found), key=lambda folder: not folder.deployed.exists())
 
 
 def _whole(config: Config) -> Iterator[RunFolder]:
+    """Yields the folders of the config and its seed, in the order they were named in."""
     base = _base(config)
-    for path in (base, *sorted(base.parent.glob(f"{base.name}-[0-9]*"))):
+    for path in (base, *sorted(base.parent.glob(f"{base.name}-[0-9]*"), key=lambda path: (len(path.name), path.name))):
         try:
             yield RunFolder.open(path)
-        except RunFolderError:  # none, or one whose maker died before it began
-            continue
+        except RunFolderError as error:
+            if is_passing(error):
+                raise
+            # There is none, or one whose maker died before it began.
 
 
 def _base(config: Config) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 from dreamer import loop as loops
 from dreamer.core import mesh
 from dreamer.core.types import Meters, PyTree
-from dreamer.io import CheckpointError, Checkpoints, FactLog, FactsError, LogError, RunFolder
+from dreamer.io import CheckpointError, Checkpoints, FactLog, FactsError, LogError, RunFolder, is_passing
 from dreamer.sleep.honesty import Honesty
 from experiments import folders
 from experiments.build import Parts, build
@@ -37,6 +37,8 @@ class Progress:
     """Of each seed."""
     student_return: float | None
     """Mean return of the deployed student at its last evaluation, over all seeds; None before the first."""
+    evaluated_after: int
+    """Real transitions of each seed at that evaluation; 0 before the first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +154,8 @@ def resume(
 def run_or_resume(config: Config, *, watch: Watch | None = None) -> tuple[Path, list[str]]:
     """Makes a run of `runs/`, or goes on with the one that the same code began there for the same config and seed.
 
-    Several processes may be asked for the same run: one makes it.
+    Several processes may be asked for the same run: one makes it. One that is half-made or damaged is begun anew, in a
+    folder beside it; of several the newest goes on. A fault that may pass, as a full disk, is raised instead.
 
     Returns: its finished folder, and what the user should be told of a resumed run.
 
@@ -160,17 +163,19 @@ def run_or_resume(config: Config, *, watch: Watch | None = None) -> tuple[Path, 
       BusyError: a living process is making it.
       ValueError, OSError, DivergedError: as in `run_seeds`.
     """
-    messages = []
-    if (begun := folders.begun(config)) is not None:
+    damaged = []
+    for begun in folders.begun(config):
         if begun.deployed.exists():
             return begun.path, []
         try:
-            return begun.path, resume(begun.path, watch=watch).messages
+            return begun.path, damaged + resume(begun.path, watch=watch).messages
         except (CheckpointError, FactsError, LogError) as error:
-            messages.append(f"begun anew, since {begun.path} cannot go on: {error}")
+            if is_passing(error):
+                raise
+            damaged.append(f"{begun.path} is half-made or damaged and was left as it is: {error}")
     # Named, and not left to `run`: whoever else looked at the same moment is then refused.
     named = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folders.free(config))))
-    return run(named, watch=watch).folder, messages
+    return run(named, watch=watch).folder, [f"begun anew, since {why}" for why in damaged]
 
 
 def _live_and_learn(
@@ -190,8 +195,9 @@ def _live_and_learn(
     folders = tuple(diary.folder.path for diary in diaries)
     measured: dict[str, PyTree] = {}
     event, meters = after, after.meters if after else Meters()
+    score: tuple[float | None, int] = (None, 0)
     if watch:
-        watch(Progress(config, folders, meters, None))
+        watch(Progress(config, folders, meters, *score))
     events = loops.days_and_nights(step, state, config=config.loop, cost_of=parts.cost_of, after=after)
     with contextlib.ExitStack() as logs:
         for diary in diaries:
@@ -215,13 +221,14 @@ def _live_and_learn(
             if finished or (event.lived is not None and _crosses(config.evaluation.every, before.real, meters.real)):
                 who = tuple(parts.evaluate) if finished else ("student",)
                 measured = new = {name: parts.evaluate[name](acting, meters.real) for name in who}
+                score = float(measured["student"].mean()), meters.real
             for diary, *own in _own(parts, diaries, metrics, new):
                 diary.write_night(number, meters, *own)
             if event.lived is None or _crosses(config.run.checkpoint_every, before.real, meters.real):
                 for diary, saved in _own(parts, diaries, saved_state(event.state)):
                     diary.save(number, saved, meters)
             if watch:
-                watch(Progress(config, folders, meters, float(measured["student"].mean()) if measured else None))
+                watch(Progress(config, folders, meters, *score))
     return event, measured
 
 

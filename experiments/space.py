@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from dreamer.io.run_folder import config_hash
 from experiments.config import Config, changed
 from experiments.presets import PRESETS
 
@@ -36,6 +37,14 @@ class Space:
                 raise ValueError(f"the space of {self.base.name} has no values for {path}: give one or more")
             for value in (values.low, values.high) if isinstance(values, Range) else values:
                 changed(self.base, {path: value})
+
+    def hash(self) -> str:
+        """Returns 12 hex digits that name the space: its base, but for the seed, and what each field may be."""
+        fields = {
+            path: dataclasses.asdict(values) if isinstance(values, Range) else values
+            for path, values in self.fields.items()
+        }
+        return config_hash({"base": self.base.hash(), "fields": fields})
 
     def config(self, values: dict[str, Any], *, seed: int) -> Config:
         """Returns the config of one trial."""

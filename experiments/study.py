@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dreamer.io import BusyError
+from dreamer.io import BusyError, is_passing
 from experiments.diary import DivergedError
 from experiments.results import rows_of
 from experiments.run import Progress, run_or_resume
 from experiments.space import Range, Space
 from experiments.sweep import CallEach, Heard, SweepError, heard
-from experiments.workers import Tell
+from experiments.workers import Tell, first_line
 
 try:
     import optuna
@@ -32,6 +32,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 _SQLITE = "sqlite:///"
 _PATIENCE = 60
 """Seconds to wait for an SQLite file that another process is writing."""
+_HOST = "host"
+"""What a trial calls the machine that makes it."""
 
 
 class StudyError(ValueError):
@@ -77,16 +79,15 @@ def open_study(name: str, url: str) -> optuna.Study:
             storage=storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
         )
     except Exception as error:  # of Optuna, of SQLAlchemy, of any database's driver
-        why = str(error.__cause__ or error).splitlines()[0]
         raise StudyError(
-            f"the study {url.rpartition('@')[2]} cannot be opened ({type(error).__name__}: {why}): end whoever locks "
-            "it, move a damaged file away, or pass another --study"
+            f"the study {url.rpartition('@')[2]} cannot be opened ({first_line(error.__cause__ or error)}): end "
+            "whoever locks it, move a damaged file away, or pass another --study"
         ) from error
 
 
 def study_name(question: str, space: Space) -> str:
-    """Returns the name of a question's study: another one where what is searched around has changed."""
-    return f"{question}-{space.base.hash()}"
+    """Returns the name of a question's study: another one where what is searched, or around what, has changed."""
+    return f"{question}-{space.hash()}"
 
 
 def search(
@@ -118,15 +119,19 @@ def search(
 
 def begun_here(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Returns the trials that this machine began and did not end; another sweep here may be making them."""
-    here = socket.gethostname()
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [trial for trial in running if trial.user_attrs.get("host", here) == here]
+    return [trial for trial in _under_way(study) if trial.user_attrs[_HOST] == socket.gethostname()]
 
 
 def num_missing(study: optuna.Study, num_trials: int) -> int:
     """Returns how many trials have to be begun for the study to have so many."""
-    begun = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING))
-    return max(0, num_trials - len(begun))
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return max(0, num_trials - len(ended) - len(_under_way(study)))
+
+
+def _under_way(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Returns the trials that were begun and not ended. One that names no machine was left before it had begun."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in running if _HOST in trial.user_attrs]
 
 
 def best(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
@@ -142,7 +147,7 @@ def _trials(study: optuna.Study, url: str, space: Space, num_trials: int) -> Ite
         if not num_missing(study, num_trials):  # others have begun them
             return
         trial = study.ask()
-        trial.set_user_attr("host", socket.gethostname())
+        trial.set_user_attr(_HOST, socket.gethostname())
         yield _suggested(trial, study, url, space)
 
 
@@ -173,14 +178,15 @@ def make(job: Trial, tell: Tell) -> str:
     def watch(progress: Progress) -> None:
         tell(heard(job.title, progress))
         loop, meters = progress.config.loop, progress.meters
-        step = meters.real // progress.config.evaluation.every
-        if progress.student_return is None or step in reported or loop.finished(meters.real, meters.updates):
+        score, real = progress.student_return, progress.evaluated_after
+        step = real // progress.config.evaluation.every
+        if score is None or step in reported or loop.finished(meters.real, meters.updates):
             return
         reported.add(step)
         trial.set_user_attr("folder", str(progress.folders[0]))
-        trial.report(progress.student_return, step)
+        trial.report(score, step)
         if trial.should_prune():
-            raise optuna.TrialPruned(f"{progress.student_return:.2f} after {meters.real:,} real transitions")
+            raise optuna.TrialPruned(f"{score:.2f} after {real:,} real transitions")
 
     try:
         folder, messages = run_or_resume(job.space.config(job.values, seed=job.number), watch=watch)
@@ -190,8 +196,9 @@ def make(job: Trial, tell: Tell) -> str:
     except optuna.TrialPruned as pruned:
         study.tell(job.number, state=TrialState.PRUNED, skip_if_finished=True)
         return f"pruned, {pruned}"
-    except (ValueError, DivergedError):  # it would come to this again; what else ends a trial, the next sweep mends
-        study.tell(job.number, state=TrialState.FAIL, skip_if_finished=True)
+    except (ValueError, DivergedError) as error:
+        if not is_passing(error):  # it would come to this again; what else ends a trial, the next sweep mends
+            study.tell(job.number, state=TrialState.FAIL, skip_if_finished=True)
         raise
     study.tell(job.number, value, skip_if_finished=True)
     return "; ".join([f"deployed return {value:.2f}", *messages])

@@ -109,6 +109,11 @@ class _Process:
         self._process.join()
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the kind of an error and the first line of what it says, if it says anything."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
 def _serve(call: Call, item: Any, outbox: connection.Connection) -> None:
     """What the process does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()

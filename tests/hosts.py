@@ -45,6 +45,7 @@ def main(folder: str, num_devices: str, coordinator: str | None = None, *numbers
 
     results = run_seeds(made, 1, parts=parts._replace(step=step))
     assert len(results) == mesh.writes()
+    assert parts.step.program._cache_size() == 1  # made for the state as it begins and as it goes on
     params = jax.tree.leaves(jax.device_get(last[0].learner.params))
     np.savez(f"{folder}-{process_id or 0}.npz", *params)
 

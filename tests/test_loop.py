@@ -17,7 +17,7 @@ from dreamer.loop import LoopConfig, LoopState, days_and_nights, make_night
 from dreamer.replay import ReplayConfig
 from dreamer.sleep.augment import AugmentConfig
 from dreamer.sleep.fit import FitConfig
-from dreamer.sleep.imagine import ImagineConfig
+from dreamer.sleep.imagine import ImagineConfig, make_imagine
 from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer
 from experiments.build import build
@@ -158,36 +158,36 @@ def test_bad_rhythms_are_refused_by_name(setting, value):
         LoopConfig(**{setting: value})
 
 
-@functools.cache
-def table_night(reward=0.0, clip_rewards=False, **settings):
-    """Returns (jitted night, learner, replay) on tables; its targets are 1 + reward + the value that made them."""
+def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, **settings):
+    """Returns (night, learner, replay) on tables; its targets are 1 + reward + the value that made them."""
     world = tiny.corridor(3)
     model, agent = make_tabular(*world.tables, num_unroll_steps=1), make_tabular_agent(*world.shape)
     target, replay = (
         TargetsConfig(unroll_steps=1, td_steps=1, clip_rewards=clip_rewards),
         ReplayConfig(capacity=20, priority_exponent=1.0),
     )
-    loop = config(batch_size=4)
+    loop, dreams = config(batch_size=4), dreams or ImagineConfig()
     optimise = UpdateConfig(
         learning_rate=0.1, warmup_updates=0, final_share=1.0, target_period=2, target_step=1.0, **settings
     )
     optimizer = make_optimizer(optimise, num_updates=1000)
 
     def targets(params, batch, keys, *, return_spread, progress):
-        assert keys.shape == (2, 2)  # half of the batch, K + 1 states
-        value = 1 + batch.reward[:, :2] + params.agent["value"][jnp.zeros((4, 2), jnp.int32)]
-        return DreamTargets(jnp.full((4, 2, 2), 0.5), jnp.ones((4, 2)), value, jnp.ones((4, 2)))
+        shape = len(batch.reward), 2
+        assert keys.shape == (shape[0] // 2, 2)  # half of the rows, K + 1 states
+        value = 1 + batch.reward[:, :2] + params.agent["value"][jnp.zeros(shape, jnp.int32)]
+        return DreamTargets(jnp.full((*shape, 2), 0.5), jnp.ones(shape), value, jnp.ones(shape))
 
     night = make_night(
         model,
         agent,
         targets,
-        None,
+        make_imagine(model, agent, None, dreams, gamma=world.gamma, min_spread=0.01),
         optimizer,
         loop=loop,
         replay=replay,
         target=target,
-        imagination=ImagineConfig(),
+        imagination=dreams,
         fit=FitConfig(),
         optimise=optimise,
         augmentation=AugmentConfig(),
@@ -196,8 +196,15 @@ def table_night(reward=0.0, clip_rewards=False, **settings):
     flags, ones = jnp.zeros(lead, bool), jnp.ones((*lead, 2), bool)
     lived = Transition(states, ones, states, jnp.full(lead, reward), flags, flags, states)
     state = replays.insert(replays.init(replay, jax.tree.map(lambda leaf: leaf[0], lived), 1, frame_stack=1), lived)
-    night = jax.jit(functools.partial(night, seed=jnp.uint32(0)))
     return night, init_learner(Params({}, agent.init(None, None)), optimizer), state
+
+
+@functools.cache
+def table_night(**settings):
+    """Returns (jitted night of (learner, replay, updates), learner, replay), see `whole_table_night`."""
+    night, learner, state = whole_table_night(**settings)
+    seed = jnp.uint32(0)
+    return jax.jit(lambda learner, state, num: night(learner, state, learner.updates, num, seed)), learner, state
 
 
 def test_targets_come_from_the_lagged_params():
@@ -236,6 +243,45 @@ def test_heads_begin_anew_after_their_period_in_any_rhythm():
         learner, state, _ = night(learner, state, jnp.int32(1))
         assert (learner.params.agent["value"][0] == 0) == (count in (2, 4))  # tables begin at 0
     assert trees.digest(long[:2]) == trees.digest((learner, state))
+
+
+# Without search, from the fourth update on.
+LATE_DREAMS = ImagineConfig(real_share=0.5, horizon=2, begin_after=4, policy_source="none", value_source="lambda")
+
+
+def test_what_dreams_say_is_a_mean_over_the_updates_that_dreamed():
+    night, learner, state = table_night(dreams=LATE_DREAMS)
+    *_, long = night(learner, state, jnp.int32(5))
+    told = []
+    for _ in range(5):
+        learner, state, metrics = night(learner, state, jnp.int32(1))
+        told.append(metrics)
+    assert [float(metrics["dream_weight"]) > 0 for metrics in told] == [False] * 3 + [True] * 2
+    for name, value in long.items():
+        some = told[3:] if name.startswith("dream_") else told
+        np.testing.assert_allclose(value, np.mean([metrics[name] for metrics in some]), rtol=1e-5)
+
+
+def conditions(jaxpr):
+    """Yields the shape of every condition in a program."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "cond":
+            yield equation.invars[0].aval.shape
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else [value]:
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from conditions(inner)
+
+
+def test_of_several_seeds_too_what_is_not_due_is_not_computed():
+    night, *state = whole_table_night(dreams=LATE_DREAMS, reset_every=2)
+    numbers = jnp.int32(0), jnp.int32(5)
+    alone = jax.make_jaxpr(night)(*state, *numbers, jnp.uint32(0))
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), state)
+    nights = jax.vmap(night, (0, 0, None, None, 0))
+    together = jax.make_jaxpr(nights)(*several, *numbers, jnp.arange(2, dtype=jnp.uint32))
+    assert [*conditions(together.jaxpr)] == [*conditions(alone.jaxpr)] == [(), ()]  # dreams, and new networks
 
 
 def test_row_errors_become_priorities_and_none_are_changed_without_an_update():

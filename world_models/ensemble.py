@@ -8,14 +8,15 @@ import jax.numpy as jnp
 
 from dreamer.core.ports import WorldModel
 from dreamer.core.types import Metrics, PyTree, SequenceBatch
+from world_models.layers import mean_of_members
 
 
 def make_ensemble(model: WorldModel, num_members: int) -> WorldModel:
     """Returns the ensemble. Its latent is each member's own, [B, M, ...] on every leaf; its params lead with [M].
 
-    A step's reward and continuation are the members' means. All learn from the same rows; their loss is a mean, and
-    what they disagree about comes from their initialisation alone ("Simple and scalable predictive uncertainty
-    estimation using deep ensembles", https://arxiv.org/abs/1612.01474, section 2.4).
+    A step's reward and continuation are the members' means. All learn from the same rows, each by the gradient that it
+    would have alone, and what they disagree about comes from their initialisation ("Simple and scalable predictive
+    uncertainty estimation using deep ensembles", https://arxiv.org/abs/1612.01474, section 2.4).
 
     Args:
       model: one member.
@@ -41,6 +42,6 @@ def make_ensemble(model: WorldModel, num_members: int) -> WorldModel:
         keys = jax.random.split(key, num_members)
         latents, loss, metrics = jax.vmap(model.unroll, (0, 0, None))(params, keys, batch)
         latents = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 2), latents)  # [M, B, K + 1] -> [B, K + 1, M]
-        return latents, loss.mean(axis=0), jax.tree.map(lambda metric: metric.mean(axis=0), metrics)
+        return latents, mean_of_members(loss, 0), jax.tree.map(lambda metric: metric.mean(axis=0), metrics)
 
     return WorldModel(init=init, observe=observe, step=step, unroll=unroll, members=members)

@@ -56,6 +56,15 @@ class Conv(nn.Module):
         return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
 
+def mean_of_members(x: jax.Array, axis: int) -> jax.Array:
+    """Returns the mean over the members of an ensemble, along `axis`, with the gradient of the sum.
+
+    So what is told is a mean, and each member learns as fast as it would alone.
+    """
+    mean = x.mean(axis)
+    return mean + (x.shape[axis] - 1) * (mean - jax.lax.stop_gradient(mean))
+
+
 def unfold(x: jax.Array, padding: str | tuple) -> jax.Array:
     """Returns [..., h', w', 9 * C]: beside each other what a 3 x 3 kernel sees at each place of `x` [..., h, w, C]."""
     if padding != "VALID":

@@ -28,6 +28,9 @@ class Devices(NamedTuple):
     """`jax.jit`, of programs whose arguments and results lie whole on every device."""
     spread: Callable[[PyTree], PyTree]
     """Within such a program: the leading axis of every leaf over the devices, an equal share each."""
+    whole: Callable[[PyTree], PyTree]
+    """Arrays of this process as such programs return them, or they would be compiled a second time for their own
+    results."""
 
     def require_shares(self, sizes: dict[str, int]) -> None:
         """Refuses numbers of rows, by what they are called, that cannot be spread evenly.
@@ -43,7 +46,7 @@ class Devices(NamedTuple):
                 )
 
 
-ONE = Devices(1, jax.jit, lambda tree: tree)
+ONE = Devices(1, jax.jit, lambda tree: tree, lambda tree: tree)
 """One device: programs as they are."""
 
 
@@ -77,7 +80,7 @@ def over(num_devices: int | None) -> Devices:
     def jit(program: Callable, **options: object) -> Callable:
         return jax.jit(program, in_shardings=whole, out_shardings=whole, **options)
 
-    return Devices(num_devices, jit, lambda tree: jax.lax.with_sharding_constraint(tree, rows))
+    return Devices(num_devices, jit, lambda tree: jax.lax.with_sharding_constraint(tree, rows), jit(lambda tree: tree))
 
 
 def join(coordinator: str | None, *, num_processes: int | None, process_id: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from dreamer.io.checkpoints import CheckpointError, Checkpoints, Restored, require_finite
 from dreamer.io.facts import FactLog, FactsError
+from dreamer.io.faults import is_passing
 from dreamer.io.log import Log, LogError, read_log
 from dreamer.io.minari_export import export_minari
 from dreamer.io.run_folder import BusyError, RunFolder, RunFolderError
@@ -21,6 +22,7 @@ __all__ = [
     "Versions",
     "VersionsError",
     "export_minari",
+    "is_passing",
     "read_log",
     "require_finite",
 ]

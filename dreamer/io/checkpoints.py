@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 
 from dreamer.core.trees import digest
 from dreamer.core.types import PyTree
+from dreamer.io.faults import MISSING
 from dreamer.io.files import sync_folder, sync_tree, write_atomically
 
 FORMAT = 1
@@ -117,7 +118,7 @@ class Checkpoints:
           day: only this day's, instead of the newest.
 
         Raises:
-          CheckpointError: there is none, none is whole, or the newest whole one holds another tree than `like`.
+          CheckpointError: none, none whole, the newest whole one holds another tree than `like`, or the disk refuses.
         """
         days = self.days[::-1] if day is None else [day]
         if not days or (day is not None and day not in self.days):
@@ -134,6 +135,9 @@ class Checkpoints:
             except _UnreadableError as error:
                 messages.append(f"The checkpoint {path} cannot be read ({error}); trying the one before it.")
                 continue
+            except OSError as error:
+                what = f"The checkpoint {path} cannot be read ({error}), though it may be whole"
+                raise CheckpointError(f"{what}: see to the disk, or move it away to use the one before it.") from error
             return Restored(candidate, tree, about["counters"], messages)
         reasons = "\n".join(messages)
         raise CheckpointError(
@@ -249,7 +253,7 @@ def _signed(about: dict[str, Any]) -> bytes:
 def _read_about(path: Path, day: int) -> dict[str, Any]:
     try:
         signature, body = (path / ABOUT_NAME).read_text().split("\n", 1)
-    except (OSError, ValueError) as error:
+    except (*MISSING, ValueError) as error:
         raise _UnreadableError(f"{ABOUT_NAME}: {error}") from error
     body = body.removesuffix("\n")
     if hashlib.sha256(body.encode()).hexdigest() != signature:

@@ -24,6 +24,10 @@ class LogError(ValueError):
     """A log that cannot be written or read, and what to do about it."""
 
 
+class WandbError(LogError):
+    """wandb does not start; the log itself may be whole."""
+
+
 class Log:
     """The rows of one run, in order. `close` it, or use it as a context."""
 
@@ -179,7 +183,7 @@ def _start_wandb(folder: Path, mode: WandbMode, project: str, *, config: Mapping
         )
         run.define_metric("*", step_metric="real")
     except Exception as error:  # whatever keeps wandb from starting (account, network, disk), the way out is the same
-        raise LogError(
+        raise WandbError(
             f"wandb did not start in mode {mode!r} ({type(error).__name__}: {error}). Pass --run.wandb disabled to do "
             f"without it: the rows are in {folder / LOG_NAME} in any case."
         ) from error

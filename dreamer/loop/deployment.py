@@ -6,6 +6,7 @@ then acts from the next day on. After the last night there is no such day, so it
 Letters: T decisions, E environment copies.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -64,6 +65,7 @@ def make_judge(gate: Gate | None) -> Judge:
     if gate is None:
         return lambda learner, deployment, day, seed, due: ((), ())
 
+    @functools.partial(jax.jit, inline=True)  # traced once, although its shapes are asked for before it is called
     def weigh(learner: LearnerState, deployment: Deployment, day: Transition, seed: jax.Array) -> tuple:
         key = streams.stream(seed, "gate", learner.updates)
         passed, evidence = gate(learner.params, deployment.params, day, key, return_spread=deployment.return_spread)

@@ -17,12 +17,13 @@ from dreamer.core.types import Metrics, Params, PyTree, SequenceBatch
 from dreamer.loop.rhythm import LoopConfig
 from dreamer.sleep.augment import AugmentConfig, augment
 from dreamer.sleep.fit import FitConfig, fit_loss
-from dreamer.sleep.imagine import Imagine, ImagineConfig, dream_loss
+from dreamer.sleep.imagine import OF_DREAMS, Imagine, ImagineConfig, dream_loss
 from dreamer.sleep.targets import MakeTargets, TargetsConfig
 from dreamer.sleep.update import LearnerState, Optimizer, UpdateConfig, init_params, renew, update
 
 Night = Callable[
-    [LearnerState, replays.ReplayState, jax.Array, jax.Array], tuple[LearnerState, replays.ReplayState, Metrics]
+    [LearnerState, replays.ReplayState, jax.Array, jax.Array, jax.Array],
+    tuple[LearnerState, replays.ReplayState, Metrics],
 ]
 
 
@@ -42,7 +43,19 @@ def make_night(
     augmentation: AugmentConfig,
     spread: Callable[[PyTree], PyTree] = mesh.ONE.spread,
 ) -> Night:
-    """Returns the pure `night(learner, replay, num_updates, seed)`: one loop of updates, rows `spread` over devices."""
+    """Returns the pure `night(learner, replay, made, num_updates, seed)`: one loop of updates.
+
+    Args of the function:
+      learner: what learns.
+      replay: what it learns from.
+      made: scalar int32, updates before this night. `learner.updates` says so too; but of several seeds that is a
+        batch, and a condition on a batch runs both its branches.
+      num_updates: scalar int32, of this night.
+      seed: the run's.
+
+    It returns the learner, the replay and the metrics: each a mean over the updates, those of dreams over the updates
+    that dreamed.
+    """
     num_dreams = imagination.num_dreams(loop.batch_size)
     first_dream = loop.updates_due(imagination.begin_after)
 
@@ -63,11 +76,12 @@ def make_night(
             dream_keys = jax.random.split(streams.stream(seed, "imagine", learner.updates), num_dreams)
             starts = spread((batch.obs[begin, 0], batch.action_mask[begin, 0]))
             dreams, told = imagine(learner.target, *starts, dream_keys, **told)
+            dream_weight = batch.weight[begin]
 
         def loss(params: Params) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
             total, (metrics, errors) = fit_loss(params, fit_key, seen, opinions, model=model, agent=agent, config=fit)
             if num_dreams:
-                by_dreams, dreamed = dream_loss(params, dreams, model=model, agent=agent, config=fit)
+                by_dreams, dreamed = dream_loss(params, dreams, dream_weight, model=model, agent=agent, config=fit)
                 total = (num_real * total + num_dreams * by_dreams) / loop.batch_size
                 metrics = metrics | dreamed | told | {"loss": total}
             return total, (metrics, errors)
@@ -75,9 +89,9 @@ def make_night(
         learner, metrics, errors = update(learner, loss, opinions.value[:, 0], optimizer=optimizer, config=optimise)
         return learner, metrics, *(jnp.pad(x, (0, num_dreams), mode="edge") for x in (real.index, errors))
 
-    def learn_in_time(*args: PyTree) -> tuple:
+    def learn_in_time(made: jax.Array, *args: PyTree) -> tuple:
         """As `learn`; dreams begin at their update, and the metrics of none are 0."""
-        dreaming = functools.partial(learn, num_dreams)
+        dreaming = jax.jit(functools.partial(learn, num_dreams), inline=True)  # traced once, as `one_update`
         if not first_dream or not num_dreams:
             return dreaming(*args)
 
@@ -86,10 +100,11 @@ def make_night(
             names = jax.eval_shape(dreaming, *args)[1]
             return learner, {name: metrics.get(name, jnp.zeros(())) for name in names}, *places
 
-        return jax.lax.cond(args[0].updates >= first_dream, dreaming, awake, *args)
+        return jax.lax.cond(made >= first_dream, dreaming, awake, *args)
 
+    @functools.partial(jax.jit, inline=True)  # traced once, although its shapes are asked for before it is looped
     def one_update(
-        learner: LearnerState, state: replays.ReplayState, seed: jax.Array
+        learner: LearnerState, state: replays.ReplayState, made: jax.Array, seed: jax.Array
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
         sample_key, *keys = jax.random.split(streams.stream(seed, "update", learner.updates), 3)
         batch: SequenceBatch = spread(
@@ -104,7 +119,7 @@ def make_night(
         )
         if target.clip_rewards:  # here, so that targets and model learn from the same
             batch = batch.replace(reward=jnp.sign(batch.reward))
-        learner, metrics, place, errors = learn_in_time(learner, batch, tuple(keys), seed)
+        learner, metrics, place, errors = learn_in_time(made, learner, batch, tuple(keys), seed)
         if optimise.reset_every:
             renew_key = streams.stream(seed, "renew", learner.updates)
             learner = renew(
@@ -112,6 +127,7 @@ def make_night(
                 lambda: init_params(model, agent, renew_key, batch.obs[:1, 0]),
                 optimizer=optimizer,
                 config=optimise,
+                made=made + 1,
                 num_updates=loop.num_updates,
             )
         if replay.priority_exponent:
@@ -119,16 +135,19 @@ def make_night(
         return learner, state, metrics
 
     def night(
-        learner: LearnerState, state: replays.ReplayState, num_updates: jax.Array, seed: jax.Array
+        learner: LearnerState, state: replays.ReplayState, made: jax.Array, num_updates: jax.Array, seed: jax.Array
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
-        shapes = jax.eval_shape(one_update, learner, state, seed)[2]
+        shapes = jax.eval_shape(one_update, learner, state, made, seed)[2]
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
-        def body(_: jax.Array, carry: tuple) -> tuple:
-            learner, state, metrics = one_update(*carry[:2], seed)
+        def body(now: jax.Array, carry: tuple) -> tuple:
+            learner, state, metrics = one_update(*carry[:2], now, seed)
             return learner, state, jax.tree.map(jnp.add, carry[2], metrics)
 
-        learner, state, total = jax.lax.fori_loop(0, num_updates, body, (learner, state, zeros))
-        return learner, state, jax.tree.map(lambda x: x / jnp.maximum(num_updates, 1), total)
+        end = made + num_updates
+        learner, state, total = jax.lax.fori_loop(made, end, body, (learner, state, zeros))
+        num_dreaming = end - jnp.maximum(made, first_dream)
+        counts = {name: num_dreaming if name.startswith(OF_DREAMS) else num_updates for name in total}
+        return learner, state, {name: value / jnp.maximum(counts[name], 1) for name, value in total.items()}
 
     return night

@@ -22,6 +22,8 @@ from dreamer.sleep.search import Search
 
 POLICY_SOURCES = ("search", "none")
 VALUE_SOURCES = ("search", "lambda", "expansion")
+OF_DREAMS = "dream_"
+"""What the names of all metrics of dreams begin with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,18 +186,27 @@ def make_imagine(
         if config.value_source != "search":  # a return answers for the step that it begins with, too
             trust = jnp.pad(trust[:, 1:], ((0, 0), (0, 1)))
         targets = DreamTargets(policy, weight * taught, value, alive * trust * said)
-        metrics = {"dream_alive": alive[:, -1].mean(), "dream_doubt": doubt.mean(), "dream_weight": weight.mean()}
+        metrics = _of_dreams({"alive": alive[:, -1].mean(), "doubt": doubt.mean(), "weight": weight.mean()})
         return jax.lax.stop_gradient((Dreams(obs, dream.action, targets), metrics))
 
     return imagine
 
 
 def dream_loss(
-    params: Params, dreams: Dreams, *, model: WorldModel, agent: Agent, config: FitConfig
+    params: Params, dreams: Dreams, weight: jax.Array, *, model: WorldModel, agent: Agent, config: FitConfig
 ) -> tuple[jax.Array, Metrics]:
     """Returns the scalar loss of the agent's heads on the dreamed states, a mean over D rows and H + 1 states.
 
     The online model dreams the same actions again, so that the heads learn on the latents that they will meet.
+
+    Args:
+      params: the online Params.
+      dreams: what is learned from.
+      weight: [D] importance of the replayed rows that the dreams begin in: who is drawn more often counts less, in
+        dreams as awake.
+      model: the world model.
+      agent: whose heads learn.
+      config: their weights.
     """
 
     def dream_on(latent: PyTree, action: jax.Array) -> tuple[PyTree, PyTree]:
@@ -206,7 +217,7 @@ def dream_loss(
     _, later = jax.lax.scan(dream_on, first, dreams.action.T)
     latents = jax.lax.stop_gradient(trees.then(first, later))
     loss, _, metrics = agent_loss(params, latents, dreams.targets, agent=agent, config=config)
-    return loss.mean(), {f"dream_{name}": value for name, value in metrics.items()}
+    return (weight * loss).mean(), _of_dreams(metrics)
 
 
 def dreamed_action(
@@ -241,6 +252,10 @@ def values_of(agent: Agent, params: PyTree, latent: PyTree) -> jax.Array:
     """Returns the value [B, M] that each member gives a state, in reward units."""
     evaluation: Evaluation = agent.evaluate(params, (), latent)
     return evaluation.value[:, None] if evaluation.values is None else evaluation.values
+
+
+def _of_dreams(metrics: Metrics) -> Metrics:
+    return {OF_DREAMS + name: value for name, value in metrics.items()}
 
 
 def _value_targets(

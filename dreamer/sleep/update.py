@@ -179,6 +179,7 @@ def renew(
     *,
     optimizer: Optimizer,
     config: UpdateConfig,
+    made: jax.Array,
     num_updates: int,
 ) -> LearnerState:
     """Mixes fresh weights into the networks whenever `config.reset_every` more updates were made.
@@ -194,6 +195,7 @@ def renew(
       fresh: () -> newly initialised parameters; called in the program only when due.
       optimizer: as made by `make_optimizer(config)`.
       config: how often, and what is kept.
+      made: scalar, updates so far; not read from `learner`, where of several seeds it would be a batch.
       num_updates: those of the whole run.
     """
 
@@ -212,6 +214,5 @@ def renew(
         )
         return learner.replace(params=params, target=mixed(learner.target, new), opt_state=opt_state)
 
-    left = num_updates - learner.updates
-    due = (learner.updates % config.reset_every == 0) & (left >= config.reset_every)
+    due = (made % config.reset_every == 0) & (num_updates - made >= config.reset_every)
     return jax.lax.cond(due, renewed, lambda: learner)

@@ -10,7 +10,7 @@ def test_one_device_spreads_nothing():
     for num_devices in (None, 1):
         devices = mesh.over(num_devices)
         assert devices is mesh.ONE
-        assert devices.spread(tree) is tree
+        assert devices.spread(tree) is tree and devices.whole(tree) is tree
         assert devices.jit is jax.jit
     assert mesh.writes()
 

@@ -320,5 +320,6 @@ def test_the_watcher_hears_of_every_night(monkeypatch, tmp_path):
     assert [progress.meters.real for progress in heard] == [0, 8, 16, 24, 32, 40, 48]
     assert {progress.folders for progress in heard} == {(tmp_path / "run",)}
     assert [progress.student_return is None for progress in heard] == [True] * 3 + [False] * 4
+    assert [progress.evaluated_after for progress in heard] == [0] * 3 + [24] * 3 + [48]
     assert heard[-1].student_return == result.student.mean()
     assert dataclasses.replace(heard[-1].meters, seconds=0) == dataclasses.replace(result.meters, seconds=0)

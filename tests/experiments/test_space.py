@@ -17,6 +17,20 @@ def test_fields_are_changed_by_path():
     assert changed(BASE, {}) == BASE
 
 
+def test_a_space_is_named_by_all_that_is_searched():
+    fields = {"loop.batch_size": (8, 16), "update.learning_rate": Range(1e-4, 1e-2, log=True)}
+    space = Space(BASE, fields)
+    assert space.hash() == Space(changed(BASE, {"seed": 5}), dict(reversed(fields.items()))).hash()
+    others = [
+        Space(changed(BASE, {"loop.dream_ratio": 16}), fields),
+        Space(BASE, fields | {"loop.dream_ratio": (16, 32)}),
+        Space(BASE, fields | {"loop.batch_size": (8, 32)}),
+        Space(BASE, fields | {"update.learning_rate": Range(1e-4, 1e-2)}),
+        Space(BASE, fields | {"update.learning_rate": (1e-4, 1e-2)}),
+    ]
+    assert len({space.hash(), *(other.hash() for other in others)}) == 6
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.io import Checkpoints
+from dreamer.core.types import Meters
+from dreamer.io import Checkpoints, FactsError
+from experiments.config import changed
 from experiments.diary import DivergedError
+from experiments.run import Progress
 from experiments.space import Range, Space
 from experiments.sweep import SweepError
 from tests import runs
@@ -95,6 +98,36 @@ def test_trials_of_another_machine_are_left_to_it(studies, monkeypatch):
     study.ask().set_user_attr("host", "elsewhere")
     assert studies.begun_here(study) == []
     assert states(search(studies, num_trials=2)) == ["RUNNING", "COMPLETE"]
+
+
+def test_a_trial_that_names_no_machine_is_nobodys_and_does_not_count(studies):
+    study = studies.open_study("tiny", URL)
+    study.ask()  # and killed
+    assert studies.begun_here(study) == [] and studies.num_missing(study, 1) == 1
+    assert states(search(studies, num_trials=1)) == ["RUNNING", "COMPLETE"]
+
+
+def test_a_score_is_reported_once_and_of_when_it_was(studies, monkeypatch):
+    def run(config, *, watch):
+        config = changed(config, {"loop.final_updates": 5})  # to be made after all 48 transitions
+        for real, score in ((8, (None, 0)), (24, (1.0, 24)), (32, (1.0, 24)), (48, (1.0, 24))):
+            watch(Progress(config, (Path("run"),), Meters(real=real), *score))
+        raise studies.optuna.TrialPruned("enough")
+
+    monkeypatch.setattr(studies, "run_or_resume", run)
+    (trial,) = search(studies, num_trials=1).trials
+    assert trial.intermediate_values == {1: 1.0}
+
+
+def test_a_trial_that_may_still_come_to_something_is_left_open(studies, monkeypatch):
+    def run(config, *, watch):
+        raise FactsError("could not be written") from OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "run_or_resume", run)
+        with pytest.raises(SweepError, match="1 trials failed"):
+            search(studies, num_trials=1)
+    assert states(search(studies, num_trials=1)) == ["COMPLETE"]
 
 
 def test_a_study_that_cannot_be_used_is_one_clear_error(studies, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.io import Checkpoints, RunFolder, run_folder
+from dreamer.io import Checkpoints, RunFolder, checkpoints, facts, run_folder
 from experiments import folders, sweep
 from experiments.config import to_dict
 from experiments.results import read_rows, rows_of, write_rows
@@ -142,8 +142,48 @@ def test_a_folder_that_cannot_go_on_is_begun_anew(one_task, wired, monkeypatch):
     (damaged / "facts" / "segment-000000.facts").write_bytes(b"")
     heard = []
     sweep.sweep(wired, call_each=here, hear=heard.append)
-    assert f"begun anew, since {damaged} cannot go on: " in heard[-1].end
+    assert f"begun anew, since {damaged} is half-made or damaged and was left as it is: " in heard[-1].end
     assert len(read_rows(one_task)) == 2
+
+
+def test_after_a_damaged_folder_the_new_one_goes_on(one_task, wired, monkeypatch):
+    for _ in range(2):
+        with runs.interrupt(monkeypatch, Checkpoints, "save", call=1, done=True), pytest.raises(KeyboardInterrupt):
+            sweep.sweep(wired, call_each=here, hear=print)
+        damaged = min(Path("runs").iterdir(), key=lambda path: len(path.name))  # the first
+        (damaged / "facts" / "segment-000000.facts").write_bytes(b"")
+    heard = []
+    sweep.sweep(wired, call_each=here, hear=heard.append)
+    assert heard[0].share > 0.5 and "begun anew" not in heard[-1].end
+    assert len(list(Path("runs").iterdir())) == 2 and len(read_rows(one_task)) == 2
+
+
+def raising(fault):
+    def fail(*_, **__):
+        raise fault
+
+    return fail
+
+
+DENIED, FULL = PermissionError(13, "Permission denied"), OSError(28, "No space left on device")
+
+
+def test_what_may_pass_is_no_reason_to_begin_anew(one_task, wired, monkeypatch):
+    with runs.interrupt(monkeypatch, Checkpoints, "save", call=1, done=True), pytest.raises(KeyboardInterrupt):
+        sweep.sweep(wired, call_each=here, hear=print)
+    for place, name, fault, message in (
+        (Path, "read_text", DENIED, "is not a run folder: its config.json is missing or not ours .*Permission"),
+        (checkpoints, "_require_whole", DENIED, "cannot be read .*Permission denied.*, though it may be whole"),
+        (facts, "append_durably", FULL, r"Day \d could not be written .*No space left.* make room and resume the run"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, raising(fault))
+            heard = []
+            with pytest.raises(sweep.SweepError):
+                sweep.sweep(wired, call_each=here, hear=heard.append)
+        assert re.search(message, heard[-1].end)
+    sweep.sweep(wired, call_each=here, hear=print)
+    assert len(list(Path("runs").iterdir())) == 1 and len(read_rows(one_task)) == 2
 
 
 @pytest.mark.parametrize("looked", ["before the other began", "after"])
@@ -152,7 +192,7 @@ def test_a_run_that_another_sweep_makes_is_left_to_it(one_task, wired, monkeypat
     path = folders.free(job.config)
     if looked != "after":
         monkeypatch.setattr(folders, "free", lambda config: path)
-        monkeypatch.setattr(folders, "begun", lambda config: None)
+        monkeypatch.setattr(folders, "begun", lambda config: [])
     heard = []
     spec, config = runs.parts("gymnax").spec, job.config
     with RunFolder.create(path, to_dict(config), spec, identity=config.identity()):

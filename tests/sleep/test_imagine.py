@@ -136,7 +136,8 @@ def test_rows_without_weight_teach_nothing_and_the_model_learns_from_no_dream():
     loss = functools.partial(
         dream_loss, model=model, agent=agent, config=FitConfig(policy_weight=1.0, value_weight=1.0)
     )
-    (value, metrics), grad = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, dreams)
+    learn = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (value, metrics), grad = learn(params, dreams, jnp.ones(2))
     assert grad.model == 0
     # Half squares of 2, weights 1 and a half, over 2 rows of 3 states; states 0 and 1 alone are learned about.
     np.testing.assert_allclose(grad.agent["value"], [-2 / 6, -1 / 6, 0, 0], rtol=1e-6)
@@ -144,6 +145,11 @@ def test_rows_without_weight_teach_nothing_and_the_model_learns_from_no_dream():
     np.testing.assert_allclose(metrics["dream_value_loss"], 2 * 1.5 / 6, rtol=1e-6)
     policy_loss = float(metrics["dream_policy_loss"]) * 1.5
     np.testing.assert_allclose(value, (2 * 1.5 + policy_loss) / 6, rtol=1e-5)
+    # A row that was drawn four times as often as another counts a quarter, and what is told of it stays.
+    (quarter, told), grad = learn(params, dreams, jnp.array([0.25, 1.0]))
+    np.testing.assert_allclose(quarter, value / 4, rtol=1e-6)
+    np.testing.assert_allclose(grad.agent["value"], [-0.5 / 6, -0.25 / 6, 0, 0], rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, told, metrics)
 
 
 def rollout(num_dreams=2, horizon=3, num_members=4):

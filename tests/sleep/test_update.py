@@ -80,9 +80,13 @@ def test_sgd_warms_up_stays_and_falls_at_once():
 def renewed(learner, config):
     fresh = Params({"m": jnp.array([9.0])}, {"w": jnp.array([8.0])})
     optimizer = make_optimizer(config, num_updates=1000)
-    return jax.jit(lambda learner: renew(learner, lambda: fresh, optimizer=optimizer, config=config, num_updates=6))(
-        learner
-    )
+
+    @jax.jit
+    def run(learner):
+        made = learner.updates
+        return renew(learner, lambda: fresh, optimizer=optimizer, config=config, made=made, num_updates=6)
+
+    return run(learner)
 
 
 def aged(config, updates):

@@ -7,6 +7,7 @@ import pytest
 
 from agents import ensemble as heads
 from agents.actor_critic import make_actor_critic
+from dreamer.core import trees
 from dreamer.core.types import DreamTargets, Params
 from dreamer.sleep.fit import FitConfig, fit_loss
 from dreamer.sleep.imagine import members_of, values_of
@@ -69,27 +70,39 @@ def test_each_member_is_the_model_alone_and_the_ensemble_their_mean():
     np.testing.assert_allclose(evaluation.logits, np.mean(own_probs, axis=0), rtol=1e-4, atol=1e-5)
 
 
-def test_the_loss_is_the_mean_of_the_members():
-    model, agent, many, minds, params, obs = network()
+def gradients(params, config):
+    """Returns (loss, gradients) of the ensemble, and those of each member alone, on the same rows."""
+    model, agent, many, minds, _, obs = network()
     obs = jnp.stack([obs, 2 * obs, obs - 1], axis=1)
     batch = tiny.sequence(obs, jnp.ones((B, K)), reward=jnp.ones((B, K)), num_actions=3)
     weight = jnp.ones((B, K + 1))
     targets = DreamTargets(jnp.full((B, K + 1, 3), 1 / 3), weight, 0.7 * weight, weight)
-    config = FitConfig(policy_weight=0.0)  # the policy is one: the mean of log-probabilities
+
+    def learn(params, model, agent):
+        loss = functools.partial(fit_loss, model=model, agent=agent, config=config)
+        return jax.value_and_grad(lambda params: loss(params, jax.random.key(0), batch, targets)[0])(params)
 
     @functools.partial(jax.jit, compiler_options=tiny.QUICK)
-    def losses(params):
-        key = jax.random.key(0)
-        whole = fit_loss(params, key, batch, targets, model=many, agent=minds, config=config)[0]
-        parts = [
-            fit_loss(member(params, number), key, batch, targets, model=model, agent=agent, config=config)[0]
-            for number in range(M)
-        ]
-        return whole, jnp.stack(parts)
+    def run(params):
+        return learn(params, many, minds), jax.lax.map(lambda own: learn(own, model, agent), params)
 
-    whole, parts = losses(params)
-    np.testing.assert_allclose(whole, parts.mean(), rtol=1e-5)
-    assert np.std(parts) > 0.01
+    return run(params)
+
+
+def test_the_loss_is_the_mean_of_the_members_and_each_learns_as_if_it_were_alone():
+    # Without the policy, which is one: the mean of log-probabilities.
+    (loss, together), (losses, alone) = gradients(network()[-2], FitConfig(policy_weight=0.0))
+    np.testing.assert_allclose(loss, losses.mean(), rtol=1e-5)
+    assert np.std(losses) > 0.01
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5), together, alone)
+    assert trees.all_finite(together) and max(abs(leaf).max() for leaf in jax.tree.leaves(together)) > 0.01
+
+
+def test_members_that_agree_learn_a_policy_as_one_alone_does():
+    same = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), network()[-2])
+    (loss, together), (losses, alone) = gradients(same, FitConfig(policy_weight=1.0))
+    np.testing.assert_allclose(losses, loss, rtol=1e-5)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5), together, alone)
 
 
 def test_one_member_is_no_ensemble():
