@@ -1,12 +1,17 @@
+import dataclasses
+
 import pytest
 
 from experiments import config, published
+from experiments.ablations import analysis as ablations_analysis
+from experiments.ablations import runs as ablations_runs
 from experiments.components import analysis as components_analysis
 from experiments.components import runs as components_runs
 from experiments.dream_scaling import analysis as scaling_analysis
 from experiments.dream_scaling import runs as scaling_runs
 from experiments.figures import arms as arms_figure
 from experiments.figures import learning_curve
+from experiments.presets import PRESETS
 from experiments.results import write_rows
 from experiments.sample_efficiency import analysis
 from experiments.sample_efficiency.runs import ARMS, TASKS
@@ -126,7 +131,7 @@ def test_components_by_hand(tmp_path, monkeypatch):
     _, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     # In the order of the arms, not of the rows; only final evaluations count.
     assert [line[1:4] for line in lines] == [[reference, "3", "200"], ["no consistency", "2", "200"]]
-    assert [line[5:] for line in lines] == [["7.00", "9.00", "490.00"], ["2.00", "4.00", "490.00"]]
+    assert [line[5:] for line in lines] == [["7.00", "9.00", "490.00", "0"], ["2.00", "4.00", "490.00", "0"]]
     assert figures == [tmp_path / "figures" / f"{task}.png"]
     assert figures[0].stat().st_size > 10_000
 
@@ -145,6 +150,30 @@ def test_each_arm_changes_something_and_keeps_the_budget():
         differing = {name for name in tree if tree[name] != reference[name]}
         assert (arm == components_runs.REFERENCE) == (not differing)
         assert differing <= {"model", "targets", "replay"}
+
+
+def test_each_ablation_changes_one_thing_of_what_it_is_held_against():
+    for ratio, arms in zip(ablations_runs.RATIOS, ablations_runs.ARMS.values(), strict=True):
+        reference = arms[ablations_runs.REFERENCE]
+        assert reference.imagine == dataclasses.replace(PRESETS["cartpole-jax"].imagine, real_share=0.5)
+        assert list(arms) == [ablations_runs.REFERENCE, *ablations_runs.CHANGES]
+        for arm, (against, values) in ablations_runs.CHANGES.items():
+            assert len(values) == 1 and arms[arm] == config.changed(arms[against], values) != arms[against]
+            assert arms[arm].loop.real_transitions == 1000 and arms[arm].loop.dream_ratio == ratio
+            assert arms[arm].loop.num_updates == reference.loop.num_updates
+
+
+def test_ablations_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations_analysis, "FOLDER", tmp_path)
+    written = rows("one night", {0: [5], 1: [5]}) + rows(ablations_runs.REFERENCE, {0: [3], 1: [7], 2: [8], 3: [9]})
+    written += rows("an arm of older code", {0: [1]})
+    write_rows(tmp_path / "results" / "ratio-16.csv", [row | {"searched": 1234} for row in written])
+    table, figures = ablations_analysis.analyse()
+    _, _, *lines = table.splitlines()
+    assert len(lines) == 2  # arms in their order, none that is no longer asked for; a task without rows is left out
+    assert lines[0].startswith("| ratio-16 | as reference | 4 | 100 | 7.50 [")
+    assert lines[1] == "| ratio-16 | one night | 2 | 100 | 5.00 [5.00, 5.00] | 5.00 | 5.00 | 490.00 | 1,234 |"
+    assert figures == [tmp_path / "figures" / "ratio-16.png"] and figures[0].stat().st_size > 10_000
 
 
 def test_arms_of_the_surface_differ_in_dreams_alone():
