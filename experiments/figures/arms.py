@@ -69,7 +69,8 @@ def _begin(rows: Sequence[dict], lines: Sequence[str]) -> tuple[plt.Figure, plt.
     figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.45 * len(lines)), constrained_layout=True)
     axes.set_yticks(range(len(lines)), lines)
     axes.set_ylim(len(lines) - 0.5, -0.5)
-    axes.set_xlabel(f"final return of the deployed student at {rows[0]['real']:,} real transitions: seeds, IQM, 95 %")
+    said = f"final return of the deployed student at {rows[0]['real']:,} real transitions: seeds, IQM, 95 %"
+    axes.set_xlabel(said, loc="right")  # where names are long it is wider than the axes
     axes.set_title(world, loc="left")
     return figure, axes
 

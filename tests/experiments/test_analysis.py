@@ -180,7 +180,7 @@ def test_ablations_by_hand(tmp_path, monkeypatch):
 
 def test_worlds_differ_in_one_thing_and_live_as_much():
     (arms,) = replay_runs.ARMS.values()
-    once = {ratio: arms[replay_runs.arm(replay_runs.ONE_LIFE, ratio)] for ratio in (replay_runs.FEW, replay_runs.MANY)}
+    once = {ratio: arms[replay_runs.arm(replay_runs.ONE_COPY, ratio)] for ratio in (replay_runs.FEW, replay_runs.MANY)}
     for world, values in replay_runs.WORLDS.items():
         for ratio in (replay_runs.FEW, replay_runs.MANY):
             made = arms[replay_runs.arm(world, ratio)]
@@ -188,8 +188,8 @@ def test_worlds_differ_in_one_thing_and_live_as_much():
             assert made.loop == dataclasses.replace(once[ratio].loop, steps_per_day=made.loop.steps_per_day)
             assert made.loop.steps_per_day * made.env.num_envs == replay_runs.PER_DAY
             assert made.loop.real_transitions == replay_runs.REAL and made.loop.dream_ratio == ratio
-        assert len(values) == (0 if world == replay_runs.ONE_LIFE else 3 if world == replay_runs.ALL_ALLOWED else 1)
-    assert once[replay_runs.FEW].env.knobs.continuing and once[replay_runs.FEW].env.num_envs == 1
+        assert len(values) == (0 if world == replay_runs.ONE_COPY else 2 if world == replay_runs.MOST_ALLOWED else 1)
+    assert once[replay_runs.FEW].env == PRESETS["cartpole-jax"].env
 
 
 def test_what_dreams_win_back_by_hand():
@@ -214,25 +214,25 @@ def test_replayability_by_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(replay_analysis, "FOLDER", tmp_path)
     assert replay_analysis.analyse()[1] == []
     returns = {
-        replay_runs.ALL_ALLOWED: (0.5, 1.0),
-        replay_runs.ONE_LIFE: (-0.5, 0.25),
-        "ends told": (0.5, 1.0),
-        "8 lives": (-0.5, None),  # not swept yet
+        replay_runs.MOST_ALLOWED: (0.5, 1.0),
+        replay_runs.ONE_COPY: (-0.5, 0.25),
+        "one copy, restore": (0.5, 1.0),
+        "8 copies": (-0.5, None),  # not swept yet
     }
     written = []
     for world, scores in returns.items():
         for ratio, score in zip((replay_runs.FEW, replay_runs.MANY), scores, strict=True):
             if score is not None:
                 written += rows(replay_runs.arm(world, ratio), {seed: [score] for seed in range(3)})
-    write_rows(tmp_path / "results" / "catch.csv", written)
+    write_rows(tmp_path / "results" / "cartpole.csv", written)
     table, figures = replay_analysis.analyse()
     _, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert [line[1] for line in lines] == [replay_runs.ONE_LIFE, "ends told", replay_runs.ALL_ALLOWED]
+    assert [line[1] for line in lines] == [replay_runs.ONE_COPY, "one copy, restore", replay_runs.MOST_ALLOWED]
     assert lines[0][2:5] == ["3", "-0.50 [-0.50, -0.50]", "0.25 [0.25, 0.25]"]
     assert lines[0][5:] == ["1.00 [1.00, 1.00]", "0.75 [0.75, 0.75]"]
     assert lines[1][5:] == ["0.00 [0.00, 0.00]", "no gap to win back"]
     assert lines[2][5:] == ["", ""]
-    assert figures == [tmp_path / "figures" / "catch.png"] and figures[0].stat().st_size > 10_000
+    assert figures == [tmp_path / "figures" / "cartpole.png"] and figures[0].stat().st_size > 10_000
 
 
 def test_arms_of_the_surface_differ_in_dreams_alone():
