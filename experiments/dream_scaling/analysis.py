@@ -14,10 +14,12 @@ from experiments.results import newest_of
 from experiments.statistics import interquartile_mean, middle_mean
 
 FOLDER = Path(__file__).parent
+SOLVED = {"cartpole": 475.0, "deep-sea": 0.98}
+"""Family -> mean return over the evaluation episodes from which it counts as solved."""
 NUM_DRAWS = 500
 """Bootstrap draws behind each interval of a real-data equivalence."""
 _COLUMNS = (
-    "task", "dream ratio", "arm", "seeds", "final return, search-free: IQM [95 %]",
+    "task", "dream ratio", "arm", "seeds", "final return, search-free: IQM [95 %]", "seeds that end solved",
     "worth how many times the real data [95 %]", "updates", "search calls",
 )  # fmt: skip
 
@@ -39,7 +41,7 @@ def analyse() -> tuple[str, list[Path]]:
             for name in (name for name in ARMS[f"{family}-{budget}"] if any(row["arm"] == name for row in rows)):
                 own = [row for row in rows if row["arm"] == name]
                 worth = _worth(_returns(own, name), budget, alone) if name != arm(1) else "1"
-                lines.append(_line(f"{family}-{budget}", name, own, worth))
+                lines.append(_line(f"{family}-{budget}", name, own, worth, solved=SOLVED[family]))
         figures.append(surface.draw(finals, FOLDER / "figures" / f"{family}.png"))
     return "\n".join(lines), figures
 
@@ -81,8 +83,11 @@ def _returns(rows: Sequence[dict], name: str) -> list[float]:
 
 
 def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> str:
-    """Returns the real-data equivalence, and its 95 % bootstrap interval over the seeds of the arm and of ratio 1."""
-    if not alone:
+    """Returns the real-data equivalence, and its 95 % bootstrap interval over the seeds of the arm and of ratio 1.
+
+    Nothing where ratio 1 was measured at fewer than two budgets.
+    """
+    if len(alone) < 2:
         return ""
     rng = np.random.default_rng(0)
 
@@ -100,12 +105,14 @@ def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> 
     return f"{said(times(lambda scores: scores))} [{said(low)}, {said(high)}]"
 
 
-def _line(task: str, name: str, rows: list[dict], worth: str) -> str:
-    centre, low, high = interquartile_mean([row["student_return"] for row in rows])
-    row = rows[0]
+def _line(task: str, name: str, rows: list[dict], worth: str, *, solved: float) -> str:
+    returns = [row["student_return"] for row in rows]
+    centre, low, high = interquartile_mean(returns)
+    row, num_solved = rows[0], sum(score >= solved for score in returns)
     kind = re.sub(r"^ratio \d+(, )?", "", name) or "plain"
     cells = (
-        task, str(row["dream_ratio"]), kind, str(len(rows)), f"{centre:.1f} [{low:.1f}, {high:.1f}]", worth,
+        task, str(row["dream_ratio"]), kind, str(len(rows)), f"{centre:.2f} [{low:.2f}, {high:.2f}]",
+        str(num_solved), worth,
         f"{row['updates']:,}", f"{row['searched']:,}",
     )  # fmt: skip
     return table.joined(cells)

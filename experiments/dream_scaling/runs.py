@@ -16,9 +16,10 @@ MOST_ROWS = 400_000
 """Dream ratio times real transitions of the largest runs; beyond, there is no arm."""
 RENEW_EVERY = 500
 """Updates between two renewals of the networks, in the arms that have them."""
-BUDGETS = {"cartpole": (300, 1000, 3000, 10_000, 30_000)}
-"""Family -> real transitions; the largest are for the fewest dreams, to tell what data alone would do."""
-_BASES = {"cartpole": PRESETS["cartpole-jax"]}
+BUDGETS = {"cartpole": (300, 1000, 3000, 10_000, 30_000), "deep-sea": (12_000,)}
+"""Family -> real transitions; CartPole's largest are for the fewest dreams, to tell what data alone would do. Deep sea
+is the sparse task: one episode in 256 of a coin toss finds the only reward."""
+_BASES = {"cartpole": PRESETS["cartpole-jax"], "deep-sea": PRESETS["deep-sea"]}
 
 
 def arm(ratio: int, kind: str = "") -> str:

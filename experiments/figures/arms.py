@@ -1,6 +1,6 @@
-"""Final return of the deployed student, one line an arm: every seed, their IQM, and its interval."""
+"""Final return of the deployed student, one line an arm or two a condition: every seed, their IQM, and its interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.figures.learning_curve import COLOURS, plt, require_one_world, save
@@ -19,24 +19,75 @@ def draw(rows: Sequence[dict], path: str | Path, *, arms: Sequence[str], referen
     Raises:
       ValueError: no rows, or rows of several environments or numbers of real transitions.
     """
+    figure, axes = _begin(rows, arms)
+    for place, arm in enumerate(arms):
+        colour = COLOURS[0] if arm == reference else COLOURS[1]
+        _, low, high = _draw_line(axes, _returns(rows, arm), place=place, colour=colour)
+        if arm == reference:
+            axes.axvspan(low, high, color=colour, alpha=0.12, linewidth=0)
+    return _end(figure, axes, path)
+
+
+def draw_pairs(
+    rows: Sequence[dict],
+    path: str | Path,
+    *,
+    pairs: Mapping[str, tuple[str, str]],
+    said: tuple[str, str],
+    reference: str,
+) -> Path:
+    """Draws final rows of one environment, two arms a condition, to a PNG and returns its path.
+
+    Args:
+      rows: of `experiments.results`, one a run.
+      path: the file to write.
+      pairs: condition -> its two arms; conditions from top to bottom.
+      said: what the legend says of the first arms, and of the second.
+      reference: the condition whose first arm the others are held against: its IQM is a line over all of them.
+
+    Raises:
+      ValueError: as in `draw`.
+    """
+    figure, axes = _begin(rows, list(pairs))
+    for place, (condition, arms) in enumerate(pairs.items()):
+        for arm, colour, side in zip(arms, (COLOURS[1], COLOURS[0]), (-0.16, 0.16), strict=True):
+            centre, _, _ = _draw_line(axes, _returns(rows, arm), place=place + side, colour=colour)
+            if condition == reference and side < 0:
+                axes.axvline(centre, color=colour, linewidth=1, linestyle=":")
+    handles = [plt.Line2D([], [], color=colour, marker="o") for colour in (COLOURS[1], COLOURS[0])]
+    figure.legend(handles, said, frameon=False, fontsize=8, loc="outside upper right", ncols=2)
+    return _end(figure, axes, path)
+
+
+def _begin(rows: Sequence[dict], lines: Sequence[str]) -> tuple[plt.Figure, plt.Axes]:
+    """Returns a figure with a named line for each arm or condition, and its axes."""
     world = require_one_world(rows)
     if len(budgets := {row["real"] for row in rows}) != 1:
         raise ValueError(
             f"runs of {sorted(budgets)} real transitions cannot share a figure: sweep the older arms again"
         )
-    figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.45 * len(arms)), constrained_layout=True)
-    for place, arm in enumerate(arms):
-        colour = COLOURS[0] if arm == reference else COLOURS[1]
-        scores = [row["student_return"] for row in rows if row["arm"] == arm]
-        centre, low, high = interquartile_mean(scores)
-        if arm == reference:
-            axes.axvspan(low, high, color=colour, alpha=0.12, linewidth=0)
-        axes.plot(scores, [place] * len(scores), "o", color=colour, alpha=0.35, markersize=4)
-        axes.plot([low, high], [place, place], color=colour, linewidth=2)
-        axes.plot([centre], [place], "o", color=colour, markersize=8)
-    axes.set_yticks(range(len(arms)), arms)
-    axes.invert_yaxis()
-    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
-    axes.set_xlabel(f"final return of the deployed student at {rows[0]['real']:,} real transitions: seeds, IQM, 95 %")
+    figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.45 * len(lines)), constrained_layout=True)
+    axes.set_yticks(range(len(lines)), lines)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    said = f"final return of the deployed student at {rows[0]['real']:,} real transitions: seeds, IQM, 95 %"
+    axes.set_xlabel(said, loc="right")  # where names are long it is wider than the axes
     axes.set_title(world, loc="left")
+    return figure, axes
+
+
+def _end(figure: plt.Figure, axes: plt.Axes, path: str | Path) -> Path:
+    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     return save(figure, path)
+
+
+def _returns(rows: Sequence[dict], arm: str) -> list[float]:
+    return [row["student_return"] for row in rows if row["arm"] == arm]
+
+
+def _draw_line(axes: plt.Axes, scores: Sequence[float], *, place: float, colour: str) -> tuple[float, float, float]:
+    """Draws the seeds of one arm, their IQM and its interval, and returns (IQM, lower, upper end)."""
+    centre, low, high = interquartile_mean(scores)
+    axes.plot(scores, [place] * len(scores), "o", color=colour, alpha=0.35, markersize=4)
+    axes.plot([low, high], [place, place], color=colour, linewidth=2)
+    axes.plot([centre], [place], "o", color=colour, markersize=8)
+    return centre, low, high

@@ -1,12 +1,19 @@
+import dataclasses
+
 import pytest
 
 from experiments import config, published
+from experiments.ablations import analysis as ablations_analysis
+from experiments.ablations import runs as ablations_runs
 from experiments.components import analysis as components_analysis
 from experiments.components import runs as components_runs
 from experiments.dream_scaling import analysis as scaling_analysis
 from experiments.dream_scaling import runs as scaling_runs
 from experiments.figures import arms as arms_figure
 from experiments.figures import learning_curve
+from experiments.presets import PRESETS
+from experiments.replayability import analysis as replay_analysis
+from experiments.replayability import runs as replay_runs
 from experiments.results import write_rows
 from experiments.sample_efficiency import analysis
 from experiments.sample_efficiency.runs import ARMS, TASKS
@@ -126,7 +133,7 @@ def test_components_by_hand(tmp_path, monkeypatch):
     _, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     # In the order of the arms, not of the rows; only final evaluations count.
     assert [line[1:4] for line in lines] == [[reference, "3", "200"], ["no consistency", "2", "200"]]
-    assert [line[5:] for line in lines] == [["7.00", "9.00", "490.00"], ["2.00", "4.00", "490.00"]]
+    assert [line[5:] for line in lines] == [["7.00", "9.00", "490.00", "0"], ["2.00", "4.00", "490.00", "0"]]
     assert figures == [tmp_path / "figures" / f"{task}.png"]
     assert figures[0].stat().st_size > 10_000
 
@@ -147,9 +154,90 @@ def test_each_arm_changes_something_and_keeps_the_budget():
         assert differing <= {"model", "targets", "replay"}
 
 
+def test_each_ablation_changes_one_thing_of_what_it_is_held_against():
+    for ratio, arms in zip(ablations_runs.RATIOS, ablations_runs.ARMS.values(), strict=True):
+        reference = arms[ablations_runs.REFERENCE]
+        assert reference.imagine == dataclasses.replace(PRESETS["cartpole-jax"].imagine, real_share=0.5)
+        assert list(arms) == [ablations_runs.REFERENCE, *ablations_runs.CHANGES]
+        for arm, (against, values) in ablations_runs.CHANGES.items():
+            assert len(values) == 1 and arms[arm] == config.changed(arms[against], values) != arms[against]
+            assert arms[arm].loop.real_transitions == 1000 and arms[arm].loop.dream_ratio == ratio
+            assert arms[arm].loop.num_updates == reference.loop.num_updates
+
+
+def test_ablations_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations_analysis, "FOLDER", tmp_path)
+    written = rows("one night", {0: [5], 1: [5]}) + rows(ablations_runs.REFERENCE, {0: [3], 1: [7], 2: [8], 3: [9]})
+    written += rows("an arm of older code", {0: [1]})
+    write_rows(tmp_path / "results" / "ratio-16.csv", [row | {"searched": 1234} for row in written])
+    table, figures = ablations_analysis.analyse()
+    _, _, *lines = table.splitlines()
+    assert len(lines) == 2  # arms in their order, none that is no longer asked for; a task without rows is left out
+    assert lines[0].startswith("| ratio-16 | as reference | 4 | 100 | 7.50 [")
+    assert lines[1] == "| ratio-16 | one night | 2 | 100 | 5.00 [5.00, 5.00] | 5.00 | 5.00 | 490.00 | 1,234 |"
+    assert figures == [tmp_path / "figures" / "ratio-16.png"] and figures[0].stat().st_size > 10_000
+
+
+def test_worlds_differ_in_one_thing_and_live_as_much():
+    (arms,) = replay_runs.ARMS.values()
+    once = {ratio: arms[replay_runs.arm(replay_runs.ONE_COPY, ratio)] for ratio in (replay_runs.FEW, replay_runs.MANY)}
+    for world, values in replay_runs.WORLDS.items():
+        for ratio in (replay_runs.FEW, replay_runs.MANY):
+            made = arms[replay_runs.arm(world, ratio)]
+            assert made.env == config.changed(once[ratio], values | {"loop.steps_per_day": 1}).env
+            assert made.loop == dataclasses.replace(once[ratio].loop, steps_per_day=made.loop.steps_per_day)
+            assert made.loop.steps_per_day * made.env.num_envs == replay_runs.PER_DAY
+            assert made.loop.real_transitions == replay_runs.REAL and made.loop.dream_ratio == ratio
+        assert len(values) == (0 if world == replay_runs.ONE_COPY else 2 if world == replay_runs.MOST_ALLOWED else 1)
+    assert once[replay_runs.FEW].env == PRESETS["cartpole-jax"].env
+
+
+def test_what_dreams_win_back_by_hand():
+    gap, share = replay_analysis.won_back([0.0] * 5, [3.0] * 5, [4.0] * 5)
+    assert gap == (4.0, 4.0, 4.0) and share == (0.75, 0.75, 0.75)
+    assert replay_analysis.won_back([0.0] * 5, [6.0] * 5, [4.0] * 5)[1] == (1.5, 1.5, 1.5)  # more than was lost
+    assert replay_analysis.won_back([0.0] * 5, [-1.0] * 5, [4.0] * 5)[1] == (-0.25, -0.25, -0.25)
+    gap, share = replay_analysis.won_back([4.0] * 5, [9.0] * 5, [4.0] * 5)
+    assert gap == (0.0, 0.0, 0.0) and share is None  # nothing was lost
+    assert replay_analysis.won_back([0.0, 5.0], [9.0], [1.0, 6.0])[1] is None  # nor where chance may be all there is
+
+
+def test_what_dreams_win_back_lies_in_its_interval_and_knows_no_scale():
+    few, many, best = [1.0, 2.0, 2.5, 3.0, 4.0], [3.0, 5.0, 5.5, 6.0, 9.0], [8.0, 9.0, 9.5, 10.0, 12.0]
+    gap, share = replay_analysis.won_back(few, many, best)
+    assert gap[1] < gap[0] < gap[2] and share[1] < share[0] < share[2]
+    scaled = replay_analysis.won_back(*([10 * score - 3 for score in scores] for scores in (few, many, best)))[1]
+    assert scaled == pytest.approx(share)
+
+
+def test_replayability_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(replay_analysis, "FOLDER", tmp_path)
+    assert replay_analysis.analyse()[1] == []
+    returns = {
+        replay_runs.MOST_ALLOWED: (0.5, 1.0),
+        replay_runs.ONE_COPY: (-0.5, 0.25),
+        "one copy, restore": (0.5, 1.0),
+        "8 copies": (-0.5, None),  # not swept yet
+    }
+    written = []
+    for world, scores in returns.items():
+        for ratio, score in zip((replay_runs.FEW, replay_runs.MANY), scores, strict=True):
+            if score is not None:
+                written += rows(replay_runs.arm(world, ratio), {seed: [score] for seed in range(3)})
+    write_rows(tmp_path / "results" / "cartpole.csv", written)
+    table, figures = replay_analysis.analyse()
+    _, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert [line[1] for line in lines] == [replay_runs.ONE_COPY, "one copy, restore", replay_runs.MOST_ALLOWED]
+    assert lines[0][2:5] == ["3", "-0.50 [-0.50, -0.50]", "0.25 [0.25, 0.25]"]
+    assert lines[0][5:] == ["1.00 [1.00, 1.00]", "0.75 [0.75, 0.75]"]
+    assert lines[1][5:] == ["0.00 [0.00, 0.00]", "no gap to win back"]
+    assert lines[2][5:] == ["", ""]
+    assert figures == [tmp_path / "figures" / "cartpole.png"] and figures[0].stat().st_size > 10_000
+
+
 def test_arms_of_the_surface_differ_in_dreams_alone():
     for task, arms in scaling_runs.ARMS.items():
-        budget = int(task.split("-")[1])
+        budget = int(task.rsplit("-", 1)[1])
         assert list(arms)[:2] == ["ratio 0", "ratio 1"]
         for name, settings in arms.items():
             ratio, _, kind = name.removeprefix("ratio ").partition(", ")
@@ -193,9 +281,26 @@ def test_the_surface_by_hand(tmp_path, monkeypatch):
     lines = table.splitlines()
     assert len(lines) == 2 + 2 * 4
     # Ratio 1 comes to 21 and 41; 51 at 300 is more than it ever reaches, by 1,000 at least.
-    assert lines[4] == "| cartpole-300 | 4 | plain | 3 | 51.0 [50.0, 52.0] | >= 3.3 [>= 3.3, >= 3.3] | 0 | 0 |"
-    assert lines[2].split(" | ")[5] == "<= 1.0 [<= 1.0, <= 1.0]"  # ratio 0 is below all that ratio 1 was measured at
-    assert lines[7].split(" | ")[5] == "1"  # ratio 1 itself
+    assert lines[4] == "| cartpole-300 | 4 | plain | 3 | 51.00 [50.00, 52.00] | 0 | >= 3.3 [>= 3.3, >= 3.3] | 0 | 0 |"
+    assert lines[2].split(" | ")[6] == "<= 1.0 [<= 1.0, <= 1.0]"  # ratio 0 is below all that ratio 1 was measured at
+    assert lines[7].split(" | ")[6] == "1"  # ratio 1 itself
+
+
+def test_a_sparse_task_has_no_multiples_and_no_equivalence(tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling_analysis, "FOLDER", tmp_path)
+    written = []
+    for ratio, scores in ((0, (0.0, 0.0)), (1, (-0.01, 0.0)), (16, (0.99, 0.9))):
+        curve = rows(f"ratio {ratio}", {seed: [score] for seed, score in enumerate(scores)}, task="deep-sea-12000")
+        written += [row | {"dream_ratio": ratio, "real": 12_000} for row in curve]
+    write_rows(tmp_path / "results" / "deep-sea-12000.csv", written)
+    closed = []
+    monkeypatch.setattr(learning_curve.plt, "close", closed.append)
+    table, figures = scaling_analysis.analyse()
+    monkeypatch.undo()
+    assert [path.name for path in figures] == ["deep-sea.png"] and [len(figure.axes) for figure in closed] == [1]
+    learning_curve.plt.close(closed[0])
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert [line[5:7] for line in cells] == [["0", ""], ["0", "1"], ["1", ""]]  # 0.99 solves it, 0.9 does not
 
 
 def test_published_replay_ratios_rise():

@@ -1,0 +1,31 @@
+"""Questions whose arms each change one setting of a reference: their table and figures, from rows alone."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from experiments import table
+from experiments.figures import arms as arms_figure
+from experiments.results import newest_of
+
+
+def analyse(folder: Path, tasks: Mapping[str, Iterable[str]], *, reference: str) -> tuple[str, list[Path]]:
+    """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
+
+    Tasks and arms without rows are left out.
+
+    Args:
+      folder: the question's, with `results/` and `figures/`.
+      tasks: task -> its arms, in order.
+      reference: the arm that the others are held against.
+    """
+    lines = table.head("search calls")
+    figures = []
+    for task, arms in tasks.items():
+        final = [row for row in newest_of(folder / "results" / f"{task}.csv") if row["final"]]
+        ran = {arm: rows for arm in arms if (rows := [row for row in final if row["arm"] == arm])}
+        if not ran:
+            continue
+        lines += [table.line(task, arm, rows, f"{rows[0]['searched']:,}") for arm, rows in ran.items()]
+        rows = [row for rows in ran.values() for row in rows]
+        figures.append(arms_figure.draw(rows, folder / "figures" / f"{task}.png", arms=list(ran), reference=reference))
+    return "\n".join(lines), figures
