@@ -192,6 +192,8 @@ class Config:
                 del tree[name]
         if self.env.knobs == KnobsConfig():
             del tree["env"]["knobs"]
+        if self.env.suite != "jobworld":
+            del tree["env"]["jobworld"]
         return tree
 
     def hash(self) -> str:
