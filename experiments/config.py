@@ -194,6 +194,8 @@ class Config:
             del tree["env"]["knobs"]
         if not self.loop.epsilon:
             del tree["loop"]["epsilon"]
+        if self.env.suite != "jobworld":
+            del tree["env"]["jobworld"]
         return tree
 
     def hash(self) -> str:

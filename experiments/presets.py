@@ -11,7 +11,7 @@ from dreamer.sleep.fit import FitConfig
 from dreamer.sleep.search import SearchConfig
 from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig
-from dreamer.wake.envs import AtariConfig, EnvConfig
+from dreamer.wake.envs import AtariConfig, EnvConfig, JobWorldConfig
 from experiments.config import Config, EvaluationConfig, RunConfig
 from world_models.efficientzero import EfficientZeroConfig
 
@@ -52,6 +52,16 @@ CATCH = dataclasses.replace(
     targets=TargetsConfig(gamma=0.99, td_steps=9, research_fraction=0.25),
     evaluation=EvaluationConfig(every=180),
 )
+
+JOBWORLD = dataclasses.replace(
+    CARTPOLE,
+    name="jobworld",
+    env=EnvConfig("JobWorld-v0", "jobworld", jobworld=JobWorldConfig()),
+    loop=LoopConfig(real_transitions=2400, steps_per_day=8, dream_ratio=64, batch_size=64),
+    targets=TargetsConfig(gamma=0.95, td_steps=8, research_fraction=0.25),
+    evaluation=EvaluationConfig(every=240),
+)
+"""One job, fixed: what an agent without memory learns in its weights."""
 
 
 def _minatar(name: str, *, game: str = "Breakout", real_transitions: int) -> Config:
@@ -167,6 +177,7 @@ _ALL = (
     dataclasses.replace(CARTPOLE, name="cartpole-jax", env=EnvConfig("CartPole-v1", "gymnax")),
     CATCH,
     DEEP_SEA,
+    JOBWORLD,
     *(_minatar(f"minatar-{game.lower()}", game=game, real_transitions=60_000) for game in _GAMES),
     _minatar("minatar-100k", real_transitions=100_000),
     _minatar("minatar-1m", real_transitions=1_000_000),

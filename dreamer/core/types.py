@@ -21,7 +21,7 @@ class EnvSpec:
     id: str
     """The name the environment is made by, e.g. `CartPole-v1`."""
     suite: str
-    """The library it comes from: `atari`, `gymnasium`, `gymnax`, `jumanji` or `toys`."""
+    """The library it comes from: `atari`, `gymnasium`, `gymnax`, `jobworld`, `jumanji` or `toys`."""
     version: str
     """That library's version, e.g. `1.3.0`; scores are only comparable within one."""
     obs_shape: tuple[int, ...]

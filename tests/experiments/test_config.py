@@ -6,7 +6,7 @@ import pytest
 
 from dreamer.io.run_folder import config_hash
 from dreamer.wake import envs
-from dreamer.wake.envs import EnvConfig, KnobsConfig
+from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig
 from experiments import PRESETS, Config
 from experiments.build import build
 from experiments.config import EvaluationConfig, RunConfig, from_dict, to_dict
@@ -40,6 +40,9 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     assert config.hash() != tiny.config(env=dict(knobs=KnobsConfig(slip=0.1))).hash()
     assert not {"imagine", "ensemble"} & set(config.identity()) and "knobs" not in config.identity()["env"]  # all off
     assert "epsilon" not in config.identity()["loop"]
+    assert "jobworld" not in config.identity()["env"]
+    job = tiny.config(env=EnvConfig("JobWorld-v0", "jobworld"))  # a later default is another experiment
+    assert job.identity()["env"]["jobworld"] == dataclasses.asdict(JobWorldConfig())
     assert config.hash() == config_hash(config.identity())  # the one that is written into the run's folder and rows
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 from dreamer.wake.envs.base import DEVICE_SUITES, AtariConfig, EnvConfig, HostEnv, JaxEnv, KnobsConfig
 from dreamer.wake.envs.host_jax import HostFromJax
+from dreamer.wake.envs.jobs import JobWorldConfig
 from dreamer.wake.envs.knobs import settled, with_knobs
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "HostEnv",
     "HostFromJax",
     "JaxEnv",
+    "JobWorldConfig",
     "KnobsConfig",
     "for_evaluation",
     "is_jax",
@@ -33,7 +35,15 @@ def for_evaluation(config: EnvConfig, num_envs: int) -> EnvConfig:
     That is whole games of Atari, and episodes that end and begin at the world's own start, under the world's own limit
     where `max_steps` was that of a continuing life. Slips, late rewards and drift are part of the task and stay; who
     makes an environment that drifts takes it `settled`.
+
+    Raises:
+      ValueError: a job whose codebook is redrawn, which only whoever lives its life meets.
     """
+    if config.jobworld.period:
+        raise ValueError(
+            f"jobworld.period is {config.jobworld.period}, but an agent is measured in lives of its own, which begin "
+            "in the job's first codebook: set 0, or measure it by the codebook in force (docs/self-distillation.md)."
+        )
     if config.suite == "atari":
         config = dataclasses.replace(config, atari=dataclasses.replace(config.atari, life_loss_ends=False))
     max_steps = None if config.knobs.continuing else config.max_steps
@@ -54,6 +64,10 @@ def make_jax(config: EnvConfig) -> JaxEnv:
         from dreamer.wake.envs import jax_gymnax
 
         return with_knobs(jax_gymnax.make(bare), config)
+    if config.suite == "jobworld":
+        from dreamer.wake.envs import jobworld
+
+        return with_knobs(jobworld.make(bare), config)
     if config.suite == "jumanji":
         from dreamer.wake.envs import jax_jumanji
 

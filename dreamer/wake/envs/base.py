@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamer.core.types import EnvSpec, PyTree
+from dreamer.wake.envs.jobs import JobWorldConfig
 
-DEVICE_SUITES = ("gymnax", "jumanji")
+DEVICE_SUITES = ("gymnax", "jobworld", "jumanji")
 SUITES = ("atari", "gymnasium", *DEVICE_SUITES)
 
 
@@ -98,9 +99,9 @@ class EnvConfig:
     """Which environment, and how many copies of it."""
 
     id: str
-    """The environment's name in its suite, e.g. `CartPole-v1`, `Breakout-MinAtar`, `sliding-tile`, `ALE/Pong-v5`."""
+    """The environment's name in its suite, e.g. `CartPole-v1`, `Breakout-MinAtar`, `JobWorld-v0`, `ALE/Pong-v5`."""
     suite: str
-    """`gymnasium` or `atari` (both on the host), `gymnax` or `jumanji` (both on the device)."""
+    """`gymnasium` or `atari` (both on the host), `gymnax`, `jumanji` or `jobworld` (all on the device)."""
     num_envs: int = 1
     """Copies that live side by side, E."""
     max_steps: int | None = None
@@ -110,6 +111,8 @@ class EnvConfig:
     `--env.kwargs size 10` for `DeepSea-bsuite`, in Python `kwargs=(("size", 10),)`."""
     atari: AtariConfig = AtariConfig()
     """Settings of the `atari` suite; the others have none of them."""
+    jobworld: JobWorldConfig = JobWorldConfig()
+    """Settings of the `jobworld` suite; the others have none of them."""
     knobs: KnobsConfig = KnobsConfig()
     """What is made harder, or forbidden, in an environment on the device."""
 
@@ -124,9 +127,15 @@ class EnvConfig:
             raise ValueError(
                 f"max_steps is {self.max_steps}: set 1 or more decisions, or None for the environment's own limit."
             )
-        if self.suite != "atari" and self.atari != AtariConfig():
+        for name, neutral in (("atari", AtariConfig()), ("jobworld", JobWorldConfig())):
+            if self.suite != name and getattr(self, name) != neutral:
+                raise ValueError(
+                    f"{name} is set, but the suite is {self.suite!r}, which has no such settings: leave them out."
+                )
+        if self.jobworld.period and self.knobs.visited_starts:
             raise ValueError(
-                f"atari is set, but the suite is {self.suite!r}, which has no such settings: leave them out."
+                f"jobworld.period is {self.jobworld.period} and knobs.visited_starts {self.knobs.visited_starts}, but "
+                "a visited state would bring back the codebook of its day: set one of them to 0."
             )
         for field in dataclasses.fields(KnobsConfig):
             turned = getattr(self.knobs, field.name)
