@@ -1,4 +1,7 @@
-"""Whole runs with a gate: who acts, what is kept of it, and how one goes back."""
+"""Whole runs with a gate: who acts, what is kept of it, and how one goes back.
+
+And with all that a night may have: an ensemble, dreams from halfway on, priorities, renewed networks.
+"""
 
 import dataclasses
 import functools
@@ -13,23 +16,33 @@ from dreamer.core import trees
 from dreamer.io import Checkpoints, Versions
 from dreamer.loop import days_and_nights
 from dreamer.sleep.gate import DEPLOYED, GateConfig, reasons
+from dreamer.sleep.imagine import ImagineConfig
 from dreamer.wake import Deployed
 from experiments import resume, run
 from experiments.build import build
+from experiments.config import EnsembleConfig, changed
 from experiments.evaluate import evaluate
+from experiments.recover import saved_state
 from experiments.versions import lineage, put_in_force
 from tests import runs
 
 GATE = GateConfig("both", horizon=3, standard_errors=4.0)
 
 
+DREAMS = ImagineConfig(0.5, horizon=2, begin_after=20, policy_source="none", value_source="expansion", doubt_scale=1.0)
+
+
 def config(suite="gymnax", folder=None):
-    made = runs.config(suite, folder, gate=GATE)
-    return dataclasses.replace(  # nothing is searched but by the planner that is measured: compiles in half the time
-        made,
-        loop=dataclasses.replace(made.loop, actor="student"),
-        targets=dataclasses.replace(made.targets, research_fraction=0.0, unsearched_policy="action"),
-    )
+    made = runs.config(suite, folder, gate=GATE, imagine=DREAMS, ensemble=EnsembleConfig(2))
+    changes = {
+        "loop.actor": "student",  # nothing is searched but by the planner that is measured: compiles in half the time
+        "targets.research_fraction": 0.0,
+        "targets.unsearched_policy": "action",
+        "replay.priority_exponent": 0.5,
+        "replay.importance_exponent": 1.0,
+        "update.reset_every": 9,
+    }
+    return changed(made, changes)
 
 
 @functools.cache
@@ -63,22 +76,51 @@ def test_every_night_but_the_last_is_judged_and_who_passed_is_kept(finished):
     assert parts().step.program._cache_size() == 1
 
 
-@pytest.mark.parametrize("call", [0, 2])
-def test_a_resumed_run_has_the_same_lineage(finished, monkeypatch, tmp_path, call):
+def life(result, suite):
+    """What a run leaves behind: its last checkpoint, its log and its lineage."""
+    wired = parts(suite)
+    like = jax.eval_shape(lambda: saved_state(wired.init()))
+    saved = Checkpoints(result.folder / "checkpoints").restore(like).tree
+    return trees.digest(saved), runs.rows(result.folder), [{**row, "seconds": 0} for row in lineage(result.folder)]
+
+
+def cut_and_resumed(monkeypatch, suite, folder, *, call):
     with runs.interrupt(monkeypatch, Checkpoints, "save", call=call, done=False), pytest.raises(KeyboardInterrupt):
-        run(config(folder=tmp_path / "run"), parts=parts())
-    resumed = resume(tmp_path / "run", parts=parts())
+        run(config(suite, folder), parts=parts(suite))
+    return resume(folder, parts=parts(suite))
+
+
+@pytest.mark.parametrize("call", [0, 2])
+def test_a_resumed_run_is_the_same_and_has_the_same_lineage(finished, monkeypatch, tmp_path, call):
+    resumed = cut_and_resumed(monkeypatch, "gymnax", tmp_path / "run", call=call)
     assert resumed.messages == []
     np.testing.assert_array_equal(resumed.student, finished.student)
     np.testing.assert_array_equal(resumed.planner, finished.planner)
-    mine, other = ([{**row, "seconds": 0} for row in lineage(result.folder)] for result in (resumed, finished))
-    assert mine == other
+    assert life(resumed, "gymnax") == life(finished, "gymnax")
+    assert [row["dreamed"] > 0 for row in runs.rows(finished.folder)] == [False] * 2 + [True] * 4  # from update 10 on
 
 
-def test_a_host_run_has_a_lineage_too(tmp_path):
-    result = run(config("gymnasium", tmp_path / "run"), parts=parts("gymnasium"))
+def test_a_host_run_has_a_lineage_too_and_resumes(monkeypatch, tmp_path):
+    result = run(config("gymnasium", tmp_path / "whole"), parts=parts("gymnasium"))
     assert [row["version"] for row in lineage(result.folder)] == list(range(6))
+    resumed = cut_and_resumed(monkeypatch, "gymnasium", tmp_path / "cut", call=1)
+    assert resumed.messages == [] and life(resumed, "gymnasium") == life(result, "gymnasium")
     assert parts("gymnasium").step.program._cache_size() == 1
+
+
+def told(event):
+    return event.metrics, event.state.evidence, event.state.pending, event.state.learner.params
+
+
+def test_each_seed_of_a_group_is_the_run_it_would_have_been():
+    group, wired = build(config(), num_seeds=2), parts()
+    start = group.init()
+    starts = [(group.step, start), *((wired.step, own) for own in group.members(start))]  # programs take seeds as data
+    lives = [days_and_nights(*start, config=wired.config.loop, cost_of=wired.cost_of) for start in starts]
+    for together, *alone in zip(*lives, strict=True):
+        for mine, event in zip(group.members(told(together)), alone, strict=True):
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-2, atol=1e-3), mine, told(event))
+    assert together.meters.dreamed > 0
 
 
 def broken(params, number):
@@ -95,7 +137,7 @@ def broken(params, number):
         leaves = [leaf + 10.0 ** rng.uniform(1, 6) * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
         return jax.tree.unflatten(structure, leaves)
     return jax.tree.map(
-        lambda leaf: leaf + rng.uniform(300, 1e6) * (leaf.ndim == 1) * jnp.arange(leaf.size).reshape(leaf.shape), params
+        lambda leaf: leaf + rng.uniform(300, 1e6) * (leaf.ndim == 2) * jnp.arange(leaf.size).reshape(leaf.shape), params
     )
 
 
