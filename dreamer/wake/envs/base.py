@@ -112,6 +112,9 @@ class EnvConfig:
     """Settings of the `atari` suite; the others have none of them."""
     knobs: KnobsConfig = KnobsConfig()
     """What is made harder, or forbidden, in an environment on the device."""
+    oracle: bool = False
+    """Whether search and dreams step a deterministic environment on the device itself, instead of a learned model: what
+    could be done if its dynamics were known. Observations then carry the state, which the student does not look at."""
 
     def __post_init__(self):
         if self.suite not in SUITES:
@@ -127,6 +130,11 @@ class EnvConfig:
         if self.suite != "atari" and self.atari != AtariConfig():
             raise ValueError(
                 f"atari is set, but the suite is {self.suite!r}, which has no such settings: leave them out."
+            )
+        if self.oracle and (self.suite not in DEVICE_SUITES or self.knobs != KnobsConfig()):
+            raise ValueError(
+                f"oracle is set, which takes a bare environment of {' or '.join(DEVICE_SUITES)}, not {self.suite!r} "
+                "with knobs turned or on the host: leave it out, or choose such an environment."
             )
         for field in dataclasses.fields(KnobsConfig):
             turned = getattr(self.knobs, field.name)
