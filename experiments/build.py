@@ -3,6 +3,7 @@
 Letters: S seeds of a group, E environment copies, T decisions of each copy in a day, A actions.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -34,6 +35,7 @@ from experiments.honesty import honesty
 from experiments.parallel import devices_for, each_seed, seeds_of, spread_roots
 from world_models.efficientzero import make_efficientzero
 from world_models.ensemble import make_ensemble as ensemble_of_models
+from world_models.oracle import make_seen_oracle
 
 
 class Parts(NamedTuple):
@@ -167,7 +169,12 @@ def _wire(
 
 def _ports(config: Config, spec: EnvSpec) -> tuple[WorldModel, Agent]:
     """Returns what stands behind the two ports."""
-    model = make_efficientzero(spec, config.model, num_unroll_steps=config.targets.unroll_steps)
+    num_steps = config.targets.unroll_steps
+    if config.env.oracle:
+        bare = envs.make_jax(dataclasses.replace(config.env, oracle=False))
+        eye = make_efficientzero(bare.spec, config.model, num_unroll_steps=num_steps)
+        return make_seen_oracle(bare, eye, num_steps), make_actor_critic(spec, config.agent)
+    model = make_efficientzero(spec, config.model, num_unroll_steps=num_steps)
     agent, num_members = make_actor_critic(spec, config.agent), config.ensemble.num_members
     if num_members == 1:
         return model, agent
@@ -202,6 +209,8 @@ def _world(config: Config, env: JaxEnv | None, num_seeds: int) -> tuple[JaxEnv |
 
 def _on_knobs(config: EnvConfig, env: JaxEnv | None) -> JaxEnv:
     """Returns a device environment with its knobs turned: the one that is given bare, or the one that is named."""
+    if env is not None and config.oracle:
+        raise ValueError("env.oracle is set, which takes an environment that can be made by its name: leave it out")
     return envs.make_jax(config) if env is None else envs.with_knobs(env, config)
 
 

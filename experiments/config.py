@@ -146,7 +146,11 @@ class Config:
                 f"loop.real_transitions is {self.loop.real_transitions}, no whole number of days of {day} transitions "
                 f"(steps_per_day * num_envs): give {nearest}, or another steps_per_day"
             )
-
+        if self.env.oracle and (self.ensemble.num_members > 1 or self.model.value_prefix):
+            raise ValueError(
+                f"env.oracle is set, but ensemble.num_members is {self.ensemble.num_members} and model.value_prefix "
+                f"{self.model.value_prefix}: the true dynamics are one, and know each reward: give 1 and 0"
+            )
         self._check_dreams()
 
     def _check_dreams(self) -> None:
@@ -196,6 +200,8 @@ class Config:
             del tree["loop"]["epsilon"]
         if self.env.suite != "jobworld":
             del tree["env"]["jobworld"]
+        if not self.env.oracle:
+            del tree["env"]["oracle"]
         return tree
 
     def hash(self) -> str:

@@ -1,7 +1,7 @@
 """The true dynamics behind the world-model port: what planning could do if nothing had to be learned.
 
-The upper bound for any learned model, and a model for tests of the search. Letters: B batch, K unroll steps, A actions,
-P probed states.
+The upper bound for any learned model, and a model for tests of the search; in `make_seen_oracle` a student learns.
+Letters: B batch, K unroll steps, A actions, P probed states.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,9 @@ import numpy as np
 
 from dreamer.core import trees
 from dreamer.core.ports import WorldModel
-from dreamer.core.types import Metrics, PyTree, SequenceBatch
+from dreamer.core.types import Latent, Metrics, PyTree, SequenceBatch
 from dreamer.wake.envs.base import JaxEnv
+from dreamer.wake.envs.shown import showing_state
 
 _NUM_PROBES = 4
 
@@ -53,16 +54,60 @@ def make_oracle(env: JaxEnv, state_of: Callable[[jax.Array], PyTree], num_unroll
 
     def unroll(params: PyTree, key: jax.Array, batch: SequenceBatch) -> tuple[PyTree, jax.Array, Metrics]:
         del key
-
-        def follow(latent: PyTree, action: jax.Array) -> tuple[PyTree, PyTree]:
-            latent, _, _ = step(params, latent, action)
-            return latent, latent
-
-        first = observe(params, batch.obs[:, 0])
-        _, later = jax.lax.scan(follow, first, batch.action[:, :num_unroll_steps].T)
-        return trees.then(first, later), jnp.zeros(batch.action.shape[0]), {}
+        return _follow(observe, step, params, batch, num_unroll_steps)
 
     return WorldModel(init=init, observe=observe, step=step, unroll=unroll)
+
+
+def make_seen_oracle(env: JaxEnv, eye: WorldModel, num_unroll_steps: int) -> WorldModel:
+    """Returns the true dynamics, seen through the eye of a learned model: all but the dynamics is learned.
+
+    Its observations are those of `showing_state(env)`. Its latent is a `Latent`: what the eye makes of the observation,
+    which is all that an agent reads, and behind it the environment's state, which `step` steps. The agent's losses
+    alone teach the eye; what else `eye` has to learn is left as it was.
+
+    Args:
+      env: one copy of the bare environment.
+      eye: a model whose `observe` returns a `Latent` without a recurrence.
+      num_unroll_steps: K, how far `unroll` follows the real actions.
+
+    Raises:
+      ValueError: as `make_oracle`, and as `showing_state`.
+    """
+    shown = showing_state(env)
+    _check_first_steps(shown.env, lambda obs: shown.read(obs)[0])
+    key = jax.random.key(0)
+
+    def init(key: jax.Array, obs: jax.Array) -> PyTree:
+        return eye.init(key, jax.vmap(shown.read)(obs)[1])
+
+    def observe(params: PyTree, obs: jax.Array) -> Latent:
+        state, obs = jax.vmap(shown.read)(obs)
+        return Latent(eye.observe(params, obs).state, state)
+
+    def step(params: PyTree, latent: Latent, action: jax.Array) -> tuple[Latent, jax.Array, jax.Array]:
+        state, obs, reward, terminated, _ = jax.vmap(env.step, (None, 0, 0))(key, latent.recurrent, action)
+        return Latent(eye.observe(params, obs).state, state), reward, 1.0 - terminated
+
+    def unroll(params: PyTree, key: jax.Array, batch: SequenceBatch) -> tuple[Latent, jax.Array, Metrics]:
+        del key
+        return _follow(observe, step, params, batch, num_unroll_steps)
+
+    return WorldModel(init=init, observe=observe, step=step, unroll=unroll)
+
+
+def _follow(
+    observe: Callable, step: Callable, params: PyTree, batch: SequenceBatch, num_steps: int
+) -> tuple[PyTree, jax.Array, Metrics]:
+    """Returns what `WorldModel.unroll` does, of dynamics that have nothing to learn: latents along the real actions."""
+
+    def dream_on(latent: PyTree, action: jax.Array) -> tuple[PyTree, PyTree]:
+        latent, _, _ = step(params, latent, action)
+        return latent, latent
+
+    first = observe(params, batch.obs[:, 0])
+    _, later = jax.lax.scan(dream_on, first, batch.action[:, :num_steps].T)
+    return trees.then(first, later), jnp.zeros(batch.action.shape[0]), {}
 
 
 def _check_first_steps(env: JaxEnv, state_of: Callable[[jax.Array], PyTree]) -> None:

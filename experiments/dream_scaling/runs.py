@@ -40,7 +40,8 @@ def _at(family: str, budget: int, ratio: int) -> Config:
 
 
 def _arms(family: str, budget: int) -> dict[str, Config]:
-    """Returns the arms of one budget: the plain ones, those with renewals where there are any, and imagined halves."""
+    """Returns the arms of one budget: the plain ones, those with renewals where there are any, those half of whose rows
+    are imagined, and those which search the true dynamics while all else is learned."""
     arms = {}
     for ratio in RATIOS:
         if ratio > 1 and ratio * budget > MOST_ROWS:
@@ -52,6 +53,8 @@ def _arms(family: str, budget: int) -> dict[str, Config]:
         if ratio > 1:
             halved = dataclasses.replace(plain.imagine, real_share=0.5)
             arms[arm(ratio, "half imagined")] = dataclasses.replace(plain, imagine=halved)
+            true = dataclasses.replace(plain.env, oracle=True)
+            arms[arm(ratio, "true dynamics")] = dataclasses.replace(plain, env=true)
     return arms
 
 

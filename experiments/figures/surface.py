@@ -8,7 +8,7 @@ from experiments import published
 from experiments.figures.learning_curve import COLOURS, plt, require_one_world, save
 from experiments.statistics import interquartile_mean
 
-_STYLES = {"": ("-", "o"), "renewed": ("--", "s"), "half imagined": (":", "^")}
+_STYLES = {"": ("-", "o"), "renewed": ("--", "s"), "half imagined": (":", "^"), "true dynamics": ("-.", "D")}
 
 
 def draw(finals: Mapping[int, Sequence[dict]], path: str | Path) -> Path:

@@ -246,6 +246,7 @@ def test_arms_of_the_surface_differ_in_dreams_alone():
             assert settings.update.warmup_updates <= settings.loop.num_updates / 10 or int(ratio) == 0
             assert (kind == "renewed") == (settings.update.reset_every > 0)
             assert (kind == "half imagined") == (settings.imagine.real_share == 0.5)
+            assert (kind == "true dynamics") == settings.env.oracle
 
 
 @pytest.mark.parametrize(

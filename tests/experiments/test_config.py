@@ -38,9 +38,8 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     for changed in parts:
         assert config.hash() != tiny.config(**changed).hash()
     assert config.hash() != tiny.config(env=dict(knobs=KnobsConfig(slip=0.1))).hash()
-    assert not {"imagine", "ensemble"} & set(config.identity()) and "knobs" not in config.identity()["env"]  # all off
-    assert "epsilon" not in config.identity()["loop"]
-    assert "jobworld" not in config.identity()["env"]
+    assert not {"imagine", "ensemble"} & set(config.identity()) and "epsilon" not in config.identity()["loop"]  # all off
+    assert not {"knobs", "oracle", "jobworld"} & set(config.identity()["env"])
     job = tiny.config(env=EnvConfig("JobWorld-v0", "jobworld"))  # a later default is another experiment
     assert job.identity()["env"]["jobworld"] == dataclasses.asdict(JobWorldConfig())
     assert config.hash() == config_hash(config.identity())  # the one that is written into the run's folder and rows
@@ -50,6 +49,10 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     ("change", "message"),
     [
         (dict(env=dict(num_envs=0)), "num_envs is 0.*set it to 1 or more"),
+        (
+            dict(env=dict(oracle=True), ensemble=dict(num_members=2)),
+            "env.oracle is set, .*num_members is 2 and .* give 1",
+        ),
         (dict(env=dict(suite="gym")), "unknown suite 'gym'; did you mean: atari, gymnasium, gymnax"),
         (dict(seed=-1), "seed is -1: give an integer from 0"),
         (

@@ -11,10 +11,13 @@ from agents.acting import make_planner, make_student
 from dreamer.core.ports import Agent
 from dreamer.core.types import Evaluation, Params
 from dreamer.sleep.search import SearchConfig, make_search
-from dreamer.wake.envs import EnvConfig, make_jax
+from dreamer.wake import Deployed
+from dreamer.wake.envs import EnvConfig, make_jax, showing_state
 from dreamer.wake.session import begin, episode_returns, live
-from tests import tiny, toys
-from world_models.oracle import make_oracle
+from experiments import run
+from tests import runs, tiny, toys
+from world_models.efficientzero import make_efficientzero
+from world_models.oracle import make_oracle, make_seen_oracle
 
 NUM_ENVS, NUM_STEPS, LIMIT = 3, 60, 25
 
@@ -88,6 +91,48 @@ def test_a_state_read_wrongly_is_refused():
     env = toys.obs_and_action()
     with pytest.raises(ValueError, match="the observation of obs-and-action's first step differs from the state"):
         make_oracle(env, lambda obs: (-obs, jnp.int32(0)), num_unroll_steps=1)
+
+
+def test_a_seen_oracle_knows_the_world_and_shows_what_the_eye_sees():
+    env = toys.corridor(4)
+    shown = showing_state(env)
+    eye = make_efficientzero(env.spec, tiny.MODEL, num_unroll_steps=2)
+    model = make_seen_oracle(env, eye, num_unroll_steps=2)
+    states = (jnp.array([0, 1, 2, 3]), jnp.zeros(4, jnp.int32))
+    whole = jax.vmap(lambda cell, clock: shown.env.step(None, (cell, clock), jnp.int32(0))[1])(*states)  # a step left
+    params = tiny.shaken(model.init(jax.random.key(0), whole))
+    latent = model.observe(params, whole)
+    np.testing.assert_array_equal(latent.recurrent[0], [0, 0, 1, 2])
+    np.testing.assert_allclose(latent.state, eye.observe(params, jnp.eye(4)[jnp.array([0, 0, 1, 2])]).state, atol=1e-5)
+    after, reward, continuation = model.step(params, latent, jnp.array([1, 1, 1, 1]))
+    np.testing.assert_array_equal(after.recurrent[0], [1, 1, 2, 3])
+    np.testing.assert_allclose(after.state, eye.observe(params, jnp.eye(4)[jnp.array([1, 1, 2, 3])]).state, atol=1e-5)
+    last, reward, continuation = model.step(params, after, jnp.array([0, 1, 1, 1]))
+    np.testing.assert_array_equal(reward, [0, 0, 0, 1])
+    np.testing.assert_array_equal(continuation, [1, 1, 1, 0])
+
+    batch = tiny.sequence(np.stack([whole] * 3, axis=1), np.array([[1, 0]] + [[1, 1]] * 3))
+    latents, loss, metrics = model.unroll(params, None, batch)
+    jax.tree.map(
+        lambda row, *steps: np.testing.assert_allclose(row, np.stack(steps, axis=1), atol=1e-5),
+        latents, latent, after, last,
+    )  # fmt: skip
+    assert not loss.any() and metrics == {}
+    # The eye learns from what is made of its latents, and from nothing else does anything learn.
+    slope = jax.grad(lambda params: model.unroll(params, None, batch)[0].state.sum())(params)
+    moved = {name: any(leaf.any() for leaf in jax.tree.leaves(part)) for name, part in slope.items()}
+    assert moved == {"encoder": True, "dynamics": False, "projector": False}
+
+
+def test_a_run_in_the_true_dynamics_dreams_what_happens(tmp_path):
+    env = EnvConfig("CartPole-v1", "gymnax", num_envs=2, oracle=True)
+    result = run(runs.config(folder=tmp_path / "run", env=env))
+    assert np.all(result.honesty.reward_error == 0) and np.all(result.honesty.continuation_error == 0)
+    assert result.honesty.num_compared[-1] > 0 and np.isfinite(result.student).all()
+    agent = Deployed.load(result.folder / "deployed.safetensors")
+    seen = np.asarray(make_jax(env).reset(jax.random.key(0))[1])
+    other = np.concatenate([np.full(len(seen) - 16, 1, np.uint8), seen[-16:]])  # the same observation, another state
+    assert agent.act(seen) == agent.act(other)
 
 
 def shown_whole(env):

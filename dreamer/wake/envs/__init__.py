@@ -6,6 +6,7 @@ from dreamer.wake.envs.base import DEVICE_SUITES, AtariConfig, EnvConfig, HostEn
 from dreamer.wake.envs.host_jax import HostFromJax
 from dreamer.wake.envs.jobs import JobWorldConfig
 from dreamer.wake.envs.knobs import settled, with_knobs
+from dreamer.wake.envs.shown import Shown, showing_state
 
 __all__ = [
     "AtariConfig",
@@ -15,11 +16,13 @@ __all__ = [
     "JaxEnv",
     "JobWorldConfig",
     "KnobsConfig",
+    "Shown",
     "for_evaluation",
     "is_jax",
     "make_host",
     "make_jax",
     "settled",
+    "showing_state",
     "with_knobs",
 ]
 
@@ -54,10 +57,14 @@ def for_evaluation(config: EnvConfig, num_envs: int) -> EnvConfig:
 def make_jax(config: EnvConfig) -> JaxEnv:
     """Returns one copy of a device environment, its knobs turned; a driver makes `config.num_envs` of it.
 
+    For an oracle its observations carry its state, as `showing_state` lays it out.
+
     Raises:
       ValueError: unknown id, a host suite, spaces that are not supported, or a knob that does not fit.
       ImportError: the suite is an extra that is not installed; the message names the command that does.
     """
+    if config.oracle:
+        return showing_state(make_jax(dataclasses.replace(config, oracle=False))).env
     # A continuing life has a limit of its own, and the world in it the one that it always had.
     bare = dataclasses.replace(config, max_steps=None) if config.knobs.continuing else config
     if config.suite == "gymnax":

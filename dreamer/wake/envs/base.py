@@ -115,6 +115,9 @@ class EnvConfig:
     """Settings of the `jobworld` suite; the others have none of them."""
     knobs: KnobsConfig = KnobsConfig()
     """What is made harder, or forbidden, in an environment on the device."""
+    oracle: bool = False
+    """Whether search and dreams step a deterministic environment on the device itself, instead of a learned model: what
+    could be done if its dynamics were known. Observations then carry the state, which the student does not look at."""
 
     def __post_init__(self):
         if self.suite not in SUITES:
@@ -136,6 +139,11 @@ class EnvConfig:
             raise ValueError(
                 f"jobworld.period is {self.jobworld.period} and knobs.visited_starts {self.knobs.visited_starts}, but "
                 "a visited state would bring back the codebook of its day: set one of them to 0."
+            )
+        if self.oracle and (self.suite not in DEVICE_SUITES or self.knobs != KnobsConfig()):
+            raise ValueError(
+                f"oracle is set, which takes a bare environment of {' or '.join(DEVICE_SUITES)}, not {self.suite!r} "
+                "with knobs turned or on the host: leave it out, or choose such an environment."
             )
         for field in dataclasses.fields(KnobsConfig):
             turned = getattr(self.knobs, field.name)
