@@ -71,8 +71,9 @@ def check_no_leak(retained: np.ndarray, available: np.ndarray, *, false_alarm: f
     """Refuses policies that retain more than the data could tell, beyond what luck explains.
 
     Without a leak the codebook is distributed as the reader believes, so 2 ** (retained - available) is 1 or less in
-    the mean, for any policies that follow from the data, and over independent jobs the product is: by Markov's
-    inequality the sum of surpluses exceeds log2(1 / p) bits with probability p at most.
+    the mean, for any policies that follow from the data, and so are its product over independent jobs, which adds up
+    small leaks, its mean over jobs, which a job answered surely and wrongly does not drown, and the mean of these two:
+    by Markov's inequality that exceeds 1 / p with probability p at most.
 
     Args:
       retained: [J] `retained_bits(policy, certain(codebook))` of each job.
@@ -84,13 +85,13 @@ def check_no_leak(retained: np.ndarray, available: np.ndarray, *, false_alarm: f
       LeakError: the surplus cannot be luck.
     """
     retained, available = np.broadcast_arrays(np.asarray(retained, float), np.asarray(available, float))
-    # A reader is never sure of what is wrong, but a policy may be: it has lost its bet on all jobs.
-    surplus = float((retained - available).sum())
-    allowed = math.log2(1 / false_alarm)
-    if not surplus <= allowed:
-        worst = int(np.argmax(retained - available))
+    surplus = retained - available
+    product, mean = surplus.sum(), np.logaddexp2.reduce(surplus) - math.log2(surplus.size)
+    evidence, allowed = np.logaddexp2(product, mean) - 1, math.log2(1 / false_alarm)
+    if not evidence <= allowed:
+        worst = int(np.argmax(surplus))
         raise LeakError(
-            f"{retained.size} job(s) retain {surplus:.2f} bits more than the data could tell, where luck explains "
+            f"{surplus.size} job(s) retain more than the data could tell: by {evidence:.2f} bits, where luck explains "
             f"{allowed:.2f} but once in {1 / false_alarm:.0f}; job {worst} has {retained.flat[worst]:.2f} of "
             f"{available.flat[worst]:.2f} available. Look for the codebook, or real transitions that nobody counted, "
             "in what was learned from."

@@ -61,12 +61,14 @@ def test_a_leak_is_an_error_and_luck_is_not():
     check_no_leak(nothing, nothing)
     for _ in range(20):  # policies that guess
         check_no_leak(retained_bits(distributions(50, 8, 4), certain(books, 4)), nothing)
-    with pytest.raises(LeakError, match=r"1 job\(s\) retain 16.00 bits more .* luck explains 13.29 but once in 10000"):
+    with pytest.raises(LeakError, match=r"1 job\(s\) retain more .* by 16.00 bits, where luck explains 13.29 but once"):
         check_no_leak(retained_bits(certain(books[:1], 4), certain(books[:1], 4)), nothing[:1])
     told = 0.7 * np.full((50, 8, 4), 0.25) + 0.3 * certain(books, 4)  # a little leak in each of many jobs
     with pytest.raises(LeakError, match="Look for the codebook, or real transitions"):
         check_no_leak(retained_bits(told, certain(books, 4)), nothing)
     check_no_leak([-np.inf, 3.0], [0.0, 0.0])  # sure and wrong: no leak
+    with pytest.raises(LeakError, match=r"2 job.* by 18.00 bits, .* job 1 has 20.00 of 0.00 available"):
+        check_no_leak([-np.inf, 20.0], [0.0, 0.0])  # but it hides none in another job
 
 
 @pytest.mark.parametrize("belief", [[[np.nan, np.nan]], [[0.5, 0.6]], [[-0.5, 1.5]]])
