@@ -38,7 +38,7 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     for changed in parts:
         assert config.hash() != tiny.config(**changed).hash()
     assert config.hash() != tiny.config(env=dict(knobs=KnobsConfig(slip=0.1))).hash()
-    assert not {"imagine", "ensemble"} & set(config.identity()) and "epsilon" not in config.identity()["loop"]  # all off
+    assert not {"imagine", "ensemble"} & set(config.identity()) and "epsilon" not in config.identity()["loop"]  # off
     assert not {"knobs", "oracle", "jobworld"} & set(config.identity()["env"])
     job = tiny.config(env=EnvConfig("JobWorld-v0", "jobworld"))  # a later default is another experiment
     assert job.identity()["env"]["jobworld"] == dataclasses.asdict(JobWorldConfig())
