@@ -151,7 +151,8 @@ def test_each_arm_changes_something_and_keeps_the_budget():
         tree = config.to_dict(changed)
         differing = {name for name in tree if tree[name] != reference[name]}
         assert (arm == components_runs.REFERENCE) == (not differing)
-        assert differing <= {"model", "targets", "replay"}
+        assert differing <= {"model", "targets", "replay", "loop"}
+        assert all(tree["loop"][name] == reference["loop"][name] for name in ("real_transitions", "dream_ratio"))
 
 
 def test_each_ablation_changes_one_thing_of_what_it_is_held_against():
