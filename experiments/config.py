@@ -151,6 +151,11 @@ class Config:
                 f"env.oracle is set, but ensemble.num_members is {self.ensemble.num_members} and model.value_prefix "
                 f"{self.model.value_prefix}: the true dynamics are one, and know each reward: give 1 and 0"
             )
+        if self.loop.epsilon and self.targets.unsearched_policy == "action":
+            raise ValueError(
+                f"loop.epsilon is {self.loop.epsilon} and targets.unsearched_policy 'action', but the policy would "
+                "learn the actions that were drawn at random: give epsilon 0, or unsearched_policy none"
+            )
         self._check_dreams()
 
     def _check_dreams(self) -> None:

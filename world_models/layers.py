@@ -59,7 +59,7 @@ class Conv(nn.Module):
 def mean_of_members(x: jax.Array, axis: int) -> jax.Array:
     """Returns the mean over the members of an ensemble, along `axis`, with the gradient of the sum.
 
-    So what is told is a mean, and each member learns as fast as it would alone.
+    So what is told is a mean, and each member gets the gradient it would have alone.
     """
     mean = x.mean(axis)
     return mean + (x.shape[axis] - 1) * (mean - jax.lax.stop_gradient(mean))

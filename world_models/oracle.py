@@ -64,7 +64,7 @@ def make_seen_oracle(env: JaxEnv, eye: WorldModel, num_unroll_steps: int) -> Wor
 
     Its observations are those of `showing_state(env)`. Its latent is a `Latent`: what the eye makes of the observation,
     which is all that an agent reads, and behind it the environment's state, which `step` steps. The agent's losses
-    alone teach the eye; what else `eye` has to learn is left as it was.
+    alone teach the eye; what else `eye` has, its dynamics and projection, stays in the parameters, unused.
 
     Args:
       env: one copy of the bare environment.

@@ -13,4 +13,6 @@ def is_passing(error: BaseException) -> bool:
     """
     if isinstance(error, WandbError):
         return True
-    return any(isinstance(fault, OSError) and not isinstance(fault, MISSING) for fault in (error, error.__cause__))
+    if isinstance(error, OSError) and not isinstance(error, MISSING):
+        return True
+    return error.__cause__ is not None and is_passing(error.__cause__)

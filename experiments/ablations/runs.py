@@ -1,5 +1,5 @@
 """What is run: gymnax CartPole at 1,000 real transitions, half of the trained rows imagined, one setting of the dreams
-changed at a time.
+changed at a time; three arms change a second one.
 
 Budget, warm-up and dream ratios are those of arms of `dream_scaling`, chosen from its rows: there the plain agent ends
 above an agent that learned nothing and below the task's ceiling.

@@ -85,6 +85,11 @@ def check_no_leak(retained: np.ndarray, available: np.ndarray, *, false_alarm: f
       LeakError: the surplus cannot be luck.
     """
     retained, available = np.broadcast_arrays(np.asarray(retained, float), np.asarray(available, float))
+    if not np.isfinite(available).all():
+        raise ValueError(
+            f"available is {available}: bits that the data could tell are finite, unless a reader's belief contradicts "
+            "the codebook; read each job's session by itself, under its own codebook"
+        )
     surplus = retained - available
     product, mean = surplus.sum(), np.logaddexp2.reduce(surplus) - math.log2(surplus.size)
     evidence, allowed = np.logaddexp2(product, mean) - 1, math.log2(1 / false_alarm)

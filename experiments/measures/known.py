@@ -1,7 +1,8 @@
 """Exact values of JobWorld for somebody who knows the codebook, and of policies in a known one: backward induction.
 
 Letters: T decisions left, H keys left, K keys, A answers, S symbols (the keys, then the hidden one where keys are
-aliased), B actions (the answers, then the look). The clock is the world's own deadline.
+aliased), B actions (the answers, then the look). The clock is the world's own deadline: what
+`env.max_steps` or knobs make of the world is not known here.
 """
 
 import dataclasses

@@ -65,6 +65,10 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
         (dict(loop=dict(actor="nobody")), "loop.actor is 'nobody': give one of planner, student"),
         (dict(loop=dict(batch_size=0)), "loop.batch_size is 0: give 1 or more"),
         (dict(loop=dict(epsilon=1.5)), r"loop.epsilon is 1.5: give a share in \[0, 1\]"),
+        (
+            dict(loop=dict(epsilon=0.1), targets=dict(unsearched_policy="action")),
+            "epsilon is 0.1 and targets.unsearched_policy 'action', .* drawn at random: give epsilon 0",
+        ),
         (dict(search=dict(num_considered=0)), "num_considered is 0: give 1 or more"),
         (dict(update=dict(learning_rate=0.0)), "learning_rate is 0.0.* give positive numbers"),
     ],

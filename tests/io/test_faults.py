@@ -15,6 +15,10 @@ def caused(error, cause):
         (OSError(28, "No space left on device"), True),
         (caused(FactsError("could not be written"), OSError(28, "No space left on device")), True),
         (caused(CheckpointError("cannot be read"), PermissionError(13, "Permission denied")), True),
+        (
+            caused(FactsError("cannot be read"), caused(ValueError("of the reader"), PermissionError(13, "Denied"))),
+            True,
+        ),
         (WandbError("no account"), True),
         (FactsError("There are no facts"), False),
         (caused(LogError("cannot be read"), FileNotFoundError(2, "No such file")), False),

@@ -234,6 +234,11 @@ def test_knobs_are_those_of_any_environment():
         (dict(dead_end_prob=2.0), "jobworld.dead_end_prob is 2.0: set a number from 0 to 1"),
         (dict(aliased=0.2), "jobworld.aliased is 0.2, 1 of 4 keys, but it takes two"),
         (dict(look_cost=-0.1), "jobworld.look_cost is -0.1: set 0 or more"),
+        (
+            dict(detour=2),
+            "jobworld.detour is 2, which has no effect where error is 'no_op': leave it out, or set error",
+        ),
+        (dict(redrawn_prob=0.5), "jobworld.redrawn_prob is 0.5, which has no effect where period is 0"),
         (dict(period=-1), "jobworld.period is -1: set 0 or more episodes"),
         (dict(job=99), "jobworld.job is 99, but the pool 'distillation' holds 20 of the jobs of 4 keys and 3 answers"),
         (dict(num_keys=1, num_answers=2), "jobworld.job is 0, but the pool 'distillation' holds 0"),

@@ -117,7 +117,9 @@ class EnvConfig:
     """What is made harder, or forbidden, in an environment on the device."""
     oracle: bool = False
     """Whether search and dreams step a deterministic environment on the device itself, instead of a learned model: what
-    could be done if its dynamics were known. Observations then carry the state, which the student does not look at."""
+    could be done if its dynamics were known. Observations then carry the state, which the student does not look at, and
+    whoever loads what is deployed shows it such observations. Chance is refused only where it strikes in the first step
+    after a reset; later, as in Asterix, search would foresee one and the same draw."""
 
     def __post_init__(self):
         if self.suite not in SUITES:

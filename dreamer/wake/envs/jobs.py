@@ -74,6 +74,16 @@ class JobWorldConfig:
             raise ValueError(f"jobworld.look_cost is {self.look_cost}: set 0 or more.")
         if self.period < 0:
             raise ValueError(f"jobworld.period is {self.period}: set 0 or more episodes, 0 for ever.")
+        for name, part, off in (
+            ("detour", "error", self.error != "detour"),
+            ("dead_end_prob", "error", self.error != "dead_end"),
+            ("redrawn_prob", "period", not self.period),
+        ):
+            if off and getattr(self, name) != getattr(JobWorldConfig, name):
+                raise ValueError(
+                    f"jobworld.{name} is {getattr(self, name)}, which has no effect where {part} is "
+                    f"{getattr(self, part)!r}: leave it out, or set {part}."
+                )
         jobs = pool_jobs(self)
         if (self.job or 0) not in range(len(jobs)):
             raise ValueError(

@@ -67,6 +67,8 @@ def test_a_leak_is_an_error_and_luck_is_not():
     with pytest.raises(LeakError, match="Look for the codebook, or real transitions"):
         check_no_leak(retained_bits(told, certain(books, 4)), nothing)
     check_no_leak([-np.inf, 3.0], [0.0, 0.0])  # sure and wrong: no leak
+    with pytest.raises(ValueError, match="bits that the data could tell are finite, unless a reader's belief"):
+        check_no_leak([-np.inf], [-np.inf])
     with pytest.raises(LeakError, match=r"2 job.* by 18.00 bits, .* job 1 has 20.00 of 0.00 available"):
         check_no_leak([-np.inf, 20.0], [0.0, 0.0])  # but it hides none in another job
 
