@@ -149,7 +149,7 @@ def test_what_a_wandb_agent_types_is_understood(cli):
 @pytest.mark.parametrize(
     ("question", "options", "message"),
     [
-        ("why", dict(trials=1), "there is no question 'why': choose one of components"),
+        ("why", dict(trials=1), "there is no question 'why': choose one of ablations, components"),
         ("components", dict(trials=1), "components has no SPACE to search; there is one in sample_efficiency"),
         ("components", dict(wandb_file="a.yaml"), "components has no SPACE to search"),
         ("sample_efficiency", dict(wandb_file="no/a.yaml"), "No such file or directory: 'no/a.yaml"),

@@ -66,7 +66,7 @@ def test_figures_without_rows(tmp_path, monkeypatch, capfd):
         monkeypatch.setattr(importlib.import_module(f"experiments.{question}.analysis"), "FOLDER", tmp_path)
     assert outcome(figures.main) == 0
     said = capfd.readouterr().out
-    assert said.startswith("components\n\n| task |")
+    assert said.startswith("ablations\n\n| task |")
     assert "\nsample_efficiency\n\n| task |" in said
     assert "drew" not in said
 

@@ -127,7 +127,8 @@ def test_a_row_never_sees_its_neighbours(num_rows, method):
 
     order = rng.permutation(num_states)[:num_rows]
     for alone, among in zip(jax.tree.leaves(rows(order)), jax.tree.leaves(rows(np.arange(num_states))), strict=True):
-        np.testing.assert_array_equal(alone, among[order])
+        # All but the last bit: how many rows share an instruction decides how XLA rounds.
+        np.testing.assert_allclose(alone, among[order], rtol=1e-5, atol=1e-6)
 
 
 @functools.cache
