@@ -24,9 +24,8 @@ def line(task: str, arm: str, final: Sequence[dict], *more: str) -> str:
       more: cells of the columns that the question adds.
     """
     scores = [row["student_return"] for row in final]
-    centre, low, high = interquartile_mean(scores)
     planner, _, _ = interquartile_mean([row["planner_return"] for row in final])
-    spread = (f"{centre:.2f} [{low:.2f}, {high:.2f}]", f"{min(scores):.2f}", f"{max(scores):.2f}", f"{planner:.2f}")
+    spread = (interval(interquartile_mean(scores)), f"{min(scores):.2f}", f"{max(scores):.2f}", f"{planner:.2f}")
     return joined([task, arm, str(len(final)), f"{final[0]['real']:,}", *spread, *more])
 
 
@@ -38,3 +37,9 @@ def titled(columns: Sequence[str]) -> list[str]:
 def joined(cells: Sequence[str]) -> str:
     """Returns one line of a table."""
     return f"| {' | '.join(cells)} |"
+
+
+def interval(summary: tuple[float, float, float]) -> str:
+    """Returns the cell of a number with the ends of its interval: (value, lower, upper end)."""
+    centre, low, high = summary
+    return f"{centre:.2f} [{low:.2f}, {high:.2f}]"

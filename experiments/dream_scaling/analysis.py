@@ -107,11 +107,10 @@ def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> 
 
 def _line(task: str, name: str, rows: list[dict], worth: str, *, solved: float) -> str:
     returns = [row["student_return"] for row in rows]
-    centre, low, high = interquartile_mean(returns)
     row, num_solved = rows[0], sum(score >= solved for score in returns)
     kind = re.sub(r"^ratio \d+(, )?", "", name) or "plain"
     cells = (
-        task, str(row["dream_ratio"]), kind, str(len(rows)), f"{centre:.2f} [{low:.2f}, {high:.2f}]",
+        task, str(row["dream_ratio"]), kind, str(len(rows)), table.interval(interquartile_mean(returns)),
         str(num_solved), worth,
         f"{row['updates']:,}", f"{row['searched']:,}",
     )  # fmt: skip

@@ -81,13 +81,7 @@ def _line(task: str, world: str, few: list[float], many: list[float], best: list
     gap, share = "", ""
     if world != MOST_ALLOWED:
         of_gap, of_share = won_back(few, many, best)
-        gap, share = _said(of_gap), _said(of_share) if of_share else "no gap to win back"
+        gap, share = table.interval(of_gap), table.interval(of_share) if of_share else "no gap to win back"
     seeds = str(min(len(few), len(many)))
-    return table.joined(
-        [task, world, seeds, _said(interquartile_mean(few)), _said(interquartile_mean(many)), gap, share]
-    )
-
-
-def _said(summary: tuple[float, float, float]) -> str:
-    centre, low, high = summary
-    return f"{centre:.2f} [{low:.2f}, {high:.2f}]"
+    reached = [table.interval(interquartile_mean(returns)) for returns in (few, many)]
+    return table.joined([task, world, seeds, *reached, gap, share])
