@@ -27,8 +27,12 @@ TASKS: dict[str, Config] = {
     },
 }
 
+SMALL_BATCHES = "dreaming, batches of 16"
+
 ARMS: dict[str, dict[str, Config]] = {
-    task: {DREAMING: config, CONTROL: without_dreams(config)} for task, config in TASKS.items()
+    task: {DREAMING: config, CONTROL: without_dreams(config)}
+    | ({SMALL_BATCHES: changed(config, {"loop.batch_size": 16})} if task.startswith("minatar-100k") else {})
+    for task, config in TASKS.items()
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
 
