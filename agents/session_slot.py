@@ -69,6 +69,9 @@ class SessionAgent(NamedTuple):
     read: Callable
     """(params, session of `Transition`s [B, T]) -> Evaluation [B, T] of every observation with what came before it in
     memory: all that acting through the session would have said, in one pass, for training."""
+    recall: Callable
+    """(params, session of `Transition`s [B, T]) -> the memory after it, in one pass: for other parameters than those
+    that lived it."""
 
 
 class _Layer(nn.Module):
@@ -152,6 +155,11 @@ class _Net(nn.Module):
         x = jnp.concatenate([self.tokens(session, place), self.queries(session.obs)], axis=1)
         return self.heads(self.think(x, past, seen)[0][:, T:])
 
+    def recall(self, session: Transition, past: tuple[jax.Array, jax.Array], seen: jax.Array) -> tuple:
+        """Returns keys and values [B, T, L, G, D] of a session [B, T]."""
+        place = jnp.broadcast_to(jnp.arange(session.action.shape[1]), session.action.shape)
+        return self.think(self.tokens(session, place), past, seen)[1:]
+
     def begin(self, obs: jax.Array, past: tuple[jax.Array, jax.Array], seen: jax.Array) -> tuple:
         """Touches every parameter once, for `init`."""
         empty = jnp.zeros(obs.shape[:1])
@@ -207,7 +215,15 @@ def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
         _check_room(config, T)
         return evaluation(*net.apply(params, session, nothing(B, 0), _seen_in_session(B, T), method="read"))
 
-    return SessionAgent(Agent(init, evaluate, value_loss, remember), empty, read)
+    def recall(params: PyTree, session: Transition) -> SessionMemory:
+        B, T = session.action.shape
+        _check_room(config, T)
+        seen = jnp.broadcast_to(jnp.tril(jnp.ones((T, T), bool)), (B, T, T))
+        own = net.apply(params, session, nothing(B, 0), seen, method="recall")
+        room = ((0, 0), (0, config.num_slots - T), (0, 0), (0, 0), (0, 0))
+        return SessionMemory(*(jnp.pad(kept, room) for kept in own), jnp.full(B, T, jnp.int32))
+
+    return SessionAgent(Agent(init, evaluate, value_loss, remember), empty, read, recall)
 
 
 def _seen_so_far(memory: SessionMemory) -> jax.Array:

@@ -245,10 +245,10 @@ def from_dict(tree: dict) -> Config:
     Raises:
       ValueError: a field is missing or unknown, as in a file of another version; the message names it.
     """
-    return _restore(Config, tree, "config")
+    return restore(Config, tree, "config")
 
 
-def _restore(kind: Any, value: Any, path: str) -> Any:
+def restore(kind: Any, value: Any, path: str = "config") -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ValueError(f"{path} is {value!r}, where fields are expected: use the file that the run wrote")
@@ -261,7 +261,7 @@ def _restore(kind: Any, value: Any, path: str) -> Any:
                 "use the commit named in the run's config.json"
             )
         hints = typing.get_type_hints(kind)
-        return kind(**{name: _restore(hints[name], value[name], f"{path}.{name}") for name in fields})
+        return kind(**{name: restore(hints[name], value[name], f"{path}.{name}") for name in fields})
     if typing.get_origin(kind) is tuple:
         return tuple(tuple(item) if isinstance(item, list) else item for item in value)
     return value

@@ -59,6 +59,7 @@ def test_acting_through_a_session_is_reading_it_in_one_pass():
         close(evaluate(params(), memory, session().obs[:, t]), at(t, whole))
         memory = remember(params(), memory, at(t, session()))
     np.testing.assert_array_equal(memory.count, [T, T])
+    close(jax.jit(SLOT.recall)(params(), session()), memory)
     changed = session().replace(reward=session().reward + np.eye(T)[1].astype(np.float32))
     other = read(params(), changed)
     close(other.logits[:, :2], whole.logits[:, :2])  # what is not yet lived says nothing

@@ -79,7 +79,7 @@ def make(config: EnvConfig) -> JaxEnv:
         raise ValueError(f"kwargs {dict(config.kwargs)} do not fit {_ID}: its settings are those of env.jobworld.")
     jobs = pool_jobs(config.jobworld)
     if config.jobworld.job is None:
-        return _world(config, lambda key: jax.random.randint(key, (), jobs.start, jobs.stop))
+        return _world(config, lambda key: _job(config, jax.random.randint(key, (), jobs.start, jobs.stop)))
     return of_job(config, jobs[config.jobworld.job])
 
 
@@ -89,7 +89,15 @@ def of_job(config: EnvConfig, number: int | jax.Array) -> JaxEnv:
     The number may be traced, so that a batch of sessions, each in a job of its own, is one `vmap` over numbers and
     `session_seed`s; a session is the same alone or beside others.
     """
-    return _world(config, lambda key: number)
+    return _world(config, lambda key: _job(config, number))
+
+
+def of_codebook(config: EnvConfig, answers: jax.Array) -> JaxEnv:
+    """Returns the world under a codebook [K] int32 that needs no number, as one that somebody only believes in.
+
+    Where codebooks are redrawn, it is by the streams of job 0.
+    """
+    return _world(config, lambda key: (jnp.int32(0), answers))
 
 
 def session_seed(seed: int | jax.Array, number: int | jax.Array) -> jax.Array:
@@ -125,8 +133,14 @@ def prompts(config: JobWorldConfig) -> jax.Array:
     return jnp.concatenate([seen, _observe(config, _begun(config, keys[-1], looked=False))[None]])
 
 
-def _world(config: EnvConfig, number_of) -> JaxEnv:
-    """Returns the world whose lives do the job `number_of` (the key of their first reset)."""
+def _job(config: EnvConfig, number: int | jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns a job's number, int32, and its codebook [K]."""
+    number = jnp.asarray(number, jnp.int32)
+    return number, codebook(config.jobworld, number)
+
+
+def _world(config: EnvConfig, job_of) -> JaxEnv:
+    """Returns the world whose lives do the job `job_of` (the key of their first reset): its number and its codebook."""
     world = config.jobworld
     limit = world.deadline if config.max_steps is None else min(config.max_steps, world.deadline)
 
@@ -137,8 +151,7 @@ def _world(config: EnvConfig, number_of) -> JaxEnv:
 
     def reset(key):
         key, job_key = jax.random.split(key)
-        number = jnp.asarray(number_of(job_key), jnp.int32)
-        return start(key, number, codebook(world, number), jnp.int32(0))
+        return start(key, *job_of(job_key), jnp.int32(0))
 
     def restart(key, state):
         key, _ = jax.random.split(key)  # the same episode as a life that begins with it

@@ -1,0 +1,225 @@
+"""What is run: how an agent learns to use its memory, and how what a session taught enters the weights."""
+
+import dataclasses
+from typing import ClassVar
+
+from agents.session_slot import SessionSlotConfig
+from dreamer.loop import ConsolidationConfig
+from dreamer.sleep.distill import DistillConfig
+from dreamer.sleep.teachers import TeacherConfig
+from dreamer.sleep.update import UpdateConfig
+from dreamer.wake.envs import EnvConfig, JobWorldConfig
+from dreamer.wake.envs.jobs import pool_jobs
+from experiments.config import RunConfig, config_hash, restore, to_dict
+
+_WORLD = EnvConfig("JobWorld-v0", "jobworld", jobworld=JobWorldConfig(slack=2, pool="pretraining", job=None))
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingConfig:
+    """Learning to learn: sessions in ever new jobs, each decision labelled by the perfect reader of the session so far."""
+
+    name: str = "session-slot"
+    """What the run is called in folders and rows."""
+    env: EnvConfig = _WORLD
+    """The world; its jobs are drawn from the pool `pretraining`."""
+    seed: int = 0
+    """The run's one source of randomness."""
+    session_length: int = 64
+    """T, decisions of a session."""
+    num_sessions: int = 32
+    """Sessions that are lived side by side, each in a job of its own, before they are learned from."""
+    num_days: int = 400
+    """How often sessions are lived."""
+    updates_per_day: int = 2
+    """Updates on each day's sessions."""
+    prior_weight: float = 0.1
+    """Weight of what the agent says with nothing in memory, beside 1 for what it says within its sessions."""
+    slot: SessionSlotConfig = SessionSlotConfig(num_slots=64)
+    """The agent."""
+    update: UpdateConfig = UpdateConfig(warmup_updates=100, final_share=0.0, max_grad_norm=1.0)
+    """The optimiser."""
+    num_jobs: int = 32
+    """Jobs of the pool `test` in which the agent is measured, with the session of each and without."""
+    episodes: int = 32
+    """Episodes of each measurement in each job."""
+    run: RunConfig = RunConfig(checkpoint_every=100_000)
+    """Where it writes."""
+
+    kind: ClassVar[str] = "pretraining"
+
+    def __post_init__(self) -> None:
+        _check(self, ("session_length", "num_sessions", "num_days", "updates_per_day", "num_jobs", "episodes"))
+        world = self.env.jobworld
+        if (world.pool, world.job) != ("pretraining", None):
+            raise ValueError(
+                f"env.jobworld.pool is {world.pool!r} and job {world.job}: an agent is pre-trained on all jobs of the "
+                "pool 'pretraining': give that pool, and job None"
+            )
+        if world.period and world.num_aliased:
+            raise ValueError(
+                f"env.jobworld.period is {world.period} and aliased {world.aliased}: whoever labels cannot tell when to "
+                "look again; set one of them to 0"
+            )
+        if self.session_length > self.slot.num_slots:
+            raise ValueError(
+                f"session_length is {self.session_length}, but slot.num_slots is {self.slot.num_slots}: give "
+                f"{self.slot.num_slots} or less, or more slots"
+            )
+        if self.prior_weight < 0:
+            raise ValueError(f"prior_weight is {self.prior_weight}: give 0 or more")
+
+    @property
+    def num_updates(self) -> int:
+        """Updates of the whole run."""
+        return self.num_days * self.updates_per_day
+
+    @property
+    def real_per_day(self) -> int:
+        """Transitions lived in all jobs of a day."""
+        return self.num_sessions * self.session_length
+
+    @property
+    def row(self) -> dict:
+        """What its rows say of it."""
+        return {"dream_ratio": self.updates_per_day, "actor": "session", "episodes": self.num_jobs * self.episodes}
+
+    def finished(self, real: int, updates: int) -> bool:
+        """Whether a run that made so many updates is at its end."""
+        del real
+        return updates >= self.num_updates
+
+    def identity(self) -> dict:
+        """Returns all that decides the outcome but the seed."""
+        return _identity(self)
+
+    def hash(self) -> str:
+        """Returns the hash of `identity()`, as `Config.hash`."""
+        return config_hash(self.identity())
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationConfig:
+    """Folding sessions into the weights, job by job, from one pre-trained agent of the same seed."""
+
+    name: str = "distillation"
+    """What the run is called in folders and rows."""
+    env: EnvConfig = dataclasses.replace(
+        _WORLD, jobworld=dataclasses.replace(_WORLD.jobworld, pool="distillation", job=0)
+    )
+    """The world, and the first of the jobs."""
+    seed: int = 0
+    """The run's one source of randomness, and the seed of its pre-trained agent."""
+    num_jobs: int = 1
+    """Jobs, each with a student of its own; `env.jobworld.job` is the first of them."""
+    agent: PretrainingConfig = PretrainingConfig()
+    """How the agent was pre-trained."""
+    min_context_gain: float = 0.3
+    """Success with session less success without that the pre-trained agent must show, or nothing is distilled."""
+    consolidation: ConsolidationConfig = ConsolidationConfig()
+    """Days, and what their nights learn from."""
+    teacher: TeacherConfig = TeacherConfig()
+    """Who labels."""
+    distill: DistillConfig = DistillConfig()
+    """How the student is moved."""
+    update: UpdateConfig = UpdateConfig(warmup_updates=0, final_share=1.0, weight_decay=0.0, max_grad_norm=1.0)
+    """The optimiser."""
+    dream_error: float = 0.0
+    """Share of the answers of a dreamed codebook that are drawn at random: how wrong a dream is on purpose."""
+    episodes: int = 64
+    """Episodes of each measurement in each job."""
+    run: RunConfig = RunConfig()
+    """Where it writes."""
+
+    kind: ClassVar[str] = "distillation"
+
+    def __post_init__(self) -> None:
+        _check(self, ("num_jobs", "episodes"))
+        world, pool = self.env.jobworld, len(pool_jobs(self.env.jobworld))
+        if world.job is None or world.job + self.num_jobs > pool:
+            raise ValueError(
+                f"env.jobworld.job is {world.job} and num_jobs {self.num_jobs}: give the number of the first job, with "
+                f"all of them among the {pool} of the pool {world.pool!r}"
+            )
+        if world.pool == "pretraining":
+            raise ValueError("env.jobworld.pool is 'pretraining', which the agent knows: give 'distillation' or 'test'")
+        if world.period:
+            raise ValueError(
+                f"env.jobworld.period is {world.period}, but what is folded into weights must stay: give 0"
+            )
+        if self.consolidation.session_length > self.agent.slot.num_slots:
+            raise ValueError(
+                f"consolidation.session_length is {self.consolidation.session_length}, but the agent's slot has room "
+                f"for {self.agent.slot.num_slots}: live shorter sessions, or pre-train with more slots"
+            )
+        if not 0 <= self.dream_error <= 1:
+            raise ValueError(f"dream_error is {self.dream_error}: give a share from 0 to 1")
+        if self.dream_error and self.consolidation.states != "dream":
+            raise ValueError(
+                f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r}, so nothing "
+                "is dreamed: give 0, or states 'dream'"
+            )
+        if self.consolidation.objective != "distil" and (self.teacher != TeacherConfig()):
+            raise ValueError(
+                f"consolidation.objective is {self.consolidation.objective!r}, which asks no teacher, but settings of "
+                "teacher are changed: leave them out, or give objective 'distil'"
+            )
+
+    @property
+    def jobs(self) -> range:
+        """The numbers of the jobs among all."""
+        first = self.env.jobworld.job
+        return pool_jobs(self.env.jobworld)[first : first + self.num_jobs]
+
+    @property
+    def row(self) -> dict:
+        """What its rows say of it."""
+        night = self.consolidation
+        real = max(1, night.real_per_night)
+        ratio = night.num_updates * night.rows_per_update // real
+        return {"dream_ratio": ratio, "actor": "session", "episodes": self.num_jobs * self.episodes}
+
+    def finished(self, real: int, updates: int) -> bool:
+        """Whether a run that lived `real` transitions in each job is at its end."""
+        del updates
+        return real >= self.consolidation.num_nights * self.consolidation.real_per_night
+
+    def identity(self) -> dict:
+        """Returns all that decides the outcome but the seed."""
+        return _identity(self) | {"agent": self.agent.identity()}
+
+    def hash(self) -> str:
+        """Returns the hash of `identity()`, as `Config.hash`."""
+        return config_hash(self.identity())
+
+
+SessionsConfig = PretrainingConfig | DistillationConfig
+_KINDS = {kind.kind: kind for kind in (PretrainingConfig, DistillationConfig)}
+
+
+def sessions_to_dict(config: SessionsConfig) -> dict:
+    """Returns the config as plain JSON values, with its kind."""
+    return to_dict(config) | {"kind": config.kind}
+
+
+def sessions_from_dict(tree: dict) -> SessionsConfig:
+    """Returns the config that `sessions_to_dict` wrote; errors as of `experiments.config.from_dict`."""
+    values = dict(tree)
+    return restore(_KINDS[values.pop("kind")], values)
+
+
+def _identity(config: SessionsConfig) -> dict:
+    tree = sessions_to_dict(config)
+    for name in ("seed", "run"):
+        del tree[name]
+    return tree
+
+
+def _check(config: SessionsConfig, at_least_one: tuple[str, ...]) -> None:
+    for name in at_least_one:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}: give 1 or more")
+    if config.env.suite != "jobworld":
+        raise ValueError(f"env.suite is {config.env.suite!r}: sessions are told apart by jobs; give 'jobworld'")
+    if not 0 <= config.seed < 2**31:
+        raise ValueError(f"seed is {config.seed}: give an integer from 0 to {2**31 - 1}")

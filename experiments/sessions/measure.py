@@ -1,0 +1,118 @@
+"""How good an agent with a session slot is: success with and without a session, and the bits that its weights hold.
+
+Letters: J jobs, T decisions, K keys, A answers.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents.session_slot import SessionAgent
+from dreamer.core import keys as streams
+from dreamer.core.types import PyTree, Transition
+from dreamer.wake import session as sessions
+from dreamer.wake.envs import EnvConfig, JaxEnv
+from dreamer.wake.envs.jobworld import of_job, prompts
+from experiments.measures import beliefs, bits
+
+
+class Measured(NamedTuple):
+    """Mean returns of one job's episodes."""
+
+    without: jax.Array
+    """[] of the agent with nothing in memory: what is deployed."""
+    within: jax.Array
+    """[] of the same weights with the session in memory: its teacher."""
+
+
+def sample(slot: SessionAgent) -> Callable:
+    """Returns who draws its actions from the policy, for the session drivers."""
+
+    def act(params: PyTree, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree) -> tuple:
+        logits = jnp.where(action_mask, slot.agent.evaluate(params, memory, obs).logits, -jnp.inf)
+        return jax.vmap(jax.random.categorical)(keys, logits), memory
+
+    return act
+
+
+def greedy(slot: SessionAgent) -> Callable:
+    """Returns who takes the likeliest action, for the session drivers."""
+
+    def act(params: PyTree, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree) -> tuple:
+        logits = jnp.where(action_mask, slot.agent.evaluate(params, memory, obs).logits, -jnp.inf)
+        return jnp.argmax(logits, axis=-1), memory
+
+    return act
+
+
+def lived_session(slot: SessionAgent, env: JaxEnv, params: PyTree, seed: jax.Array, num_steps: int) -> Transition:
+    """Returns a session [T] that one copy of the agent lives with its memory."""
+    state = sessions.begin(env, seed=seed, num_envs=1, memory=slot.empty(1, num_steps))
+    remember = slot.agent.remember
+    _, lived = sessions.live(env, sample(slot), params, state, seed=seed, num_steps=num_steps, remember=remember)
+    return jax.tree.map(lambda leaf: leaf[:, 0], lived)
+
+
+def returns(
+    slot: SessionAgent,
+    env: JaxEnv,
+    params: PyTree,
+    session: Transition | None,
+    *,
+    seed: jax.Array,
+    num_episodes: int,
+) -> jax.Array:
+    """Returns [] the mean return of greedy episodes, each with the session [T] in memory, or with nothing."""
+    memory = ()
+    if session is not None:
+        one = slot.recall(params, jax.tree.map(lambda leaf: leaf[None], session))
+        memory = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_episodes, *leaf.shape[1:])), one)
+    measured = sessions.episode_returns(env, greedy(slot), params, seed=seed, num_episodes=num_episodes, memory=memory)
+    return measured.mean()
+
+
+def with_and_without(
+    slot: SessionAgent, config: EnvConfig, *, session_length: int, num_episodes: int
+) -> Callable[[PyTree, jax.Array, jax.Array], Measured]:
+    """Returns the pure (params, number of the job, seed) -> what a new session is worth to the agent there."""
+
+    def measure(params: PyTree, number: jax.Array, seed: jax.Array) -> Measured:
+        env = of_job(config, number)
+        lived = lived_session(
+            slot, env, params, jax.random.bits(streams.stream(seed, "session"), (), jnp.uint32), session_length
+        )
+        same = {"seed": sessions.evaluation_seed(seed), "num_episodes": num_episodes}
+        return Measured(returns(slot, env, params, None, **same), returns(slot, env, params, lived, **same))
+
+    return measure
+
+
+def answers(slot: SessionAgent, config: EnvConfig, params: PyTree) -> jax.Array:
+    """Returns [K, A] what the weights alone answer to each key, known, at the start of an episode; looks left out."""
+    world = config.jobworld
+    logits = slot.agent.evaluate(params, (), prompts(world)[: world.num_keys]).logits
+    return jax.nn.softmax(logits[:, : world.num_answers])
+
+
+def read_on(config: EnvConfig, belief: jax.Array, lived: Transition) -> jax.Array:
+    """Returns the belief [K, A] of a perfect reader after further transitions [T] of the same codebook."""
+
+    def read(belief: jax.Array, transition: Transition) -> tuple:
+        return beliefs.after_answer(config.jobworld, belief, transition), None
+
+    return jax.lax.scan(read, belief, lived)[0]
+
+
+def bits_of(policy: np.ndarray, belief: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [J] bits that policies [J, K, A] retain of codebooks [J, K], and those that their readers could tell.
+
+    Raises:
+      LeakError: more was retained than could be told, beyond luck.
+    """
+    truth = bits.certain(codebook, policy.shape[-1])
+    retained, available = bits.retained_bits(policy, truth), bits.retained_bits(belief, truth)
+    bits.check_no_leak(retained, available)
+    return retained, available
