@@ -1,24 +1,182 @@
 """Distillation: the search-free student is moved towards its teacher's policy.
 
-Letters: B batch, A actions; leading axes [...] of any shape.
+Actions are few, so every divergence is an exact sum over all of them, and nothing is sampled. States come from the
+student's own rollouts, as flat rows that say which trajectory they are of.
+
+Letters: B batch, N states, A actions; leading axes [...] of any shape.
 """
+
+import dataclasses
+import math
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from dreamer.core import divergences
 
+STATE_WEIGHTS = ("uniform", "gap", "perplexity")
 
-def distill_loss(logits: jax.Array, policy: jax.Array, weight: jax.Array) -> jax.Array:
-    """Forward KL from the teacher's policy to the student, [...], weighted row by row.
 
-    The policy term of "Policy improvement by planning with Gumbel" (https://openreview.net/forum?id=bERaNdoegnO).
-    No gradient reaches the teacher.
+@dataclasses.dataclass(frozen=True)
+class DistillConfig:
+    """What the student loses where it differs from its teacher, and what it loses beside that."""
+
+    beta: float = 0.0
+    """Which divergence: 0 is forward KL(teacher || student), 1 is reverse KL(student || teacher), and between are the
+    mixtures of `core.divergences.generalised_jsd`; 0.5 is the Jensen-Shannon divergence."""
+    clip: float | None = None
+    """Nats that one action may add to the divergence of a state at most, lest states in which little is at stake
+    outvote the others; None does not clip."""
+    state_weight: str = "uniform"
+    """What a state counts for: `uniform` all the same; `gap` more where the teacher's values say that the action
+    matters; `perplexity` less in trajectories that the teacher would hardly have lived."""
+    gap_scale: float = 5.0
+    """Slope of `gap`, per unit of reward: sigmoid(gap_scale * gap)."""
+    perplexity_temperature: float = 1.0
+    """Temperature of `perplexity`: PPL^(-1 / perplexity_temperature). A high one makes all trajectories equal."""
+    anchor_weight: float = 0.0
+    """Weight of staying with the policy from before, on states of other jobs; 0 forgets freely."""
+    reinforce_weight: float = 0.0
+    """Weight of a policy gradient on the same transitions' rewards; 0 learns from the teacher alone."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta <= 1:
+            raise ValueError(f"distill.beta is {self.beta}: give 0 (forward KL) to 1 (reverse KL)")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise ValueError(f"distill.clip is {self.clip}: give nats above 0, or None to clip nothing")
+        if self.state_weight not in STATE_WEIGHTS:
+            raise ValueError(f"distill.state_weight is {self.state_weight!r}: give one of {', '.join(STATE_WEIGHTS)}")
+        for name in ("gap_scale", "perplexity_temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"distill.{name} is {getattr(self, name)}: give a number above 0")
+        for name in ("anchor_weight", "reinforce_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"distill.{name} is {getattr(self, name)}: give 0 (off) or more")
+        for name, needed in (("gap_scale", "gap"), ("perplexity_temperature", "perplexity")):
+            if self.state_weight != needed and getattr(self, name) != getattr(DistillConfig, name):
+                raise ValueError(
+                    f"distill.{name} is {getattr(self, name)}, which has no effect where state_weight is "
+                    f"{self.state_weight!r}: leave it out, or give state_weight {needed}"
+                )
+
+    @property
+    def max_entry(self) -> float:
+        """`clip` as a number, for `distill_loss`: infinity where nothing is clipped."""
+        return math.inf if self.clip is None else self.clip
+
+
+def distill_loss(
+    logits: jax.Array, policy: jax.Array, weight: jax.Array, *, beta: float = 0.0, clip: float = math.inf
+) -> jax.Array:
+    """Divergence of the student from the teacher's policy, [...], weighted row by row; by default forward KL.
+
+    Forward KL is the policy term of "Policy improvement by planning with Gumbel"
+    (https://openreview.net/forum?id=bERaNdoegnO). No gradient reaches the teacher.
 
     Args:
       logits: [..., A] the student's action logits.
       policy: [..., A] the teacher's probabilities.
       weight: [...] rows with weight 0 count for nothing.
+      beta, clip: which divergence, as in `core.divergences.generalised_jsd`; static.
     """
     chex.assert_equal_shape([logits, policy])
-    return weight * divergences.forward_kl(jax.lax.stop_gradient(policy), logits)
+    return weight * divergences.generalised_jsd(jax.lax.stop_gradient(policy), logits, beta=beta, clip=clip)
+
+
+def trajectory_mean(values: jax.Array, trajectory: jax.Array, weight: jax.Array) -> jax.Array:
+    """Returns [] the mean over trajectories of the weighted mean within each, so that long ones count no more.
+
+    Trajectories without weight are left out; where none has any it is 0.
+
+    Args:
+      values: [N] anything, also not finite, where the weight is 0.
+      trajectory: [N] int32 from 0 to N - 1, which trajectory each state is of; in any order.
+      weight: [N] 0 or more, what a state counts for within its own trajectory, and no further: whatever is to count
+        beside other trajectories, as `state_weights`, must be in `values` already.
+    """
+    means, totals = _means(values, trajectory, weight)
+    counted = totals > 0
+    return jnp.sum(jnp.where(counted, means, 0)) / jnp.maximum(jnp.sum(counted), 1)
+
+
+def _means(values: jax.Array, trajectory: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns [N] the weighted mean of each trajectory, by id, 0 without weight; and [N] the sum of its weights."""
+    chex.assert_rank(values, 1)
+    chex.assert_equal_shape([values, trajectory, weight])
+    weighted = weight * jnp.where(weight > 0, values, 0)
+    sums, totals = (jax.ops.segment_sum(x, trajectory, num_segments=len(values)) for x in (weighted, weight))
+    return sums / jnp.where(totals > 0, totals, 1), totals
+
+
+def action_gap(q: jax.Array) -> jax.Array:
+    """Returns [...] max - mean over actions of the teacher's values `q` [..., A]: what is at stake, in reward units."""
+    return jnp.max(q, axis=-1) - jnp.mean(q, axis=-1)
+
+
+def state_weights(
+    config: DistillConfig,
+    teacher_probs: jax.Array,
+    student_logits: jax.Array,
+    action: jax.Array,
+    trajectory: jax.Array,
+    gap: jax.Array | None = None,
+    *,
+    weight: jax.Array | None = None,
+) -> jax.Array:
+    """Returns [N] what each state's divergence is multiplied by, the `weight` of `distill_loss`; without gradient.
+
+    * `uniform`: 1.
+    * `gap`: sigmoid(gap_scale * gap), which is 1/2 where no action is better than another, and goes to 1.
+    * `perplexity`: PPL^(-1 / temperature), the same for all states of a trajectory, where PPL = exp(mean of
+      -log p_T(action taken)) is the teacher's perplexity on it. From "SCOPE: Signal-Calibrated On-Policy Distillation
+      Enhancement with Dual-Path Adaptive Weighting" (https://arxiv.org/abs/2604.10688); there it is normalised over the
+      failures under one prompt, and successes are cloned instead. Here it is as it stands, in [0, 1], on all.
+
+    Args:
+      config: which of them.
+      teacher_probs: [N, A]
+      student_logits: [N, A] only held against the teacher's shape: none of these weights asks the student.
+      action: [N] int32 what the student did.
+      trajectory: [N] int32 from 0 to N - 1, which trajectory each state is of.
+      gap: [N] as `action_gap` defines it; only `gap` needs it.
+      weight: [N] states with 0 are left out of their trajectory's perplexity; None counts all.
+
+    Raises:
+      ValueError: `gap` is asked for, and not given.
+    """
+    chex.assert_rank(teacher_probs, 2)
+    chex.assert_equal_shape([teacher_probs, student_logits])
+    chex.assert_shape([action, trajectory], teacher_probs.shape[:1])
+    if config.state_weight == "gap":
+        if gap is None:
+            raise ValueError(
+                "state_weights: distill.state_weight is 'gap', but no gap is given: give action_gap of the teacher's "
+                "values, or choose another state_weight"
+            )
+        chex.assert_equal_shape([gap, action])
+        weights = jax.nn.sigmoid(config.gap_scale * gap)
+    elif config.state_weight == "perplexity":
+        taken = jnp.take_along_axis(teacher_probs, action[:, None], axis=-1)[:, 0]
+        counted = jnp.ones_like(taken) if weight is None else weight
+        surprise, _ = _means(-jnp.log(taken), trajectory, (counted > 0).astype(taken.dtype))
+        weights = jnp.exp(-surprise / config.perplexity_temperature)[trajectory]
+    else:
+        weights = jnp.ones(action.shape)
+    return jax.lax.stop_gradient(weights)
+
+
+def low_gap_share(divergence: jax.Array, gap: jax.Array, delta: float | jax.Array) -> jax.Array:
+    """Returns [] the share of all divergence that lies in states where little is at stake; 0 where there is none.
+
+    A high share says that the student learns manners rather than what matters: clip, or weigh by the gap.
+
+    Args:
+      divergence: [N] nats, 0 where a state is left out; what rounding or clipping puts below 0 counts as 0.
+      gap: [N] as `action_gap` defines it, in reward units.
+      delta: [] gap below which little is at stake.
+    """
+    chex.assert_equal_shape([divergence, gap])
+    divergence = jnp.maximum(divergence, 0)
+    total = jnp.sum(divergence)
+    return jnp.sum(jnp.where(gap < delta, divergence, 0)) / jnp.where(total > 0, total, 1)

@@ -1,0 +1,87 @@
+"""What self-distillation is measured against: learning from rewards alone, and cloning what was done.
+
+Letters: E episodes, N states, A actions.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+_ROUNDING = 1e-6
+
+
+def group_advantage(returns: jax.Array, group: jax.Array, normalise: bool) -> jax.Array:
+    """Returns [E] by how much each episode did better than its group did on average.
+
+    Normalised, as a multiple of the group's standard deviation + 1e-6, as in "DeepSeekMath: Pushing the Limits of
+    Mathematical Reasoning in Open Language Models" (GRPO, https://arxiv.org/abs/2402.03300). Otherwise in reward units,
+    as in "Understanding R1-Zero-Like Training: A Critical Perspective" (Dr. GRPO, https://arxiv.org/abs/2503.20783).
+    Where all of a group did equally well, or there is but one, it is 0, and nothing is learned.
+
+    Args:
+      returns: [E] of whole episodes, in reward units.
+      group: [E] int32 from 0 to E - 1, in any order: who is compared with whom, as episodes of one job.
+      normalise: static.
+    """
+    chex.assert_rank(returns, 1)
+    chex.assert_equal_shape([returns, group])
+    advantage = returns - _group_mean(returns, group)
+    if not normalise:
+        return advantage
+    return advantage / (jnp.sqrt(_group_mean(advantage**2, group)) + _ROUNDING)
+
+
+def reinforce_loss(logits: jax.Array, action: jax.Array, advantage: jax.Array) -> jax.Array:
+    """Returns [N] -advantage log pi(action), whose gradient is the policy gradient; none reaches the advantage.
+
+    "Simple statistical gradient-following algorithms for connectionist reinforcement learning"
+    (https://doi.org/10.1007/BF00992696), one update on what the current policy did.
+
+    Args:
+      logits: [N, A]
+      action: [N] int32 what was done.
+      advantage: [N] of doing so, that of its episode where there is no other.
+    """
+    chex.assert_equal_shape([action, advantage])
+    return -jax.lax.stop_gradient(advantage) * _log_prob(logits, action)
+
+
+def clone_loss(logits: jax.Array, action: jax.Array) -> jax.Array:
+    """Returns [N] -log pi(action): cloning of a transcript, as supervised fine-tuning does.
+
+    Args:
+      logits: [N, A]
+      action: [N] int32 what the transcript says was done.
+    """
+    return -_log_prob(logits, action)
+
+
+def gate(
+    teacher_probs: jax.Array, student_logits: jax.Array, action: jax.Array, scale: float | jax.Array = 5.0
+) -> jax.Array:
+    """Returns [N] sigmoid(scale (log p_T(action) - log p_S(action))), without gradient: how far to trust the teacher.
+
+    Above 1/2 where it thinks more of what the student did than the student does. The weight of a distillation beside a
+    policy gradient, in "Self-Distilled Agentic Reinforcement Learning" (SDAR, https://arxiv.org/abs/2605.15155).
+
+    Args:
+      teacher_probs: [N, A]
+      student_logits: [N, A]
+      action: [N] int32 what the student did; 0 where the teacher gives that the probability 0.
+      scale: []
+    """
+    chex.assert_equal_shape([teacher_probs, student_logits])
+    log_teacher = jnp.log(jnp.take_along_axis(teacher_probs, action[:, None], axis=-1)[:, 0])
+    return jax.lax.stop_gradient(jax.nn.sigmoid(scale * (log_teacher - _log_prob(student_logits, action))))
+
+
+def _log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:
+    """Returns [N] the log-probability of each action."""
+    chex.assert_shape(action, logits.shape[:1])
+    return jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), action[:, None], axis=-1)[:, 0]
+
+
+def _group_mean(values: jax.Array, group: jax.Array) -> jax.Array:
+    """Returns [E] the mean of each one's group."""
+    sums, counts = (jax.ops.segment_sum(x, group, num_segments=len(values)) for x in (values, jnp.ones_like(values)))
+    return (sums / jnp.maximum(counts, 1))[group]
