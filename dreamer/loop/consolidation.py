@@ -64,15 +64,20 @@ class ConsolidationConfig:
                 f"consolidation.objective is {self.objective!r} and states {self.states!r}: whoever learns from what was "
                 f"done learns where it was done; give states {wanted!r}"
             )
-        for name, needed in (
-            ("states_length", self.states != "session"),
-            ("session_length", self.objective != "reinforce"),
-        ):
-            if needed != (getattr(self, name) > 0):
-                raise ValueError(
-                    f"consolidation.{name} is {getattr(self, name)} where objective is {self.objective!r} and states "
-                    f"{self.states!r}: give {'1 or more' if needed else '0, for nobody would learn from it'}"
-                )
+        if (self.states == "session") != (self.states_length == 0):
+            raise ValueError(
+                f"consolidation.states_length is {self.states_length} where states is {self.states!r}: give 0 where the "
+                "states are those of the session, else 1 or more"
+            )
+        if not self.session_length and self.states != "student":
+            raise ValueError(
+                f"consolidation.session_length is 0, but states is {self.states!r}, which asks a session: give 1 or more"
+            )
+        if self.session_length and self.objective == "reinforce":
+            raise ValueError(
+                f"consolidation.session_length is {self.session_length}, but objective is 'reinforce', which never looks "
+                "at it: give 0"
+            )
 
     @property
     def real_per_night(self) -> int:
@@ -103,10 +108,10 @@ class Rows:
 class Lived:
     """The real transitions of a day."""
 
-    session: Transition | None
-    """[T] with memory; None where there was no session."""
-    student: Transition | None
-    """[T] without memory; None where the student did not act."""
+    session: Transition | tuple
+    """[T] with memory; () where there was no session."""
+    student: Transition | tuple
+    """[T] without memory; () where the student did not act."""
 
 
 Dream = Callable[[jax.Array, Callable[[jax.Array], jax.Array]], JaxEnv]
@@ -174,13 +179,13 @@ def make_day_and_night(
         state, lived = sessions.live(env, act, params, state, seed=seed, num_steps=num_steps, remember=remember)
         return jax.tree.map(lambda leaf: leaf[:, 0], lived)
 
-    def evaluate(params: PyTree, session: Transition | None, obs: jax.Array) -> Evaluation:
-        """Returns what the agent thinks of obs [n, ...] with a session [T] in memory, or None."""
-        memory = () if session is None else _many(recall(params, _one(session)), obs.shape[0])
+    def evaluate(params: PyTree, session: Transition | tuple, obs: jax.Array) -> Evaluation:
+        """Returns what the agent thinks of obs [n, ...] with a session [T] in memory, or nothing."""
+        memory = () if session == () else _many(recall(params, _one(session)), obs.shape[0])
         return agent.evaluate(params, memory, obs)
 
     def day(env: JaxEnv, taught_in: JaxEnv, params: PyTree, seeds: tuple) -> Lived:
-        session, own = None, None
+        session, own = (), ()
         if config.session_length:
             session = lives(taught_in, params, seeds[0], config.session_length, remembers=True)
         if config.states == "student":

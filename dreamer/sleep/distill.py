@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from dreamer.core import divergences
 
-STATE_WEIGHTS = ("uniform", "gap", "perplexity")
+STATE_WEIGHTS = ("uniform", "gap", "trust", "perplexity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +30,10 @@ class DistillConfig:
     outvote the others; None does not clip."""
     state_weight: str = "uniform"
     """What a state counts for: `uniform` all the same; `gap` more where the teacher's values say that the action
-    matters; `perplexity` less in trajectories that the teacher would hardly have lived."""
-    gap_scale: float = 5.0
-    """Slope of `gap`, per unit of reward: sigmoid(gap_scale * gap)."""
+    matters; `trust` more where the teacher thinks more of what the student did than the student does; `perplexity` less
+    in trajectories that the teacher would hardly have lived."""
+    gate_scale: float = 5.0
+    """Slope of `gap`, per unit of reward, and of `trust`, per nat: sigmoid(gate_scale * x)."""
     perplexity_temperature: float = 1.0
     """Temperature of `perplexity`: PPL^(-1 / perplexity_temperature). A high one makes all trajectories equal."""
     anchor_weight: float = 0.0
@@ -47,17 +48,17 @@ class DistillConfig:
             raise ValueError(f"distill.clip is {self.clip}: give nats above 0, or None to clip nothing")
         if self.state_weight not in STATE_WEIGHTS:
             raise ValueError(f"distill.state_weight is {self.state_weight!r}: give one of {', '.join(STATE_WEIGHTS)}")
-        for name in ("gap_scale", "perplexity_temperature"):
+        for name in ("gate_scale", "perplexity_temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"distill.{name} is {getattr(self, name)}: give a number above 0")
         for name in ("anchor_weight", "reinforce_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"distill.{name} is {getattr(self, name)}: give 0 (off) or more")
-        for name, needed in (("gap_scale", "gap"), ("perplexity_temperature", "perplexity")):
-            if self.state_weight != needed and getattr(self, name) != getattr(DistillConfig, name):
+        for name, needed in (("gate_scale", ("gap", "trust")), ("perplexity_temperature", ("perplexity",))):
+            if self.state_weight not in needed and getattr(self, name) != getattr(DistillConfig, name):
                 raise ValueError(
                     f"distill.{name} is {getattr(self, name)}, which has no effect where state_weight is "
-                    f"{self.state_weight!r}: leave it out, or give state_weight {needed}"
+                    f"{self.state_weight!r}: leave it out, or give state_weight {' or '.join(needed)}"
                 )
 
     @property
@@ -127,7 +128,10 @@ def state_weights(
     """Returns [N] what each state's divergence is multiplied by, the `weight` of `distill_loss`; without gradient.
 
     * `uniform`: 1.
-    * `gap`: sigmoid(gap_scale * gap), which is 1/2 where no action is better than another, and goes to 1.
+    * `gap`: sigmoid(gate_scale * gap), which is 1/2 where no action is better than another, and goes to 1.
+    * `trust`: sigmoid(gate_scale * (log p_T(a) - log p_S(a))) of the action a that was taken: 1/2 where they agree on it.
+      The weight of a distillation beside a policy gradient in "Self-Distilled Agentic Reinforcement Learning" (SDAR,
+      https://arxiv.org/abs/2605.15155).
     * `perplexity`: PPL^(-1 / temperature), the same for all states of a trajectory, where PPL = exp(mean of
       -log p_T(action taken)) is the teacher's perplexity on it. From "SCOPE: Signal-Calibrated On-Policy Distillation
       Enhancement with Dual-Path Adaptive Weighting" (https://arxiv.org/abs/2604.10688); there it is normalised over the
@@ -136,7 +140,7 @@ def state_weights(
     Args:
       config: which of them.
       teacher_probs: [N, A]
-      student_logits: [N, A] only held against the teacher's shape: none of these weights asks the student.
+      student_logits: [N, A]; only `trust` asks the student.
       action: [N] int32 what the student did.
       trajectory: [N] int32 from 0 to N - 1, which trajectory each state is of.
       gap: [N] as `action_gap` defines it; only `gap` needs it.
@@ -155,7 +159,10 @@ def state_weights(
                 "values, or choose another state_weight"
             )
         chex.assert_equal_shape([gap, action])
-        weights = jax.nn.sigmoid(config.gap_scale * gap)
+        weights = jax.nn.sigmoid(config.gate_scale * gap)
+    elif config.state_weight == "trust":
+        logs = jnp.log(teacher_probs) - jax.nn.log_softmax(student_logits, axis=-1)
+        weights = jax.nn.sigmoid(config.gate_scale * jnp.take_along_axis(logs, action[:, None], axis=-1)[:, 0])
     elif config.state_weight == "perplexity":
         taken = jnp.take_along_axis(teacher_probs, action[:, None], axis=-1)[:, 0]
         counted = jnp.ones_like(taken) if weight is None else weight

@@ -31,19 +31,28 @@ def group_advantage(returns: jax.Array, group: jax.Array, normalise: bool) -> ja
     return advantage / (jnp.sqrt(_group_mean(advantage**2, group)) + _ROUNDING)
 
 
-def reinforce_loss(logits: jax.Array, action: jax.Array, advantage: jax.Array) -> jax.Array:
-    """Returns [N] -advantage log pi(action), whose gradient is the policy gradient; none reaches the advantage.
+def reinforce_loss(
+    logits: jax.Array, action: jax.Array, advantage: jax.Array, *, before: jax.Array, clip: float = 0.2
+) -> jax.Array:
+    """Returns [N] a loss whose gradient is the policy gradient, until the policy has moved too far from who acted.
 
-    "Simple statistical gradient-following algorithms for connectionist reinforcement learning"
-    (https://doi.org/10.1007/BF00992696), one update on what the current policy did.
+    "Proximal policy optimization algorithms" (https://arxiv.org/abs/1707.06347): -min(r A, clip(r, 1 - clip, 1 + clip)
+    A), with r the probability of the action by its probability when it was done. The first update on what the current
+    policy did is that of "Simple statistical gradient-following algorithms for connectionist reinforcement learning"
+    (https://doi.org/10.1007/BF00992696). No gradient reaches the advantage.
 
     Args:
       logits: [N, A]
       action: [N] int32 what was done.
       advantage: [N] of doing so, that of its episode where there is no other.
+      before: [N, A] logits of who did it.
+      clip: how far r may move before an update stops gaining by it; static.
     """
     chex.assert_equal_shape([action, advantage])
-    return -jax.lax.stop_gradient(advantage) * _log_prob(logits, action)
+    chex.assert_equal_shape([logits, before])
+    advantage = jax.lax.stop_gradient(advantage)
+    ratio = jnp.exp(_log_prob(logits, action) - jax.lax.stop_gradient(_log_prob(before, action)))
+    return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
 
 
 def clone_loss(logits: jax.Array, action: jax.Array) -> jax.Array:
@@ -54,25 +63,6 @@ def clone_loss(logits: jax.Array, action: jax.Array) -> jax.Array:
       action: [N] int32 what the transcript says was done.
     """
     return -_log_prob(logits, action)
-
-
-def gate(
-    teacher_probs: jax.Array, student_logits: jax.Array, action: jax.Array, scale: float | jax.Array = 5.0
-) -> jax.Array:
-    """Returns [N] sigmoid(scale (log p_T(action) - log p_S(action))), without gradient: how far to trust the teacher.
-
-    Above 1/2 where it thinks more of what the student did than the student does. The weight of a distillation beside a
-    policy gradient, in "Self-Distilled Agentic Reinforcement Learning" (SDAR, https://arxiv.org/abs/2605.15155).
-
-    Args:
-      teacher_probs: [N, A]
-      student_logits: [N, A]
-      action: [N] int32 what the student did; 0 where the teacher gives that the probability 0.
-      scale: []
-    """
-    chex.assert_equal_shape([teacher_probs, student_logits])
-    log_teacher = jnp.log(jnp.take_along_axis(teacher_probs, action[:, None], axis=-1)[:, 0])
-    return jax.lax.stop_gradient(jax.nn.sigmoid(scale * (log_teacher - _log_prob(student_logits, action))))
 
 
 def _log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:

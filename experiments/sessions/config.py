@@ -1,7 +1,7 @@
 """What is run: how an agent learns to use its memory, and how what a session taught enters the weights."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from agents.session_slot import SessionSlotConfig
 from dreamer.loop import ConsolidationConfig
@@ -15,9 +15,19 @@ from experiments.config import RunConfig, config_hash, restore, to_dict
 _WORLD = EnvConfig("JobWorld-v0", "jobworld", jobworld=JobWorldConfig(slack=2, pool="pretraining", job=None))
 
 
+def _check(config: Any, at_least_one: tuple[str, ...]) -> None:
+    for name in at_least_one:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}: give 1 or more")
+    if config.env.suite != "jobworld":
+        raise ValueError(f"env.suite is {config.env.suite!r}: sessions are told apart by jobs; give 'jobworld'")
+    if not 0 <= config.seed < 2**31:
+        raise ValueError(f"seed is {config.seed}: give an integer from 0 to {2**31 - 1}")
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainingConfig:
-    """Learning to learn: sessions in ever new jobs, each decision labelled by the perfect reader of the session so far."""
+    """Learning to learn: sessions in ever new jobs, each decision labelled by a perfect reader of what came before."""
 
     name: str = "session-slot"
     """What the run is called in folders and rows."""
@@ -58,7 +68,7 @@ class PretrainingConfig:
             )
         if world.period and world.num_aliased:
             raise ValueError(
-                f"env.jobworld.period is {world.period} and aliased {world.aliased}: whoever labels cannot tell when to "
+                f"env.jobworld.period is {world.period} and aliased {world.aliased}: nobody who labels can tell when to "
                 "look again; set one of them to 0"
             )
         if self.session_length > self.slot.num_slots:
@@ -159,7 +169,18 @@ class DistillationConfig:
                 f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r}, so nothing "
                 "is dreamed: give 0, or states 'dream'"
             )
-        if self.consolidation.objective != "distil" and (self.teacher != TeacherConfig()):
+        if self.consolidation.objective == "distil":
+            asks = self.teacher.kind != "sharpened" or self.consolidation.states != "student"
+            if asks != (self.consolidation.session_length > 0):
+                raise ValueError(
+                    f"consolidation.session_length is {self.consolidation.session_length} where teacher.kind is "
+                    f"{self.teacher.kind!r}: give {'1 or more' if asks else '0, for nobody reads the session'}"
+                )
+            if self.distill.state_weight == "gap":
+                raise ValueError(
+                    "distill.state_weight is 'gap', but an agent with a session slot has no action values: give another"
+                )
+        elif (self.teacher != TeacherConfig()):
             raise ValueError(
                 f"consolidation.objective is {self.consolidation.objective!r}, which asks no teacher, but settings of "
                 "teacher are changed: leave them out, or give objective 'distil'"
@@ -213,13 +234,3 @@ def _identity(config: SessionsConfig) -> dict:
     for name in ("seed", "run"):
         del tree[name]
     return tree
-
-
-def _check(config: SessionsConfig, at_least_one: tuple[str, ...]) -> None:
-    for name in at_least_one:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} is {getattr(config, name)}: give 1 or more")
-    if config.env.suite != "jobworld":
-        raise ValueError(f"env.suite is {config.env.suite!r}: sessions are told apart by jobs; give 'jobworld'")
-    if not 0 <= config.seed < 2**31:
-        raise ValueError(f"seed is {config.seed}: give an integer from 0 to {2**31 - 1}")

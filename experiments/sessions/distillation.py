@@ -118,7 +118,7 @@ def make_turn(config: DistillationConfig, slot: SessionAgent, old: Callable | No
         belief = functools.reduce(functools.partial(read_on, config.env), _of_the_job(config, lived), standing.belief)
         same = {"seed": sessions.evaluation_seed(job.seed, number), "num_episodes": config.episodes}
         without = returns(slot, env, learner.params.agent, None, **same)
-        within = jnp.nan if lived.session is None else returns(slot, env, deployed, lived.session, **same)
+        within = jnp.nan if lived.session == () else returns(slot, env, deployed, lived.session, **same)
         told = answers(slot, config.env, learner.params.agent)
         return Standing(learner, belief), Outcome(Measured(without, jnp.asarray(within)), told, metrics)
 
@@ -211,5 +211,5 @@ def cost_of(config: DistillationConfig) -> Meters:
 
 def _of_the_job(config: DistillationConfig, lived: Lived) -> list[Transition]:
     """Returns the real transitions that tell of the job itself, in order."""
-    session = None if config.teacher.kind == "other_job" else lived.session
-    return [part for part in (session, lived.student) if part is not None]
+    session = () if config.teacher.kind == "other_job" else lived.session
+    return [part for part in (session, lived.student) if part != ()]

@@ -91,7 +91,7 @@ def test_state_weights_by_hand():
     np.testing.assert_array_equal(weights(DistillConfig()), 1)
     gap = distill.action_gap(jnp.array([[1.0, 1.0, 1.0], [0.0, 0.0, 0.9], [0.0, 3.0, 0.0], [9.0, 0.0, 0.0]]))
     np.testing.assert_allclose(gap, [0, 0.6, 2, 6], rtol=1e-6)
-    found = weights(DistillConfig(state_weight="gap", gap_scale=2.0), gap=gap)
+    found = weights(DistillConfig(state_weight="gap", gate_scale=2.0), gap=gap)
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-2 * np.array([0, 0.6, 2, 6]))), rtol=1e-6)
     # Trajectory 0 took actions of probability 1/2 and 1/8: perplexity 4. The others 4 and 1.
     found = weights(DistillConfig(state_weight="perplexity"))
@@ -149,11 +149,11 @@ def test_low_gap_share_by_hand():
         ({"clip": 0.0}, "distill.clip is 0.0: give"),
         ({"clip": math.inf}, "or None"),
         ({"state_weight": "certainty"}, "distill.state_weight is 'certainty': give one of uniform"),
-        ({"state_weight": "gap", "gap_scale": 0.0}, "distill.gap_scale is 0.0: give"),
+        ({"state_weight": "gap", "gate_scale": 0.0}, "distill.gate_scale is 0.0: give"),
         ({"state_weight": "perplexity", "perplexity_temperature": -1.0}, "distill.perplexity_temperature is -1.0"),
         ({"anchor_weight": -0.1}, "distill.anchor_weight is -0.1: give"),
         ({"reinforce_weight": math.inf}, "distill.reinforce_weight is inf: give"),
-        ({"gap_scale": 2.0}, "has no effect where state_weight is 'uniform'"),
+        ({"gate_scale": 2.0}, "has no effect where state_weight is 'uniform'"),
         ({"perplexity_temperature": 2.0, "state_weight": "gap"}, "has no effect where state_weight is 'gap'"),
     ],
 )
@@ -163,5 +163,33 @@ def test_wrong_settings_are_refused(wrong, told):
 
 
 def test_settings_are_frozen_and_hashable():
-    config = DistillConfig(clip=0.05, state_weight="gap", gap_scale=2.0)
+    config = DistillConfig(clip=0.05, state_weight="gap", gate_scale=2.0)
     assert hash(config) == hash(dataclasses.replace(config))
+
+
+LOGITS_OF_TWO = jnp.log(jnp.array([[0.25, 0.75], [0.5, 0.5]]))
+TWO = jnp.array([0, 1])
+
+
+def trust(teacher, logits, action, scale=5.0):
+    config = DistillConfig(state_weight="trust", gate_scale=scale)
+    return state_weights(config, teacher, logits, action, jnp.zeros_like(action))
+
+
+def test_trust_by_hand():
+    teacher = jnp.array([[0.5, 0.5], [0.5, 0.5]])
+    # log(0.5 / 0.25) = log 2: sigmoid(log 2) = 2/3 at scale 1, 2^5 / (2^5 + 1) at 5. Where they agree it is 1/2.
+    np.testing.assert_allclose(trust(teacher, LOGITS_OF_TWO, TWO, 1.0), [2 / 3, 1 / 2], rtol=1e-6)
+    np.testing.assert_allclose(trust(teacher, LOGITS_OF_TWO, TWO), [32 / 33, 1 / 2], rtol=1e-6)
+
+
+def test_trust_falls_with_doubt_is_shut_to_the_impossible_and_has_no_gradient():
+    probs = jnp.array([0.0, 0.1, 0.25, 0.9])
+    teacher, logits = jnp.stack([probs, 1 - probs], axis=-1), jnp.tile(LOGITS_OF_TWO[:1], (4, 1))
+    action = jnp.zeros(4, jnp.int32)
+    found = trust(teacher, logits, action)
+    assert found[0] == 0
+    assert bool(jnp.all(jnp.diff(found) > 0))
+    gradients = jax.grad(lambda *given: trust(*given, action).sum(), (0, 1))(teacher, logits)
+    for gradient in gradients:
+        np.testing.assert_array_equal(gradient, 0)

@@ -1,4 +1,4 @@
-"""Baselines by hand: advantages within groups, the policy gradient, cloning, and the gate between them."""
+"""Baselines by hand: advantages within groups, the policy gradient, cloning."""
 
 import jax
 import jax.numpy as jnp
@@ -36,44 +36,45 @@ ACTION = jnp.array([0, 1])
 
 
 def test_losses_by_hand():
-    loss = reinforce.reinforce_loss(LOGITS, ACTION, jnp.array([2.0, -1.0]))
-    np.testing.assert_allclose(loss, [2 * np.log(4), -np.log(2)], rtol=1e-6)
+    weight = jnp.array([2.0, -1.0])
+    np.testing.assert_allclose(reinforce.reinforce_loss(LOGITS, ACTION, weight, before=LOGITS), [-2, 1], rtol=1e-6)
+    # Who did it played the first action half as often and the second half as often again: ratios 2 and 2 / 3.
+    before = jnp.log(jnp.array([[0.125, 0.875], [0.25, 0.75]]))
+    found = reinforce.reinforce_loss(LOGITS, ACTION, weight, before=before)
+    np.testing.assert_allclose(found, [-2 * 1.2, max(2 / 3, 0.8)], rtol=1e-6)
     np.testing.assert_allclose(reinforce.clone_loss(LOGITS, ACTION), [np.log(4), np.log(2)], rtol=1e-6)
 
 
 def test_the_policy_gradient_is_advantage_times_what_was_done_minus_what_is_usual():
     weight = jnp.array([2.0, -1.0])
-    student, stopped = jax.grad(lambda z, a: reinforce.reinforce_loss(z, ACTION, a).sum(), (0, 1))(LOGITS, weight)
+
+    def loss(logits, advantage):
+        return reinforce.reinforce_loss(logits, ACTION, advantage, before=LOGITS).sum()
+
+    student, stopped = jax.grad(loss, (0, 1))(LOGITS, weight)
     done = jax.nn.one_hot(ACTION, 2)
     np.testing.assert_allclose(student, -weight[:, None] * (done - jax.nn.softmax(LOGITS)), atol=1e-6)
     np.testing.assert_array_equal(stopped, 0)
-    # A uniform advantage is cloning, and cloning is forward KL from the action taken.
+    # Under a uniform advantage it is cloning, and cloning is forward KL from the action taken.
     clone = reinforce.clone_loss(LOGITS, ACTION)
-    np.testing.assert_allclose(reinforce.reinforce_loss(LOGITS, ACTION, jnp.ones(2)), clone)
+    cloning = jax.grad(lambda z: reinforce.clone_loss(z, ACTION).sum())(LOGITS)
+    np.testing.assert_allclose(jax.grad(loss)(LOGITS, jnp.ones(2)), cloning, rtol=1e-6)
     np.testing.assert_allclose(divergences.forward_kl(done, LOGITS), clone, rtol=1e-6)
+
+
+def test_a_policy_that_has_moved_far_enough_is_not_moved_further():
+    before = LOGITS - jnp.array([[1.0, 0.0], [0.0, 0.0]])  # the first action has become likelier already
+    gradient = jax.grad(lambda z, a: reinforce.reinforce_loss(z, ACTION, a, before=before).sum())
+    np.testing.assert_array_equal(gradient(LOGITS, jnp.array([1.0, 0.0])), 0)
+    assert gradient(LOGITS, jnp.array([-1.0, 0.0]))[0, 0] > 0  # back it may
 
 
 def test_masked_actions_leave_gradients_finite():
     logits = jnp.array([[0.0, -jnp.inf, 1.0], [0.0, -1e9, 1.0]])
     action = jnp.array([0, 2])
-    for loss in (lambda z: reinforce.reinforce_loss(z, action, jnp.ones(2)), lambda z: reinforce.clone_loss(z, action)):
+    losses = (
+        lambda z: reinforce.reinforce_loss(z, action, jnp.ones(2), before=logits),
+        lambda z: reinforce.clone_loss(z, action),
+    )
+    for loss in losses:
         assert bool(jnp.all(jnp.isfinite(jax.grad(lambda z, loss=loss: loss(z).sum())(logits))))
-
-
-def test_the_gate_by_hand():
-    teacher = jnp.array([[0.5, 0.5], [0.5, 0.5]])
-    # log(0.5 / 0.25) = log 2: sigmoid(log 2) = 2/3 at scale 1, 2^5 / (2^5 + 1) at 5. Where they agree it is 1/2.
-    np.testing.assert_allclose(reinforce.gate(teacher, LOGITS, ACTION, 1.0), [2 / 3, 1 / 2], rtol=1e-6)
-    np.testing.assert_allclose(reinforce.gate(teacher, LOGITS, ACTION), [32 / 33, 1 / 2], rtol=1e-6)
-
-
-def test_the_gate_falls_with_doubt_is_shut_to_the_impossible_and_has_no_gradient():
-    probs = jnp.array([0.0, 0.1, 0.25, 0.9])
-    teacher, logits = jnp.stack([probs, 1 - probs], axis=-1), jnp.tile(LOGITS[:1], (4, 1))
-    action = jnp.zeros(4, jnp.int32)
-    found = reinforce.gate(teacher, logits, action)
-    assert found[0] == 0
-    assert bool(jnp.all(jnp.diff(found) > 0))
-    gradients = jax.grad(lambda *given: reinforce.gate(*given, action).sum(), (0, 1))(teacher, logits)
-    for gradient in gradients:
-        np.testing.assert_array_equal(gradient, 0)
