@@ -188,6 +188,19 @@ class Config:
                 f"loop.real_transitions - 1 ({self.loop.real_transitions - 1}), or 0 to imagine from the first update"
             )
 
+    @property
+    def row(self) -> dict:
+        """What its rows of results say of it."""
+        return {
+            "dream_ratio": self.loop.dream_ratio,
+            "actor": self.loop.actor,
+            "episodes": self.evaluation.episodes,
+        }
+
+    def finished(self, real: int, updates: int) -> bool:
+        """Whether a run of it that stands there is at its end."""
+        return self.loop.finished(real, updates)
+
     def identity(self) -> dict:
         """Returns all that decides the outcome but the seed: the JSON that is hashed.
 
@@ -243,12 +256,19 @@ def from_dict(tree: dict) -> Config:
     """Returns the config that `to_dict` wrote.
 
     Raises:
-      ValueError: a field is missing or unknown, as in a file of another version; the message names it.
+      ValueError: a field is missing or unknown, as in a file of another version, or it is a config of another kind; the
+        message names it.
     """
+    if "kind" in tree:
+        raise ValueError(
+            f"the run is one of {tree['kind']}, which has no world model and no planner, and is not resumed by hand: "
+            "give the folder of a run of scripts.train"
+        )
     return restore(Config, tree, "config")
 
 
 def restore(kind: Any, value: Any, path: str = "config") -> Any:
+    """Returns a dataclass of `kind` from plain JSON values; errors as of `from_dict`, naming what lies at `path`."""
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ValueError(f"{path} is {value!r}, where fields are expected: use the file that the run wrote")

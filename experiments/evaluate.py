@@ -21,6 +21,8 @@ from experiments.config import Config, from_dict
 from experiments.drivers import actor_of
 from experiments.honesty import NUM_COPIES, on_host_of
 from experiments.recover import saved_state
+from experiments.results import config_of
+from experiments.sessions.config import SessionsConfig
 
 _FILM_ENDINGS = (".gif", ".mp4")
 
@@ -185,10 +187,10 @@ def write_film(target: Path, frames: np.ndarray, frames_per_second: float) -> No
         raise ImportError("MP4 needs an encoder: pip install imageio-ffmpeg, or film to a .gif") from error
 
 
-def _open(path: str | Path, *, planner: bool, version: int | None) -> tuple[Config, Act, PyTree, int]:
+def _open(path: str | Path, *, planner: bool, version: int | None) -> tuple[Config | SessionsConfig, Act, PyTree, int]:
     """Returns the run's config, who acts, with what, and after how many real transitions."""
     folder = RunFolder.open(path)
-    config = from_dict(folder.config)
+    config = config_of(folder)
     if planner and version is not None:
         raise ValueError(
             f"version is {version}, but the planner is that of the newest checkpoint: leave out --planner or --version"

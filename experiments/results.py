@@ -9,17 +9,20 @@ from pathlib import Path
 from dreamer.core.types import Meters
 from dreamer.io import RunFolder, read_log
 from dreamer.io.files import locked, write_atomically
-from experiments.config import from_dict
+from experiments.config import Config, from_dict
+from experiments.sessions.config import SessionsConfig, sessions_from_dict
 
 FIELDS = (
     "name", "arm", "env_id", "env_version", "config_hash", "commit", "seed", "dream_ratio", "actor", "episodes",
     *(field.name for field in dataclasses.fields(Meters)), "final",
     "student_return", "student_return_min", "student_return_max", "planner_return",
     "reward_error_5", "continuation_error_5",
+    "session_return", "other_session_return", "retained_bits", "available_bits",
 )  # fmt: skip
 """Columns: who and what, the meters at the evaluation, the mean, lowest and highest return over its episodes, and how
-far the model is from what happens after 5 dreamed steps (`dreamer.sleep.honesty`). New ones come last, so that rows
-written before them stay readable."""
+far the model is from what happens after 5 dreamed steps (`dreamer.sleep.honesty`); of an agent with a session slot the
+returns with a session in memory, of this job and of others, and the bits of a job that its weights hold and that its
+data could tell (`experiments.sessions`). New ones come last, so that rows written before them stay readable."""
 
 
 class ResultsError(ValueError):
@@ -34,7 +37,7 @@ def rows_of(path: str | Path, *, arm: str) -> list[dict]:
       arm: what the run is called in a comparison, e.g. `dreaming` or `no dreams`.
     """
     folder = RunFolder.open(path)
-    config = from_dict(folder.config)
+    config = config_of(folder)
     evaluated = [row for row in read_log(folder.log) if row.get("student_return") is not None]
     about = {
         "name": config.name,
@@ -44,16 +47,19 @@ def rows_of(path: str | Path, *, arm: str) -> list[dict]:
         "config_hash": folder.config_hash,
         "commit": folder.commit,
         "seed": config.seed,
-        "dream_ratio": config.loop.dream_ratio,
-        "actor": config.loop.actor,
-        "episodes": config.evaluation.episodes,
+        **config.row,
     }
     rows = []
     for row in evaluated:
-        final = config.loop.finished(row["real"], row["updates"])
+        final = config.finished(row["real"], row["updates"])
         merged = about | row | {"final": int(final), "seconds": round(row["seconds"], 1)}
         rows.append({name: merged.get(name) for name in FIELDS})
     return rows
+
+
+def config_of(folder: RunFolder) -> Config | SessionsConfig:
+    """Returns the config that a run folder was made with, of whichever kind; errors as of `config.from_dict`."""
+    return sessions_from_dict(folder.config) if "kind" in folder.config else from_dict(folder.config)
 
 
 def write_rows(path: str | Path, rows: Iterable[dict]) -> None:

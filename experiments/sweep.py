@@ -14,6 +14,8 @@ from dreamer.io import BusyError
 from experiments.config import Config
 from experiments.results import read_rows, rows_of, run_of, write_rows
 from experiments.run import Progress, run_or_resume
+from experiments.sessions import run as sessions
+from experiments.sessions.config import SessionsConfig
 from experiments.workers import Ended, Tell
 
 
@@ -22,7 +24,7 @@ class Job:
     """One run to make."""
 
     arm: str
-    config: Config
+    config: Config | SessionsConfig
     results: Path
 
     @property
@@ -134,13 +136,20 @@ def sweep(todo: list[Job], *, call_each: CallEach, hear: Callable[[Heard], None]
 def make(job: Job, tell: Tell) -> tuple[list[dict], list[str]]:
     """Makes the run of a job, or goes on with it; returns its rows, if it has come to some, and what is to be said."""
     try:
-        folder, messages = run_or_resume(job.config, watch=lambda progress: tell(heard(job.title, progress)))
+        folder, messages = _run(job, tell)
     except BusyError as busy:
         return [], [f"left to another sweep. {busy}"]
     rows = rows_of(folder, arm=job.arm)
     if not (rows and rows[-1]["final"]):
         raise ValueError(f"the log of {folder} ends before its run: move the folder away, and sweep again")
     return rows, messages
+
+
+def _run(job: Job, tell: Tell) -> tuple[Path, list[str]]:
+    """Makes the run of a job, of whichever kind, or goes on with it; returns its folder and what is to be said."""
+    if isinstance(job.config, Config):
+        return run_or_resume(job.config, watch=lambda progress: tell(heard(job.title, progress)))
+    return sessions.run_or_resume(job.config, watch=lambda share, score: tell(Heard(job.title, share, score)))
 
 
 def heard(title: str, progress: Progress) -> Heard:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dreamer.core.types import Meters
+from dreamer.io import RunFolder, read_log
 from dreamer.sleep.honesty import Honesty
 from experiments.diary import DivergedError
 from experiments.honesty import columns
@@ -129,6 +130,38 @@ class Watch:
         return table
 
 
+class ShareWatch:
+    """How much of a run is done, in a terminal; elsewhere a plain line at each score."""
+
+    def __init__(self, title: str, *, said: str):
+        """Takes the name of the run, and what its score is."""
+        self._title = title
+        self._said = said
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._score: float | None = None
+
+    def __enter__(self) -> "ShareWatch":
+        say(f"{self._title}: compiling ...")
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, share: float, score: float | None) -> None:
+        """Shows how far the run is."""
+        self._score = self._score if score is None else score
+        said = "" if self._score is None else f"{self._said} {self._score:.2f}"
+        if self._live:
+            table = Table(box=None, padding=(0, 1))
+            table.add_row(self._title, ProgressBar(1.0, share, width=30), f"{share:.0%}", said)
+            self._live.update(table)
+        elif score is not None:
+            say(f"{self._title}: {share:.0%}  {said}")
+
+
 class SweepWatch:
     """How far the runs of a sweep are, in a terminal; what each came to, a line a run, everywhere."""
 
@@ -203,6 +236,30 @@ def show_results(results: dict[str, list[Result]]) -> None:
         say(f"Returns are means over {episodes} (lowest to highest) by who is deployed.")
     else:
         say(f"Returns are means over {len(group)} seeds of {episodes} each (lowest to highest seed).")
+
+
+_NIGHT_COLUMNS = {
+    "real": ("real\ntransitions", "{:,}"),
+    "updates": ("\nupdates", "{:,}"),
+    "student_return": ("deployed,\nno session", "{:.2f}"),
+    "session_return": ("session\nin memory", "{:.2f}"),
+    "retained_bits": ("bits that the\nweights hold", "{:.1f}"),
+    "available_bits": ("bits that the\ndata could tell", "{:.1f}"),
+    "other_session_return": ("session of\nanother job", "{:.2f}"),
+}
+
+
+def show_nights(folder: Path) -> None:
+    """Prints what a run with a session slot measured, a line each time."""
+    rows = [row for row in read_log(RunFolder.open(folder).log) if row.get("student_return") is not None]
+    columns = {name: about for name, about in _NIGHT_COLUMNS.items() if any(row.get(name) is not None for row in rows)}
+    table = Table(title="Mean return by what is in memory", title_justify="left", box=box.SIMPLE_HEAD)
+    for title, _ in columns.values():
+        table.add_column(title, justify="right")
+    for row in rows:
+        cells = ((row.get(name), form) for name, (_, form) in columns.items())
+        table.add_row(*("" if value is None else form.format(value) for value, form in cells))
+    console.print(table)
 
 
 def show_honesty(measured: Honesty) -> None:

@@ -48,8 +48,6 @@ class ConsolidationConfig:
     those that the student meets in a `dream` of what the session taught."""
     num_updates: int = 32
     """Updates of a night, each on all of its states."""
-    old_session_length: int = 64
-    """Decisions of the session in an old job that `distill.anchor_weight` holds the agent to."""
 
     def __post_init__(self) -> None:
         for name, known in (("objective", OBJECTIVES), ("states", STATES)):
@@ -61,22 +59,23 @@ class ConsolidationConfig:
         wanted = {"clone": "session", "clone_successes": "session", "reinforce": "student"}.get(self.objective)
         if wanted and self.states != wanted:
             raise ValueError(
-                f"consolidation.objective is {self.objective!r} and states {self.states!r}: whoever learns from what was "
-                f"done learns where it was done; give states {wanted!r}"
+                f"consolidation.objective is {self.objective!r} and states {self.states!r}: whoever learns from what "
+                f"was done learns where it was done; give states {wanted!r}"
             )
         if (self.states == "session") != (self.states_length == 0):
             raise ValueError(
-                f"consolidation.states_length is {self.states_length} where states is {self.states!r}: give 0 where the "
-                "states are those of the session, else 1 or more"
+                f"consolidation.states_length is {self.states_length} where states is {self.states!r}: give 0 where "
+                "the states are those of the session, else 1 or more"
             )
         if not self.session_length and self.states != "student":
             raise ValueError(
-                f"consolidation.session_length is 0, but states is {self.states!r}, which asks a session: give 1 or more"
+                f"consolidation.session_length is 0, but states is {self.states!r}, which asks a session: give 1 or "
+                "more"
             )
         if self.session_length and self.objective == "reinforce":
             raise ValueError(
-                f"consolidation.session_length is {self.session_length}, but objective is 'reinforce', which never looks "
-                "at it: give 0"
+                f"consolidation.session_length is {self.session_length}, but objective is 'reinforce', which never "
+                "looks at it: give 0"
             )
 
     @property

@@ -129,9 +129,9 @@ def state_weights(
 
     * `uniform`: 1.
     * `gap`: sigmoid(gate_scale * gap), which is 1/2 where no action is better than another, and goes to 1.
-    * `trust`: sigmoid(gate_scale * (log p_T(a) - log p_S(a))) of the action a that was taken: 1/2 where they agree on it.
-      The weight of a distillation beside a policy gradient in "Self-Distilled Agentic Reinforcement Learning" (SDAR,
-      https://arxiv.org/abs/2605.15155).
+    * `trust`: sigmoid(gate_scale * (log p_T(a) - log p_S(a))) of the action a that was taken: 1/2 where they agree on
+      it. The weight of a distillation beside a policy gradient in "Self-Distilled Agentic Reinforcement Learning"
+      (SDAR, https://arxiv.org/abs/2605.15155).
     * `perplexity`: PPL^(-1 / temperature), the same for all states of a trajectory, where PPL = exp(mean of
       -log p_T(action taken)) is the teacher's perplexity on it. From "SCOPE: Signal-Calibrated On-Policy Distillation
       Enhancement with Dual-Path Adaptive Weighting" (https://arxiv.org/abs/2604.10688); there it is normalised over the

@@ -16,13 +16,20 @@ COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b2d8b", "#8d99ae")
 DREAMING, CONTROL = "dreaming", "no dreams"
 
 
-def draw(rows: Sequence[dict], path: str | Path, *, references: Mapping[str, float] | None = None) -> Path:
+def draw(
+    rows: Sequence[dict],
+    path: str | Path,
+    *,
+    references: Mapping[str, float] | None = None,
+    log_transitions: bool = False,
+) -> Path:
     """Draws rows of one environment to a PNG and returns its path.
 
     Args:
       rows: of `experiments.results`; rows of an arm that share `real` are its seeds.
       path: the file to write.
       references: what is said of a score -> that score, each a dotted line.
+      log_transitions: whether real transitions are drawn on a logarithmic axis.
 
     Raises:
       ValueError: no rows, or rows of several environments.
@@ -38,7 +45,11 @@ def draw(rows: Sequence[dict], path: str | Path, *, references: Mapping[str, flo
     axes.set_xlabel("real transitions (decisions)")
     axes.set_ylabel("return of the deployed, search-free student")
     axes.set_title(world, loc="left")
-    axes.set_xlim(left=0)
+    if log_transitions:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+    else:
+        axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="best")
     return save(figure, path)
 

@@ -39,7 +39,7 @@ class PretrainingConfig:
     """T, decisions of a session."""
     num_sessions: int = 32
     """Sessions that are lived side by side, each in a job of its own, before they are learned from."""
-    num_days: int = 400
+    num_days: int = 300
     """How often sessions are lived."""
     updates_per_day: int = 2
     """Updates on each day's sessions."""
@@ -57,6 +57,7 @@ class PretrainingConfig:
     """Where it writes."""
 
     kind: ClassVar[str] = "pretraining"
+    """What its file says it is."""
 
     def __post_init__(self) -> None:
         _check(self, ("session_length", "num_sessions", "num_days", "updates_per_day", "num_jobs", "episodes"))
@@ -68,8 +69,8 @@ class PretrainingConfig:
             )
         if world.period and world.num_aliased:
             raise ValueError(
-                f"env.jobworld.period is {world.period} and aliased {world.aliased}: nobody who labels can tell when to "
-                "look again; set one of them to 0"
+                f"env.jobworld.period is {world.period} and aliased {world.aliased}: nobody who labels can tell "
+                "when to look again; set one of them to 0"
             )
         if self.session_length > self.slot.num_slots:
             raise ValueError(
@@ -132,7 +133,9 @@ class DistillationConfig:
     """Who labels."""
     distill: DistillConfig = DistillConfig()
     """How the student is moved."""
-    update: UpdateConfig = UpdateConfig(warmup_updates=0, final_share=1.0, weight_decay=0.0, max_grad_norm=1.0)
+    update: UpdateConfig = UpdateConfig(
+        learning_rate=3e-4, warmup_updates=0, final_share=1.0, weight_decay=0.0, max_grad_norm=1.0
+    )
     """The optimiser."""
     dream_error: float = 0.0
     """Share of the answers of a dreamed codebook that are drawn at random: how wrong a dream is on purpose."""
@@ -142,6 +145,7 @@ class DistillationConfig:
     """Where it writes."""
 
     kind: ClassVar[str] = "distillation"
+    """What its file says it is."""
 
     def __post_init__(self) -> None:
         _check(self, ("num_jobs", "episodes"))
@@ -166,8 +170,8 @@ class DistillationConfig:
             raise ValueError(f"dream_error is {self.dream_error}: give a share from 0 to 1")
         if self.dream_error and self.consolidation.states != "dream":
             raise ValueError(
-                f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r}, so nothing "
-                "is dreamed: give 0, or states 'dream'"
+                f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r}, so "
+                "nothing is dreamed: give 0, or states 'dream'"
             )
         if self.consolidation.objective == "distil":
             asks = self.teacher.kind != "sharpened" or self.consolidation.states != "student"
@@ -180,7 +184,7 @@ class DistillationConfig:
                 raise ValueError(
                     "distill.state_weight is 'gap', but an agent with a session slot has no action values: give another"
                 )
-        elif (self.teacher != TeacherConfig()):
+        elif self.teacher != TeacherConfig():
             raise ValueError(
                 f"consolidation.objective is {self.consolidation.objective!r}, which asks no teacher, but settings of "
                 "teacher are changed: leave them out, or give objective 'distil'"

@@ -139,9 +139,7 @@ def old_sessions(config: DistillationConfig, slot: SessionAgent, params: PyTree)
         key = streams.stream(job.seed, "old")
         number = jax.random.randint(key, (), pool.start, pool.stop)
         env = of_job(dataclasses.replace(config.env, jobworld=world), number)
-        lived = lived_session(
-            slot, env, params, session_seed(job.seed, number), config.consolidation.old_session_length
-        )
+        lived = lived_session(slot, env, params, session_seed(job.seed, number), config.agent.session_length)
         logits = slot.read(params, jax.tree.map(lambda leaf: leaf[None], lived)).logits[0]
         return lived, jax.nn.softmax(logits)
 

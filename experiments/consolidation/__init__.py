@@ -1,0 +1,1 @@
+"""Question: what is a session worth to the weights, by whom it is taught and where?"""

@@ -1,0 +1,85 @@
+"""How it is scored: what the student without memory can do against real transitions, and what it holds of the job."""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments import table
+from experiments.consolidation.runs import ARMS, PANELS
+from experiments.figures import learning_curve
+from experiments.results import newest_of
+from experiments.statistics import interquartile_mean, median
+
+FOLDER = Path(__file__).parent
+SHARE = 0.8
+"""Of the success that its first session gives the teacher: what a student has to reach."""
+_COLUMNS = (
+    "task", "arm", "seeds", "real transitions", "success, no session: IQM [95 %]",
+    "first to reach 80 % of the teacher (median)", "bits held of those told", "success by a session of another job",
+)  # fmt: skip
+
+
+def analyse() -> tuple[str, list[Path]]:
+    """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
+
+    Tasks and arms without rows are left out.
+    """
+    lines, figures = table.titled(_COLUMNS), []
+    for task, arms in ARMS.items():
+        rows = newest_of(FOLDER / "results" / f"{task}.csv")
+        ran = {arm: own for arm in arms if (own := [row for row in rows if row["arm"] == arm])}
+        teacher = teacher_return(rows)
+        lines += [_line(task, arm, own, teacher) for arm, own in ran.items()]
+        for number, panel in enumerate(PANELS.get(task, ())):
+            shown = [row for arm in panel for row in ran.get(arm, ())]
+            if shown:
+                path = FOLDER / "figures" / f"{task}-{number + 1}.png"
+                said = {"its teacher, with the session in memory": teacher}
+                figures.append(learning_curve.draw(shown, path, references=said, log_transitions=True))
+    return "\n".join(lines), figures
+
+
+def teacher_return(rows: list[dict]) -> float:
+    """Returns the IQM over seeds of what agents reach with their first session of the job in memory; nan without."""
+    first = {
+        row["seed"]: row["session_return"]
+        for row in sorted(rows, key=lambda row: -row["real"])
+        if row["session_return"] is not None and row["arm"] != "another job's session"
+    }
+    return interquartile_mean(list(first.values()))[0] if first else float("nan")
+
+
+def transitions_to_reach(curve: list[tuple[int, float]], threshold: float) -> int | None:
+    """Returns the real transitions of the first evaluation of at least `threshold`; None if there is none.
+
+    Args:
+      curve: (real transitions, mean return) in order.
+      threshold: in reward units.
+    """
+    return next((real for real, score in curve if score >= threshold), None)
+
+
+def _line(task: str, arm: str, rows: list[dict], teacher: float) -> str:
+    final = [row for row in rows if row["final"]]
+    seeds = sorted(row["seed"] for row in final)
+    curves = [[(row["real"], row["student_return"]) for row in rows if row["seed"] == seed] for seed in seeds]
+    reached = [transitions_to_reach(curve, SHARE * teacher) for curve in curves]
+    held = [row["retained_bits"] for row in final]
+    told = np.mean([row["available_bits"] for row in final])
+    cells = (
+        f"{final[0]['real']:,}",
+        table.interval(interquartile_mean([row["student_return"] for row in final])),
+        _when(reached),
+        f"{interquartile_mean(held)[0]:.1f} of {told:.1f}",
+        table.interval(interquartile_mean([row["other_session_return"] for row in final])),
+    )
+    return table.joined([task, arm, str(len(final)), *cells])
+
+
+def _when(reached: list[int | None]) -> str:
+    """Returns the median over all seeds, those that never reach it counted as later than the run."""
+    num = sum(real is not None for real in reached)
+    if num * 2 <= len(reached):
+        return f"never ({num} of {len(reached)} seeds do)"
+    centre = median([real if real is not None else 10**9 for real in reached])[0]
+    return f"{centre:,.0f} ({num} of {len(reached)} seeds)"

@@ -1,0 +1,63 @@
+"""What is run: sessions of JobWorld folded into weights by self-distillation; rewards, transcripts and controls."""
+
+from experiments.config import RunConfig, changed
+from experiments.sessions.config import DistillationConfig
+
+_BASE = DistillationConfig(num_jobs=8, run=RunConfig(wandb="disabled"))
+
+
+def _arm(task: str, **night) -> DistillationConfig:
+    return changed(_BASE, {"name": task, **{f"consolidation.{name}": value for name, value in night.items()}})
+
+
+_OWN = {"states": "session", "states_length": 0, "num_nights": 12}
+REFERENCE = "session, student's states"
+"""On-policy self-distillation as published: the arm that the others are held against."""
+REWARDS = "policy gradient"
+
+_JOBWORLD = _arm("consolidation", num_nights=6)
+_REWARDS = _arm("consolidation", objective="reinforce", session_length=0, num_nights=32, num_updates=16)
+_DREAMS = _arm("consolidation-dreams", num_nights=1)
+
+ARMS: dict[str, dict[str, DistillationConfig]] = {
+    "jobworld": {
+        REFERENCE: _JOBWORLD,
+        "the same, anchored": changed(_JOBWORLD, {"distill.anchor_weight": 1.0}),
+        "session, its own states": _arm("consolidation", **_OWN),
+        "session, dreamed states": _arm("consolidation", states="dream", num_nights=12),
+        "session, gated, with rewards": changed(
+            _JOBWORLD, {"distill.state_weight": "trust", "distill.reinforce_weight": 1.0}
+        ),
+        REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3}),
+        "cloned session": _arm("consolidation", objective="clone", **_OWN),
+        "cloned successes": _arm("consolidation", objective="clone_successes", **_OWN),
+        "another job's session": changed(_JOBWORLD, {"teacher.kind": "other_job"}),
+        "no teacher, sharpened": changed(
+            _arm("consolidation", session_length=0, num_nights=12), {"teacher.kind": "sharpened"}
+        ),
+    },
+    "dreams": {
+        "64 of the session": changed(_DREAMS, {"consolidation.states": "session", "consolidation.states_length": 0}),
+        **{f"{n} real": changed(_DREAMS, {"consolidation.states_length": n}) for n in (16, 64, 256)},
+        **{
+            f"{n} dreamed": changed(_DREAMS, {"consolidation.states": "dream", "consolidation.states_length": n})
+            for n in (16, 64, 256)
+        },
+        **{
+            f"256 dreamed, {error:.0%} wrong": changed(
+                _DREAMS,
+                {"consolidation.states": "dream", "consolidation.states_length": 256, "dream_error": error},
+            )
+            for error in (0.3, 1.0)
+        },
+    },
+}
+"""Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
+
+PANELS = {
+    "jobworld": (
+        (REFERENCE, "session, its own states", "session, dreamed states", "session, gated, with rewards", REWARDS),
+        (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
+    ),
+}
+"""Task -> arms of each panel of its figure of curves."""

@@ -1,0 +1,52 @@
+"""Folds sessions into the weights of a pre-trained agent: `python -m scripts.distill RUN --field value ...`."""
+
+import dataclasses
+import sys
+
+import tyro
+
+from dreamer.io import RunFolder
+from dreamer.loop import ConsolidationConfig
+from experiments.sessions.config import DistillationConfig
+from experiments.sessions.run import distil, pretrained_config
+from scripts.display import INTERPRETER, ShareWatch, clear_errors, say, show_nights
+
+
+def main() -> None:
+    """Parses the command line, distils, and says what the student can do and knows after each night."""
+    with clear_errors():
+        agent, config = _parse(sys.argv[1:])
+        with ShareWatch(f"{config.name}, seed {config.seed}", said="deployed return") as watch:
+            folder = distil(config, agent, watch=watch)
+        show_nights(folder)
+        say(
+            f"""
+run folder      {folder}
+deployed agent  {folder}/deployed.safetensors
+
+What to do next
+  {INTERPRETER} -m scripts.evaluate {folder}   # measure it
+  {INTERPRETER} -m scripts.distill {agent} --consolidation.states dream   # learn in dreams of what the session taught
+"""
+        )
+
+
+def _parse(words: list[str]) -> tuple[str, DistillationConfig]:
+    """Returns the folder of the pre-trained agent and what is to be done with it; help is printed and ends it."""
+    program = "python -m scripts.distill RUN"
+    if not words or words[0].startswith("-"):
+        tyro.cli(DistillationConfig, prog=program, args=words)  # help, or an error of usage
+        raise ValueError("give the folder of a pre-trained agent first, as scripts.pretrain printed it")
+    agent = pretrained_config(RunFolder.open(words[0]))
+    night = ConsolidationConfig(session_length=agent.session_length)
+    default = DistillationConfig(seed=agent.seed, agent=agent, consolidation=night)
+    world = dataclasses.replace(agent.env.jobworld, pool=default.env.jobworld.pool, job=default.env.jobworld.job)
+    default = dataclasses.replace(default, env=dataclasses.replace(agent.env, jobworld=world))
+    config = tyro.cli(DistillationConfig, prog=program, default=default, args=words[1:])
+    if config.agent != agent:
+        raise ValueError(f"settings of agent are those of {words[0]}: leave them out, or pre-train another")
+    return words[0], config
+
+
+if __name__ == "__main__":
+    main()
