@@ -1,13 +1,17 @@
 """What is run: sessions of JobWorld folded into weights by self-distillation; rewards, transcripts and controls."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from experiments.config import RunConfig, changed
 from experiments.sessions.config import DistillationConfig
 
 _BASE = DistillationConfig(num_jobs=8, run=RunConfig(wandb="disabled"))
 
 
-def _arm(task: str, **night) -> DistillationConfig:
-    return changed(_BASE, {"name": task, **{f"consolidation.{name}": value for name, value in night.items()}})
+def _arm(task: str, others: Mapping[str, Any] | None = None, **night) -> DistillationConfig:
+    nights = {f"consolidation.{name}": value for name, value in night.items()}
+    return changed(_BASE, {"name": task, **nights, **(others or {})})
 
 
 _OWN = {"states": "session", "states_length": 0, "num_nights": 12}
@@ -17,7 +21,7 @@ REWARDS = "policy gradient"
 
 _JOBWORLD = _arm("consolidation", num_nights=6)
 _REWARDS = _arm("consolidation", objective="reinforce", session_length=0, num_nights=32, num_updates=16)
-_DREAMS = _arm("consolidation-dreams", num_nights=1)
+_DREAMS = _arm("consolidation-dreams", num_nights=1, num_updates=64)
 
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": {
@@ -32,9 +36,7 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         "cloned session": _arm("consolidation", objective="clone", **_OWN),
         "cloned successes": _arm("consolidation", objective="clone_successes", **_OWN),
         "another job's session": changed(_JOBWORLD, {"teacher.kind": "other_job"}),
-        "no teacher, sharpened": changed(
-            _arm("consolidation", session_length=0, num_nights=12), {"teacher.kind": "sharpened"}
-        ),
+        "no teacher, sharpened": _arm("consolidation", {"teacher.kind": "sharpened"}, session_length=0, num_nights=12),
     },
     "dreams": {
         "64 of the session": changed(_DREAMS, {"consolidation.states": "session", "consolidation.states_length": 0}),

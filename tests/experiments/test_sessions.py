@@ -1,0 +1,261 @@
+"""Runs of agents with a session slot: what they write, that they go on where they were, and what they refuse."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamer.io import Checkpoints, LogError, RunFolder, read_log
+from dreamer.loop import ConsolidationConfig
+from dreamer.sleep.teachers import TeacherConfig
+from dreamer.wake import Deployed, envs
+from dreamer.wake.envs.jobs import codebook
+from dreamer.wake.envs.jobworld import of_job
+from experiments import sweep
+from experiments.config import RunConfig, changed
+from experiments.consolidation import analysis
+from experiments.consolidation import runs as question
+from experiments.evaluate import evaluate
+from experiments.measures import bits
+from experiments.results import read_rows, rows_of
+from experiments.sessions import distillation, pretraining
+from experiments.sessions.config import (
+    DistillationConfig,
+    PretrainingConfig,
+    sessions_from_dict,
+    sessions_to_dict,
+)
+from experiments.sessions.measure import lived_session
+from experiments.sessions.run import ContextGainError, distil, load_agent, pretrain, run_or_resume
+from experiments.workers import Ended
+from scripts import distill as distill_script
+
+AGENT = changed(
+    PretrainingConfig(name="tiny-slot", run=RunConfig(wandb="disabled", checkpoint_every=64)),
+    {
+        "env.jobworld.num_keys": 4,
+        "env.jobworld.num_answers": 2,
+        "env.jobworld.chain_length": 2,
+        "session_length": 16,
+        "num_sessions": 4,
+        "num_days": 2,
+        "slot.num_slots": 16,
+        "slot.width": 8,
+        "slot.num_heads": 2,
+        "slot.num_layers": 1,
+        "num_jobs": 2,
+        "episodes": 4,
+    },
+)
+DISTIL = DistillationConfig(
+    name="tiny-distillation",
+    env=dataclasses.replace(AGENT.env, jobworld=dataclasses.replace(AGENT.env.jobworld, pool="distillation", job=1)),
+    num_jobs=2,
+    agent=AGENT,
+    min_context_gain=-1.0,
+    consolidation=ConsolidationConfig(num_nights=2, session_length=16, states_length=8, num_updates=2),
+    episodes=4,
+    run=RunConfig(wandb="disabled"),
+)
+
+
+def ignore(share, score):
+    pass
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("agents") / "agent"
+    return pretrain(changed(AGENT, {"run.folder": str(folder)}), watch=ignore)
+
+
+@pytest.fixture(scope="module")
+def distilled(agent, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("students") / "student"
+    return distil(changed(DISTIL, {"run.folder": str(folder)}), agent, watch=ignore)
+
+
+def test_pretraining_is_measured_saved_and_deployed(agent):
+    rows = rows_of(agent, arm="agent")
+    assert [(row["real"], row["updates"], row["final"]) for row in rows] == [(64, 2, 0), (128, 4, 1)]
+    assert all(0 <= row["session_return"] <= 1 for row in rows)
+    assert Deployed.load(RunFolder.open(agent).deployed).spec.id == "JobWorld-v0"
+    assert Checkpoints(RunFolder.open(agent).checkpoints).days == [1, 2]
+
+
+def test_pretraining_goes_on_where_it_was(agent, tmp_path):
+    config = changed(AGENT, {"run.folder": str(tmp_path / "cut")})
+
+    class CutError(RuntimeError):
+        pass
+
+    def cut(share, score):
+        raise CutError
+
+    with pytest.raises(CutError):
+        pretrain(config, watch=cut)
+    with RunFolder.open(tmp_path / "cut", write=True) as folder:
+        learner = pretraining.live_and_learn(config, folder, resume=True, watch=ignore)
+    whole = load_agent(agent, min_context_gain=-1.0)[1]
+    jax.tree.map(np.testing.assert_array_equal, learner.params.agent, whole)
+
+    def told(path):
+        return [{name: x for name, x in row.items() if name != "seconds"} for row in read_log(path / "log.jsonl")]
+
+    assert told(tmp_path / "cut") == told(agent)
+
+
+def test_labels_are_what_a_perfect_reader_believes():
+    world = AGENT.env.jobworld
+    slot, learner = pretraining.first_of(AGENT)
+    env = of_job(AGENT.env, jnp.int32(5))
+    session = jax.jit(lambda params: lived_session(slot, env, params, jnp.uint32(0), 16))(learner.params.agent)
+    policy, counts = pretraining.labels(AGENT.env, session)
+    assert counts.all()
+    np.testing.assert_allclose(policy.sum(axis=-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(policy[0], 1 / world.num_answers)
+    right = codebook(world, 5)[session.obs[:, : world.num_keys].argmax(axis=-1)]
+    assert (jnp.take_along_axis(policy, right[:, None], axis=1) > 0).all()  # the truth is never ruled out
+    assert float(policy[-1].max()) == 1  # and two answers are soon told apart
+
+
+def test_a_night_is_measured_and_the_first_student_deployed(distilled):
+    rows = rows_of(distilled, arm="distilled")
+    assert [(row["real"], row["updates"], row["replayed"], row["final"]) for row in rows] == [
+        (24, 2, 16, 0),
+        (48, 4, 32, 1),
+    ]
+    assert all(row["available_bits"] <= 4 for row in rows)
+    assert [row["other_session_return"] is not None for row in rows] == [False, True]
+    returns = evaluate(distilled, num_episodes=3)
+    assert returns.shape == (3,)
+    with pytest.raises(ValueError, match="no world model and no planner"):
+        evaluate(distilled, planner=True)
+
+
+def test_jobs_are_taught_in_themselves_but_for_the_control():
+    jobs = distillation.jobs_of(DISTIL)
+    np.testing.assert_array_equal(jobs.number, jobs.taught)
+    other = distillation.jobs_of(changed(DISTIL, {"teacher.kind": "other_job"}))
+    assert not set(np.asarray(other.taught).tolist()) & set(np.asarray(other.number).tolist())
+    pretrained = AGENT.env.jobworld
+    assert not set(DISTIL.jobs) & set(envs.jobs.pool_jobs(pretrained))
+
+
+def test_bits_that_nobody_told_fail_the_run(agent, tmp_path, monkeypatch):
+    known = np.log(1e-6 + bits.certain(np.array([codebook(DISTIL.env.jobworld, job) for job in DISTIL.jobs]), 2))
+    leak = iter(np.exp(known))
+    monkeypatch.setattr(distillation, "answers", lambda slot, env, params: jnp.full((4, 2), 0.5))
+    monkeypatch.setattr(distillation, "read_on", lambda env, belief, lived: belief)
+    assert next(leak).shape == (4, 2)
+    real = distillation.bits_of
+    monkeypatch.setattr(distillation, "bits_of", lambda told, belief, truth: real(np.eye(2)[truth], belief, truth))
+    config = changed(DISTIL, {"run.folder": str(tmp_path / "leak"), "num_jobs": 8})
+    with pytest.raises(bits.LeakError, match="more than the data could tell"):
+        distil(config, agent, watch=ignore)
+
+
+def test_an_agent_that_makes_nothing_of_a_session_is_refused(agent):
+    with pytest.raises(ContextGainError, match=r"more often with a session .* min_context_gain is 2"):
+        load_agent(agent, min_context_gain=2.0)
+
+
+def test_a_folder_of_another_kind_is_refused(distilled):
+    with pytest.raises(ValueError, match="holds no pre-trained agent: give the folder that scripts.pretrain printed"):
+        load_agent(distilled, min_context_gain=0.0)
+
+
+def test_a_sweep_pretrains_once_distils_and_finds_both_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(question, "ARMS", {"jobworld": {question.REFERENCE: DISTIL}})
+    monkeypatch.setattr(question, "PANELS", {"jobworld": ((question.REFERENCE,),)})
+    monkeypatch.setattr(question, "__file__", str(tmp_path / "runs.py"))
+    heard = []
+
+    def here(call, items, *, tell):
+        for item in items:
+            yield Ended(item, call(item, tell), None)
+
+    todo = sweep.jobs("consolidation", tasks=(), arms=(), seeds=range(1))
+    sweep.sweep(todo, call_each=here, hear=heard.append)
+    rows = read_rows(tmp_path / "results" / "jobworld.csv")
+    assert [row["real"] for row in rows] == [24, 48]
+    assert heard[-1].end.startswith("deployed return")
+    assert not sweep.jobs("consolidation", tasks=(), arms=(), seeds=range(1))
+    made = set((tmp_path / "runs").iterdir())
+    assert len(made) == 2
+    assert run_or_resume(DISTIL, watch=ignore)[0].resolve() in made
+    assert set((tmp_path / "runs").iterdir()) == made
+    monkeypatch.setattr(analysis, "ARMS", question.ARMS)
+    monkeypatch.setattr(analysis, "PANELS", question.PANELS)
+    monkeypatch.setattr(analysis, "FOLDER", tmp_path)
+    table, figures = analysis.analyse()
+    assert "| jobworld | session, student's states | 1 | 48 |" in table
+    assert [path.exists() for path in figures] == [True]
+
+
+def test_a_damaged_pretraining_is_left_as_it_is_and_begun_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def stop(share, score):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_or_resume(AGENT, watch=stop)
+    (begun,) = (tmp_path / "runs").iterdir()
+    (begun / "log.jsonl").write_text("what\n" * 3)
+    with pytest.raises(LogError), RunFolder.open(begun, write=True) as folder:
+        pretraining.live_and_learn(AGENT, folder, resume=True, watch=ignore)
+    path, messages = run_or_resume(AGENT, watch=ignore)
+    assert path.resolve() != begun
+    assert str(begun.name) in messages[0]
+
+
+def test_configs_are_what_was_written():
+    for config in (AGENT, DISTIL):
+        assert sessions_from_dict(sessions_to_dict(config)) == config
+    assert dataclasses.replace(DISTIL, seed=3).hash() == DISTIL.hash()
+    assert changed(DISTIL, {"agent.num_days": 9}).hash() != DISTIL.hash()
+    assert changed(DISTIL, {"agent.seed": 9}).hash() == DISTIL.hash()
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "message"),
+    [
+        (AGENT, {"num_days": 0}, "num_days is 0: give 1 or more"),
+        (AGENT, {"session_length": 17}, "session_length is 17, but slot.num_slots is 16"),
+        (AGENT, {"env.jobworld.pool": "test"}, "pre-trained on all jobs of the pool 'pretraining'"),
+        (AGENT, {"prior_weight": -1.0}, "prior_weight is -1.0: give 0 or more"),
+        (DISTIL, {"consolidation.session_length": 17}, "slot has room for 16"),
+        (DISTIL, {"env.jobworld.job": 3}, "with all of them among the 4"),
+        (DISTIL, {"env.jobworld.job": None}, "give the number of the first job"),
+        (DISTIL, {"env.jobworld.pool": "pretraining"}, "which the agent knows"),
+        (DISTIL, {"env.jobworld.period": 2}, "must stay: give 0"),
+        (DISTIL, {"dream_error": 0.5}, "nothing is dreamed: give 0"),
+        (DISTIL, {"distill.state_weight": "gap"}, "has no action values"),
+        (DISTIL, {"consolidation.session_length": 0}, "where teacher.kind is 'session': give 1 or more"),
+        (DISTIL, {"teacher.kind": "sharpened"}, "give 0, for nobody reads the session"),
+        (
+            DISTIL,
+            {
+                "consolidation": ConsolidationConfig(objective="reinforce", session_length=0),
+                "teacher": TeacherConfig(kind="other_job"),
+            },
+            "which asks no teacher",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(config, settings, message):
+    with pytest.raises(ValueError, match=message):
+        changed(config, settings)
+
+
+def test_the_command_line_begins_from_its_agent(agent):
+    folder, config = distill_script._parse([str(agent), "--consolidation.num-nights", "3", "--seed", "4"])
+    assert (folder, config.consolidation.num_nights, config.seed) == (str(agent), 3, 4)
+    assert config.consolidation.session_length == AGENT.session_length
+    assert config.env.jobworld.num_keys == AGENT.env.jobworld.num_keys
+    with pytest.raises(ValueError, match="settings of agent are those of"):
+        distill_script._parse([str(agent), "--agent.num-days", "3"])
