@@ -66,7 +66,7 @@ def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tup
         without = slot.agent.evaluate(params.agent, (), flat).logits.reshape(policy.shape)
         unaware = divergences.cross_entropy(policy, without)
         total = (weight * (within + config.prior_weight * unaware)).sum()
-        late = weight * (jnp.arange(config.session_length) >= config.session_length // 2)
+        late = weight.at[:, : config.session_length // 2].set(0)
         metrics = {
             "loss": total,
             "reader_kl": (weight * within).sum(),
