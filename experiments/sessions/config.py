@@ -180,10 +180,6 @@ class DistillationConfig:
                     f"consolidation.session_length is {self.consolidation.session_length} where teacher.kind is "
                     f"{self.teacher.kind!r}: give {'1 or more' if asks else '0, for nobody reads the session'}"
                 )
-            if self.distill.state_weight == "gap":
-                raise ValueError(
-                    "distill.state_weight is 'gap', but an agent with a session slot has no action values: give another"
-                )
         elif self.teacher != TeacherConfig():
             raise ValueError(
                 f"consolidation.objective is {self.consolidation.objective!r}, which asks no teacher, but settings of "

@@ -232,7 +232,6 @@ def test_configs_are_what_was_written():
         (DISTIL, {"env.jobworld.pool": "pretraining"}, "which the agent knows"),
         (DISTIL, {"env.jobworld.period": 2}, "must stay: give 0"),
         (DISTIL, {"dream_error": 0.5}, "nothing is dreamed: give 0"),
-        (DISTIL, {"distill.state_weight": "gap"}, "has no action values"),
         (DISTIL, {"consolidation.session_length": 0}, "where teacher.kind is 'session': give 1 or more"),
         (DISTIL, {"teacher.kind": "sharpened"}, "give 0, for nobody reads the session"),
         (
