@@ -29,8 +29,8 @@ class DistillConfig:
     """Nats that one action may add to the divergence of a state at most, lest states in which little is at stake
     outvote the others; None does not clip."""
     state_weight: str = "uniform"
-    """What a state counts for: `uniform` all the same; `trust` more where the teacher thinks more of what the student did
-    than the student does; `perplexity` less in trajectories that the teacher would hardly have lived."""
+    """What a state counts for: `uniform` all the same; `trust` more where the teacher thinks more of what the student
+    did than the student does; `perplexity` less in trajectories that the teacher would hardly have lived."""
     gate_scale: float = 5.0
     """Slope of `trust`, per nat."""
     perplexity_temperature: float = 1.0
