@@ -139,10 +139,20 @@ def test_where_nothing_succeeded_there_is_nothing_to_clone():
 
 
 def test_an_anchor_holds_what_old_sessions_are_read_as():
-    rewards = {"reinforce_weight": 1.0}
-    free, held = (slept([1], [0], distill=DistillConfig(anchor_weight=weight, **rewards))[2] for weight in (1e-6, 30.0))
+    free, held = (slept([1], [0], distill=DistillConfig(anchor_weight=weight))[2] for weight in (1e-6, 30.0))
     assert held["anchor_kl"] < 0.8 * free["anchor_kl"]
-    assert free["loss"] != free["teacher_kl"]
+
+
+def test_rewards_beside_the_teacher_move_the_student():
+    """Among 24 decisions some episodes end well and some do not."""
+    found = [
+        slept([1], [0], distill=DistillConfig(reinforce_weight=weight), states_length=24) for weight in (0.0, 100.0)
+    ]
+    total = np.asarray(rows_of(of(0, found[0][1].student)).total)
+    assert 0 < total.sum() < 24
+    close(found[0][1].student.reward, found[1][1].student.reward)
+    alone, beside = (jax.tree.leaves(learner.params.agent) for learner, _, _ in found)
+    assert max(abs(one - other).max() for one, other in zip(alone, beside, strict=True)) > 1e-3
 
 
 def test_the_policy_gradient_finds_the_right_answers():
