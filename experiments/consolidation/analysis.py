@@ -13,7 +13,7 @@ SHARE = 0.8
 """Of the success that its first session gives the teacher: what a student has to reach."""
 _COLUMNS = (
     "task", "arm", "seeds", "real transitions", "success then, no session: IQM [95 %]", "at the end",
-    "bits held of those told", "real transitions to 80 % of the teacher (median)", "success by a session of another job",
+    "bits held of those told", "real transitions to 80 % of the teacher (median)", "success in other jobs, by session",
 )  # fmt: skip
 
 
