@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: setup dream test learn check bench figures clean help
+.PHONY: setup dream test learn check bench figures reproduce clean help
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -61,9 +61,14 @@ bench: setup  ## speed of each part, as ratios measured in one run
 figures: setup  ## redraw every figure from the recorded rows
 	@$(RUN) -m scripts.figures
 
+reproduce: setup  ## make the runs of a question that lack rows, then its figures: make reproduce FIGURE=consolidation SEEDS=10
+	@$(if $(FIGURE),,echo "error: name the question: make reproduce FIGURE=consolidation, or another folder of experiments/ with a runs.py" >&2; exit 1)
+	@$(RUN) -m scripts.sweep $(FIGURE) --seeds $(or $(SEEDS),5)
+	@$(RUN) -m scripts.figures $(FIGURE)
+
 clean:  ## remove what make can make again (.venv, caches, build products); runs/ stays
 	@rm -rf $(VENV) .jax_cache .pytest_cache .ruff_cache build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## this list
-	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile

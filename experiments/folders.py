@@ -7,16 +7,17 @@ from pathlib import Path
 from dreamer.io import RunFolder, RunFolderError, is_passing
 from dreamer.io.run_folder import code_commit
 from experiments.config import Config
+from experiments.sessions.config import SessionsConfig
 
 
-def free(config: Config) -> Path:
+def free(config: Config | SessionsConfig) -> Path:
     """Returns a path for a run that does not exist yet."""
     base = _base(config)
     names = itertools.chain([base.name], (f"{base.name}-{number}" for number in itertools.count(2)))
     return next(path for path in map(base.with_name, names) if not path.exists())
 
 
-def begun(config: Config) -> list[RunFolder]:
+def begun(config: Config | SessionsConfig) -> list[RunFolder]:
     """Returns the folders that this very code began for the config and its seed: finished ones first, then the newest.
 
     A newer one was begun because no older one could go on.
@@ -31,7 +32,7 @@ def begun(config: Config) -> list[RunFolder]:
     return sorted(reversed(found), key=lambda folder: not folder.deployed.exists())
 
 
-def _whole(config: Config) -> Iterator[RunFolder]:
+def _whole(config: Config | SessionsConfig) -> Iterator[RunFolder]:
     """Yields the folders of the config and its seed, in the order they were named in."""
     base = _base(config)
     for path in (base, *sorted(base.parent.glob(f"{base.name}-[0-9]*"), key=lambda path: (len(path.name), path.name))):
@@ -43,5 +44,5 @@ def _whole(config: Config) -> Iterator[RunFolder]:
             # There is none, or one whose maker died before it began.
 
 
-def _base(config: Config) -> Path:
+def _base(config: Config | SessionsConfig) -> Path:
     return Path("runs") / f"{config.name}-{config.hash()}-seed{config.seed}"

@@ -21,8 +21,9 @@ FIELDS = (
 )  # fmt: skip
 """Columns: who and what, the meters at the evaluation, the mean, lowest and highest return over its episodes, and how
 far the model is from what happens after 5 dreamed steps (`dreamer.sleep.honesty`); of an agent with a session slot the
-returns with a session in memory, of this job and of others, and the bits of a job that its weights hold and that its
-data could tell (`experiments.sessions`). New ones come last, so that rows written before them stay readable."""
+returns with a session of this job in memory, and in other jobs with one of theirs, and the bits of a job that its
+weights hold and that its data could tell (`experiments.sessions`). New ones come last, so that rows written before them
+stay readable."""
 
 
 class ResultsError(ValueError):

@@ -7,6 +7,7 @@ import tyro
 
 from dreamer.io import RunFolder
 from dreamer.loop import ConsolidationConfig
+from dreamer.wake.envs import JobWorldConfig
 from experiments.sessions.config import DistillationConfig
 from experiments.sessions.run import distil, pretrained_config
 from scripts.display import INTERPRETER, ShareWatch, clear_errors, say, show_nights
@@ -39,9 +40,10 @@ def _parse(words: list[str]) -> tuple[str, DistillationConfig]:
         raise ValueError("give the folder of a pre-trained agent first, as scripts.pretrain printed it")
     agent = pretrained_config(RunFolder.open(words[0]))
     night = ConsolidationConfig(session_length=agent.session_length)
-    default = DistillationConfig(seed=agent.seed, agent=agent, consolidation=night)
-    world = dataclasses.replace(agent.env.jobworld, pool=default.env.jobworld.pool, job=default.env.jobworld.job)
-    default = dataclasses.replace(default, env=dataclasses.replace(agent.env, jobworld=world))
+    stays = {"period": 0, "redrawn_prob": JobWorldConfig.redrawn_prob}  # what is folded into weights must
+    world = dataclasses.replace(agent.env.jobworld, pool="distillation", job=0, **stays)
+    env = dataclasses.replace(agent.env, jobworld=world)
+    default = DistillationConfig(env=env, seed=agent.seed, agent=agent, consolidation=night)
     config = tyro.cli(DistillationConfig, prog=program, default=default, args=words[1:])
     if config.agent != agent:
         raise ValueError(f"settings of agent are those of {words[0]}: leave them out, or pre-train another")

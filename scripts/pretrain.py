@@ -12,7 +12,9 @@ def main() -> None:
     with clear_errors():
         config = tyro.cli(PretrainingConfig, prog="python -m scripts.pretrain")
         with ShareWatch(f"{config.name}, seed {config.seed}", said="gained by a session") as watch:
-            folder = pretrain(config, watch=watch)
+            folder, messages = pretrain(config, watch=watch)
+        for message in messages:
+            say(f"note: {message}", style="yellow")
         show_nights(folder)
         say(
             f"""

@@ -135,9 +135,10 @@ class Meters:
     real: int = 0
     """Real transitions lived, in agent decisions."""
     replayed: int = 0
-    """Rows trained on that were lived: one row is one sampled sequence of real transitions."""
+    """Rows trained on that were lived: one row is one sampled sequence of real transitions; of sessions, one state."""
     dreamed: int = 0
-    """Rows trained on that only the world model produced: one row is one imagined rollout from a replayed state."""
+    """Rows trained on that only the world model produced: one row is one imagined rollout from a replayed state;
+    of sessions, one state."""
     searched: int = 0
     """World-model calls made by search, by day and by night."""
     updates: int = 0

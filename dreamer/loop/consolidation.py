@@ -208,17 +208,20 @@ def make_day_and_night(
         obs, action = rows.lived.obs, rows.lived.action
         before = agent.evaluate(deployed, (), obs).logits
 
+        def mean_of(terms: jax.Array, counted: jax.Array) -> jax.Array:
+            """Returns [] the mean over the episodes [N] that count of the means over their states."""
+            return trajectory_mean(terms, rows.trajectory, counted[rows.trajectory].astype(terms.dtype))
+
         def own_returns(logits: jax.Array) -> jax.Array:
             # One job: all of its whole episodes are one group. What did not come to its end has no return.
-            advantage = reinforce.group_advantage(rows.total, jnp.where(rows.whole, 0, 1), normalise=True)
+            advantage = reinforce.group_advantage(rows.total, jnp.where(rows.whole, 0, 1))
             terms = reinforce.reinforce_loss(logits, action, advantage[rows.trajectory], before=before)
-            kept = rows.whole[rows.trajectory]
-            return (terms * kept).sum() / jnp.maximum(kept.sum(), 1)
+            return mean_of(terms, rows.whole)
 
         def towards_teacher(logits: jax.Array, policy: jax.Array) -> jax.Array:
             weight = state_weights(distill, policy, logits, action, rows.trajectory)
             terms = distill_loss(logits, policy, weight, beta=distill.beta, clip=distill.max_entry)
-            return trajectory_mean(terms, rows.trajectory, jnp.ones_like(weight))
+            return mean_of(terms, jnp.ones_like(rows.whole))
 
         def loss(params: Params, teaching: PyTree) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
             logits = agent.evaluate(params.agent, (), obs).logits
@@ -233,8 +236,8 @@ def make_day_and_night(
                 metrics["teacher_kl"] = divergences.forward_kl(policy, logits).mean()
             elif config.objective != "reinforce":
                 good = rows.whole & (rows.total > 0)
-                kept = jnp.ones_like(action) if config.objective == "clone" else good[rows.trajectory]
-                total = (reinforce.clone_loss(logits, action) * kept).sum() / jnp.maximum(kept.sum(), 1)
+                counted = jnp.ones_like(good) if config.objective == "clone" else good
+                total = mean_of(reinforce.clone_loss(logits, action), counted)
             if config.objective == "reinforce":
                 total = own_returns(logits)
             elif distill.reinforce_weight:
@@ -271,6 +274,7 @@ def make_day_and_night(
             return (learner, follow(teacher, teaching, learner.params.agent)), metrics
 
         (learner, _), metrics = jax.lax.scan(one_update, (learner, deployed), length=config.num_updates)
+        del metrics["return_spread"]  # of value targets, and there are none
         return learner, jax.tree.map(jnp.mean, metrics)
 
     def day_and_night(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from dreamer.core import divergences
 
-STATE_WEIGHTS = ("uniform", "gap", "trust", "perplexity")
+STATE_WEIGHTS = ("uniform", "trust", "perplexity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +29,10 @@ class DistillConfig:
     """Nats that one action may add to the divergence of a state at most, lest states in which little is at stake
     outvote the others; None does not clip."""
     state_weight: str = "uniform"
-    """What a state counts for: `uniform` all the same; `gap` more where the teacher's values say that the action
-    matters; `trust` more where the teacher thinks more of what the student did than the student does; `perplexity` less
-    in trajectories that the teacher would hardly have lived."""
+    """What a state counts for: `uniform` all the same; `trust` more where the teacher thinks more of what the student
+    did than the student does; `perplexity` less in trajectories that the teacher would hardly have lived."""
     gate_scale: float = 5.0
-    """Slope of `gap`, per unit of reward, and of `trust`, per nat: sigmoid(gate_scale * x)."""
+    """Slope of `trust`, per nat."""
     perplexity_temperature: float = 1.0
     """Temperature of `perplexity`: PPL^(-1 / perplexity_temperature). A high one makes all trajectories equal."""
     anchor_weight: float = 0.0
@@ -54,11 +53,11 @@ class DistillConfig:
         for name in ("anchor_weight", "reinforce_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"distill.{name} is {getattr(self, name)}: give 0 (off) or more")
-        for name, needed in (("gate_scale", ("gap", "trust")), ("perplexity_temperature", ("perplexity",))):
-            if self.state_weight not in needed and getattr(self, name) != getattr(DistillConfig, name):
+        for name, needed in (("gate_scale", "trust"), ("perplexity_temperature", "perplexity")):
+            if self.state_weight != needed and getattr(self, name) != getattr(DistillConfig, name):
                 raise ValueError(
                     f"distill.{name} is {getattr(self, name)}, which has no effect where state_weight is "
-                    f"{self.state_weight!r}: leave it out, or give state_weight {' or '.join(needed)}"
+                    f"{self.state_weight!r}: leave it out, or give state_weight {needed}"
                 )
 
     @property
@@ -110,25 +109,16 @@ def _means(values: jax.Array, trajectory: jax.Array, weight: jax.Array) -> tuple
     return sums / jnp.where(totals > 0, totals, 1), totals
 
 
-def action_gap(q: jax.Array) -> jax.Array:
-    """Returns [...] max - mean over actions of the teacher's values `q` [..., A]: what is at stake, in reward units."""
-    return jnp.max(q, axis=-1) - jnp.mean(q, axis=-1)
-
-
 def state_weights(
     config: DistillConfig,
     teacher_probs: jax.Array,
     student_logits: jax.Array,
     action: jax.Array,
     trajectory: jax.Array,
-    gap: jax.Array | None = None,
-    *,
-    weight: jax.Array | None = None,
 ) -> jax.Array:
     """Returns [N] what each state's divergence is multiplied by, the `weight` of `distill_loss`; without gradient.
 
     * `uniform`: 1.
-    * `gap`: sigmoid(gate_scale * gap), which is 1/2 where no action is better than another, and goes to 1.
     * `trust`: sigmoid(gate_scale * (log p_T(a) - log p_S(a))) of the action a that was taken: 1/2 where they agree on
       it. The weight of a distillation beside a policy gradient in "Self-Distilled Agentic Reinforcement Learning"
       (SDAR, https://arxiv.org/abs/2605.15155).
@@ -143,47 +133,17 @@ def state_weights(
       student_logits: [N, A]; only `trust` asks the student.
       action: [N] int32 what the student did.
       trajectory: [N] int32 from 0 to N - 1, which trajectory each state is of.
-      gap: [N] as `action_gap` defines it; only `gap` needs it.
-      weight: [N] states with 0 are left out of their trajectory's perplexity; None counts all.
-
-    Raises:
-      ValueError: `gap` is asked for, and not given.
     """
     chex.assert_rank(teacher_probs, 2)
     chex.assert_equal_shape([teacher_probs, student_logits])
     chex.assert_shape([action, trajectory], teacher_probs.shape[:1])
-    if config.state_weight == "gap":
-        if gap is None:
-            raise ValueError(
-                "state_weights: distill.state_weight is 'gap', but no gap is given: give action_gap of the teacher's "
-                "values, or choose another state_weight"
-            )
-        chex.assert_equal_shape([gap, action])
-        weights = jax.nn.sigmoid(config.gate_scale * gap)
-    elif config.state_weight == "trust":
+    if config.state_weight == "trust":
         logs = jnp.log(teacher_probs) - jax.nn.log_softmax(student_logits, axis=-1)
         weights = jax.nn.sigmoid(config.gate_scale * jnp.take_along_axis(logs, action[:, None], axis=-1)[:, 0])
     elif config.state_weight == "perplexity":
         taken = jnp.take_along_axis(teacher_probs, action[:, None], axis=-1)[:, 0]
-        counted = jnp.ones_like(taken) if weight is None else weight
-        surprise, _ = _means(-jnp.log(taken), trajectory, (counted > 0).astype(taken.dtype))
+        surprise, _ = _means(-jnp.log(taken), trajectory, jnp.ones_like(taken))
         weights = jnp.exp(-surprise / config.perplexity_temperature)[trajectory]
     else:
         weights = jnp.ones(action.shape)
     return jax.lax.stop_gradient(weights)
-
-
-def low_gap_share(divergence: jax.Array, gap: jax.Array, delta: float | jax.Array) -> jax.Array:
-    """Returns [] the share of all divergence that lies in states where little is at stake; 0 where there is none.
-
-    A high share says that the student learns manners rather than what matters: clip, or weigh by the gap.
-
-    Args:
-      divergence: [N] nats, 0 where a state is left out; what rounding or clipping puts below 0 counts as 0.
-      gap: [N] as `action_gap` defines it, in reward units.
-      delta: [] gap below which little is at stake.
-    """
-    chex.assert_equal_shape([divergence, gap])
-    divergence = jnp.maximum(divergence, 0)
-    total = jnp.sum(divergence)
-    return jnp.sum(jnp.where(gap < delta, divergence, 0)) / jnp.where(total > 0, total, 1)

@@ -10,24 +10,20 @@ import jax.numpy as jnp
 _ROUNDING = 1e-6
 
 
-def group_advantage(returns: jax.Array, group: jax.Array, normalise: bool) -> jax.Array:
-    """Returns [E] by how much each episode did better than its group did on average.
+def group_advantage(returns: jax.Array, group: jax.Array) -> jax.Array:
+    """Returns [E] by how much each episode did better than its group, in standard deviations (+ 1e-6) of the group.
 
-    Normalised, as a multiple of the group's standard deviation + 1e-6, as in "DeepSeekMath: Pushing the Limits of
-    Mathematical Reasoning in Open Language Models" (GRPO, https://arxiv.org/abs/2402.03300). Otherwise in reward units,
-    as in "Understanding R1-Zero-Like Training: A Critical Perspective" (Dr. GRPO, https://arxiv.org/abs/2503.20783).
-    Where all of a group did equally well, or there is but one, it is 0, and nothing is learned.
+    "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models" (GRPO,
+    https://arxiv.org/abs/2402.03300). Where all of a group did equally well, or there is but one, it is 0, and nothing
+    is learned.
 
     Args:
       returns: [E] of whole episodes, in reward units.
       group: [E] int32 from 0 to E - 1, in any order: who is compared with whom, as episodes of one job.
-      normalise: static.
     """
     chex.assert_rank(returns, 1)
     chex.assert_equal_shape([returns, group])
     advantage = returns - _group_mean(returns, group)
-    if not normalise:
-        return advantage
     return advantage / (jnp.sqrt(_group_mean(advantage**2, group)) + _ROUNDING)
 
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from experiments import table
 from experiments.consolidation.runs import ARMS, PANELS
 from experiments.figures import learning_curve
@@ -14,8 +12,8 @@ FOLDER = Path(__file__).parent
 SHARE = 0.8
 """Of the success that its first session gives the teacher: what a student has to reach."""
 _COLUMNS = (
-    "task", "arm", "seeds", "real transitions", "success, no session: IQM [95 %]",
-    "first to reach 80 % of the teacher (median)", "bits held of those told", "success by a session of another job",
+    "task", "arm", "seeds", "real transitions", "success then, no session: IQM [95 %]", "at the end",
+    "bits held of those told", "real transitions to 80 % of the teacher (median)", "success in other jobs, by session",
 )  # fmt: skip
 
 
@@ -29,7 +27,8 @@ def analyse() -> tuple[str, list[Path]]:
         rows = newest_of(FOLDER / "results" / f"{task}.csv")
         ran = {arm: own for arm in arms if (own := [row for row in rows if row["arm"] == arm])}
         teacher = teacher_return(rows)
-        lines += [_line(task, arm, own, teacher) for arm, own in ran.items()]
+        common = min((max(row["real"] for row in own) for own in ran.values()), default=0)
+        lines += [_line(task, arm, own, teacher=teacher, common=common) for arm, own in ran.items()]
         for number, panel in enumerate(PANELS.get(task, ())):
             shown = [row for arm in panel for row in ran.get(arm, ())]
             if shown:
@@ -41,11 +40,8 @@ def analyse() -> tuple[str, list[Path]]:
 
 def teacher_return(rows: list[dict]) -> float:
     """Returns the IQM over seeds of what agents reach with their first session of the job in memory; nan without."""
-    first = {
-        row["seed"]: row["session_return"]
-        for row in sorted(rows, key=lambda row: -row["real"])
-        if row["session_return"] is not None and row["arm"] != "another job's session"
-    }
+    read = [row for row in rows if row["session_return"] is not None]
+    first = {row["seed"]: row["session_return"] for row in sorted(read, key=lambda row: -row["real"])}
     return interquartile_mean(list(first.values()))[0] if first else float("nan")
 
 
@@ -59,18 +55,20 @@ def transitions_to_reach(curve: list[tuple[int, float]], threshold: float) -> in
     return next((real for real, score in curve if score >= threshold), None)
 
 
-def _line(task: str, arm: str, rows: list[dict], teacher: float) -> str:
+def _line(task: str, arm: str, rows: list[dict], *, teacher: float, common: int) -> str:
+    """Returns the line of an arm; `common` is up to how many real transitions all arms of the task went."""
     final = [row for row in rows if row["final"]]
+    then = [row for row in rows if row["real"] == max(row["real"] for row in rows if row["real"] <= common)]
     seeds = sorted(row["seed"] for row in final)
     curves = [[(row["real"], row["student_return"]) for row in rows if row["seed"] == seed] for seed in seeds]
     reached = [transitions_to_reach(curve, SHARE * teacher) for curve in curves]
-    held = [row["retained_bits"] for row in final]
-    told = np.mean([row["available_bits"] for row in final])
     cells = (
-        f"{final[0]['real']:,}",
-        table.interval(interquartile_mean([row["student_return"] for row in final])),
+        f"{then[0]['real']:,}",
+        table.interval(interquartile_mean([row["student_return"] for row in then])),
+        f"{interquartile_mean([row['student_return'] for row in final])[0]:.2f} after {final[0]['real']:,}",
+        f"{interquartile_mean([row['retained_bits'] for row in final])[0]:.1f} of "
+        f"{interquartile_mean([row['available_bits'] for row in final])[0]:.1f}",
         _when(reached),
-        f"{interquartile_mean(held)[0]:.1f} of {told:.1f}",
         table.interval(interquartile_mean([row["other_session_return"] for row in final])),
     )
     return table.joined([task, arm, str(len(final)), *cells])

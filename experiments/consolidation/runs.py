@@ -14,7 +14,9 @@ def _arm(task: str, others: Mapping[str, Any] | None = None, **night) -> Distill
     return changed(_BASE, {"name": task, **nights, **(others or {})})
 
 
-_OWN = {"states": "session", "states_length": 0, "num_nights": 12}
+# Half as long days, hence twice as many, with half of the updates each: as many updates a real transition.
+_SHORT = {"num_nights": 12, "num_updates": 16}
+_OWN = {"states": "session", "states_length": 0, **_SHORT}
 REFERENCE = "session, student's states"
 """On-policy self-distillation as published: the arm that the others are held against."""
 REWARDS = "policy gradient"
@@ -28,7 +30,7 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         REFERENCE: _JOBWORLD,
         "the same, anchored": changed(_JOBWORLD, {"distill.anchor_weight": 1.0}),
         "session, its own states": _arm("consolidation", **_OWN),
-        "session, dreamed states": _arm("consolidation", states="dream", num_nights=12),
+        "session, dreamed states": _arm("consolidation", states="dream", **_SHORT),
         "session, gated, with rewards": changed(
             _JOBWORLD, {"distill.state_weight": "trust", "distill.reinforce_weight": 1.0}
         ),

@@ -8,7 +8,7 @@ from dreamer.loop import ConsolidationConfig
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import UpdateConfig
-from dreamer.wake.envs import EnvConfig, JobWorldConfig
+from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig
 from dreamer.wake.envs.jobs import pool_jobs
 from experiments.config import RunConfig, config_hash, restore, to_dict
 
@@ -21,6 +21,18 @@ def _check(config: Any, at_least_one: tuple[str, ...]) -> None:
             raise ValueError(f"{name} is {getattr(config, name)}: give 1 or more")
     if config.env.suite != "jobworld":
         raise ValueError(f"env.suite is {config.env.suite!r}: sessions are told apart by jobs; give 'jobworld'")
+    for name, neutral in (("knobs", KnobsConfig()), ("oracle", False), ("num_envs", 1)):
+        if getattr(config.env, name) != neutral:
+            raise ValueError(
+                f"env.{name} is {getattr(config.env, name)}, but sessions are lived one a job in the bare world, of "
+                f"which the exact reader knows all: leave it at {neutral}"
+            )
+    for name in ("reset_every", "target_period", "target_step"):
+        if getattr(config.update, name) != getattr(UpdateConfig, name):
+            raise ValueError(
+                f"update.{name} is {getattr(config.update, name)}, which has no effect here, where there is neither a "
+                f"lagged network nor a renewal: leave it at {getattr(UpdateConfig, name)}"
+            )
     if not 0 <= config.seed < 2**31:
         raise ValueError(f"seed is {config.seed}: give an integer from 0 to {2**31 - 1}")
 
@@ -72,6 +84,8 @@ class PretrainingConfig:
                 f"env.jobworld.period is {world.period} and aliased {world.aliased}: nobody who labels can tell "
                 "when to look again; set one of them to 0"
             )
+        if self.num_jobs > (pool := len(pool_jobs(dataclasses.replace(world, pool="test")))):
+            raise ValueError(f"num_jobs is {self.num_jobs}, but the pool 'test' holds {pool}: give that or less")
         if self.session_length > self.slot.num_slots:
             raise ValueError(
                 f"session_length is {self.session_length}, but slot.num_slots is {self.slot.num_slots}: give "
@@ -161,6 +175,19 @@ class DistillationConfig:
             raise ValueError(
                 f"env.jobworld.period is {world.period}, but what is folded into weights must stay: give 0"
             )
+        taught = self.agent.env.jobworld
+        for name in ("num_keys", "num_answers", "aliased", "error", "cue"):
+            if getattr(world, name) != getattr(taught, name):
+                raise ValueError(
+                    f"env.jobworld.{name} is {getattr(world, name)!r}, but the agent was pre-trained where it is "
+                    f"{getattr(taught, name)!r}, and would take what it sees for something else: give that, or "
+                    "pre-train another"
+                )
+        if (self.teacher.kind == "other_job" or world.pool == "test") and world.job + 2 * self.num_jobs > pool:
+            raise ValueError(
+                f"env.jobworld.job is {world.job} and num_jobs {self.num_jobs}, after which the pool {world.pool!r} of "
+                f"{pool} has not as many other jobs: take fewer jobs, or a smaller number"
+            )
         if self.consolidation.session_length > self.agent.slot.num_slots:
             raise ValueError(
                 f"consolidation.session_length is {self.consolidation.session_length}, but the agent's slot has room "
@@ -173,22 +200,31 @@ class DistillationConfig:
                 f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r}, so "
                 "nothing is dreamed: give 0, or states 'dream'"
             )
-        if self.consolidation.objective == "distil":
-            asks = self.teacher.kind != "sharpened" or self.consolidation.states != "student"
-            if asks != (self.consolidation.session_length > 0):
+        self._check_objective()
+
+    def _check_objective(self) -> None:
+        """Refuses settings that the objective does not look at."""
+        night = self.consolidation
+        if night.objective == "distil":
+            asks = self.teacher.kind != "sharpened" or night.states != "student"
+            if asks != (night.session_length > 0):
                 raise ValueError(
-                    f"consolidation.session_length is {self.consolidation.session_length} where teacher.kind is "
+                    f"consolidation.session_length is {night.session_length} where teacher.kind is "
                     f"{self.teacher.kind!r}: give {'1 or more' if asks else '0, for nobody reads the session'}"
                 )
-            if self.distill.state_weight == "gap":
+            if self.distill.reinforce_weight and night.states != "student":
                 raise ValueError(
-                    "distill.state_weight is 'gap', but an agent with a session slot has no action values: give another"
+                    f"distill.reinforce_weight is {self.distill.reinforce_weight} and consolidation.states "
+                    f"{night.states!r}, but rewards speak for what the student really did: give 0, or states 'student'"
                 )
-        elif self.teacher != TeacherConfig():
-            raise ValueError(
-                f"consolidation.objective is {self.consolidation.objective!r}, which asks no teacher, but settings of "
-                "teacher are changed: leave them out, or give objective 'distil'"
-            )
+            return
+        anchored = DistillConfig(anchor_weight=self.distill.anchor_weight)
+        for name, changed in (("teacher", self.teacher != TeacherConfig()), ("distill", self.distill != anchored)):
+            if changed:
+                raise ValueError(
+                    f"consolidation.objective is {night.objective!r}, which asks no teacher, but settings of {name} "
+                    "are changed: leave them out (but distill.anchor_weight), or give objective 'distil'"
+                )
 
     @property
     def jobs(self) -> range:
@@ -200,8 +236,7 @@ class DistillationConfig:
     def row(self) -> dict:
         """What its rows say of it."""
         night = self.consolidation
-        real = max(1, night.real_per_night)
-        ratio = night.num_updates * night.rows_per_update // real
+        ratio = night.num_updates * night.rows_per_update // night.real_per_night
         return {"dream_ratio": ratio, "actor": "session", "episodes": self.num_jobs * self.episodes}
 
     def finished(self, real: int, updates: int) -> bool:

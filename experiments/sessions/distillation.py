@@ -26,7 +26,7 @@ from dreamer.wake.envs.jobworld import of_codebook, of_job, prompts, session_see
 from experiments.measures.beliefs import prior
 from experiments.sessions.config import DistillationConfig, sessions_to_dict
 from experiments.sessions.measure import Measured, answers, bits_of, lived_session, read_on, returns, with_and_without
-from experiments.sessions.pretraining import Watch, summary
+from experiments.sessions.pretraining import Watch, require_finite, summary
 
 
 class Job(NamedTuple):
@@ -52,9 +52,9 @@ class Outcome(NamedTuple):
     """What a night came to; of several jobs each leaf leads with [J]."""
 
     measured: Measured
-    """Mean returns without the session and within it; nan within where there was no session."""
+    """Mean returns without the session and within it; nan within where there was none of this job."""
     answers: jax.Array
-    """[K, A] of the student."""
+    """[K, A] logits of the student."""
     metrics: Metrics
     """Means over the night's updates."""
 
@@ -62,10 +62,7 @@ class Outcome(NamedTuple):
 def jobs_of(config: DistillationConfig) -> Job:
     """Returns the jobs [J] of a run; another job's session is that of one beyond them, which nobody is measured in."""
     numbers = np.array(config.jobs)
-    pool, others = pool_jobs(config.env.jobworld), numbers
-    if config.teacher.kind == "other_job":
-        first = config.env.jobworld.job + config.num_jobs
-        others = np.array([pool[(first + place) % len(pool)] for place in range(config.num_jobs)])
+    others = numbers + config.num_jobs if config.teacher.kind == "other_job" else numbers
     seeds = jax.vmap(lambda number: session_seed(config.seed, number))(jnp.array(numbers))
     return Job(jnp.array(numbers, jnp.int32), jnp.array(others, jnp.int32), seeds)
 
@@ -117,8 +114,9 @@ def make_turn(config: DistillationConfig, slot: SessionAgent, old: Callable | No
         )
         belief = functools.reduce(functools.partial(read_on, config.env), _of_the_job(config, lived), standing.belief)
         same = {"seed": sessions.evaluation_seed(job.seed, number), "num_episodes": config.episodes}
-        without = returns(slot, env, learner.params.agent, None, **same)
-        within = jnp.nan if lived.session == () else returns(slot, env, deployed, lived.session, **same)
+        without = returns(slot, env, learner.params.agent, (), **same)
+        its_own = lived.session != () and config.teacher.kind != "other_job"
+        within = returns(slot, env, deployed, lived.session, **same) if its_own else jnp.nan
         told = answers(slot, config.env, learner.params.agent)
         return Standing(learner, belief), Outcome(Measured(without, jnp.asarray(within)), told, metrics)
 
@@ -139,7 +137,8 @@ def old_sessions(config: DistillationConfig, slot: SessionAgent, params: PyTree)
         key = streams.stream(job.seed, "old")
         number = jax.random.randint(key, (), pool.start, pool.stop)
         env = of_job(dataclasses.replace(config.env, jobworld=world), number)
-        lived = lived_session(slot, env, params, session_seed(job.seed, number), config.agent.session_length)
+        own_seed, num_steps = session_seed(job.seed, number), config.agent.session_length
+        lived = lived_session(slot, env, params, seed=own_seed, num_steps=num_steps)
         logits = slot.read(params, jax.tree.map(lambda leaf: leaf[None], lived)).logits[0]
         return lived, jax.nn.softmax(logits)
 
@@ -155,6 +154,7 @@ def live_and_learn(
 
     Raises:
       LeakError: students know more than they were told.
+      DivergedError: a loss that is not finite.
       LogError: the log cannot be written.
     """
     jobs, began = jobs_of(config), time.perf_counter()
@@ -173,8 +173,8 @@ def live_and_learn(
             standing, outcome = turn(standing, jobs, jnp.int32(number))
             outcome = jax.device_get(outcome)
             meters = meters.plus(cost_of(config), seconds=time.perf_counter() - began)
+            row = require_finite(folder, number + 1, outcome.metrics)
             retained, available = bits_of(outcome.answers, np.asarray(standing.belief), truth)
-            row = {name: float(np.mean(value)) for name, value in outcome.metrics.items()}
             row |= summary("student", outcome.measured.without)
             row |= {"session_return": float(np.mean(outcome.measured.within))}
             row |= {"retained_bits": float(retained.mean()), "available_bits": float(available.mean())}
@@ -186,10 +186,11 @@ def live_and_learn(
 
 
 def forgetting(config: DistillationConfig, slot: SessionAgent, params: PyTree, jobs: Job) -> float:
-    """Returns the mean return that students [J] still reach in jobs of the pool `test` by a session lived there."""
+    """Returns the mean return that students [J] still reach in other jobs, of the pool `test`, by a session there."""
     world = dataclasses.replace(config.agent.env.jobworld, pool="test", job=0)
     env = dataclasses.replace(config.env, jobworld=world)
-    numbers = jnp.array(pool_jobs(world)[: config.num_jobs])
+    first = config.env.jobworld.job + config.num_jobs if config.env.jobworld.pool == "test" else 0
+    numbers = jnp.array(pool_jobs(world)[first : first + config.num_jobs])
     measure = with_and_without(slot, env, session_length=config.agent.session_length, num_episodes=config.episodes)
     return float(jax.jit(jax.vmap(measure))(params, numbers, jobs.seed).within.mean())
 

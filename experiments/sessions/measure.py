@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 from agents.session_slot import SessionAgent
 from dreamer.core import keys as streams
@@ -48,7 +49,7 @@ def greedy(slot: SessionAgent) -> Callable:
     return act
 
 
-def lived_session(slot: SessionAgent, env: JaxEnv, params: PyTree, seed: jax.Array, num_steps: int) -> Transition:
+def lived_session(slot: SessionAgent, env: JaxEnv, params: PyTree, *, seed: jax.Array, num_steps: int) -> Transition:
     """Returns a session [T] that one copy of the agent lives with its memory."""
     state = sessions.begin(env, seed=seed, num_envs=1, memory=slot.empty(1, num_steps))
     remember = slot.agent.remember
@@ -60,14 +61,14 @@ def returns(
     slot: SessionAgent,
     env: JaxEnv,
     params: PyTree,
-    session: Transition | None,
+    session: Transition | tuple,
     *,
     seed: jax.Array,
     num_episodes: int,
 ) -> jax.Array:
-    """Returns [] the mean return of greedy episodes, each with the session [T] in memory, or with nothing."""
+    """Returns [] the mean return of greedy episodes, each with the session [T] in memory, or with () nothing."""
     memory = ()
-    if session is not None:
+    if session != ():
         one = slot.recall(params, jax.tree.map(lambda leaf: leaf[None], session))
         memory = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_episodes, *leaf.shape[1:])), one)
     measured = sessions.episode_returns(env, greedy(slot), params, seed=seed, num_episodes=num_episodes, memory=memory)
@@ -80,21 +81,20 @@ def with_and_without(
     """Returns the pure (params, number of the job, seed) -> what a new session is worth to the agent there."""
 
     def measure(params: PyTree, number: jax.Array, seed: jax.Array) -> Measured:
-        env = of_job(config, number)
-        lived = lived_session(
-            slot, env, params, jax.random.bits(streams.stream(seed, "session"), (), jnp.uint32), session_length
-        )
+        env, session_key = of_job(config, number), streams.stream(seed, "session")
+        own_seed = jax.random.bits(session_key, dtype=jnp.uint32)
+        lived = lived_session(slot, env, params, seed=own_seed, num_steps=session_length)
         same = {"seed": sessions.evaluation_seed(seed), "num_episodes": num_episodes}
-        return Measured(returns(slot, env, params, None, **same), returns(slot, env, params, lived, **same))
+        return Measured(returns(slot, env, params, (), **same), returns(slot, env, params, lived, **same))
 
     return measure
 
 
 def answers(slot: SessionAgent, config: EnvConfig, params: PyTree) -> jax.Array:
-    """Returns [K, A] what the weights alone answer to each key, known, at the start of an episode; looks left out."""
+    """Returns [K, A] the logits of what the weights alone answer to each key, known, at the start of an episode; looks
+    left out."""
     world = config.jobworld
-    logits = slot.agent.evaluate(params, (), prompts(world)[: world.num_keys]).logits
-    return jax.nn.softmax(logits[:, : world.num_answers])
+    return slot.agent.evaluate(params, (), prompts(world)[: world.num_keys]).logits[:, : world.num_answers]
 
 
 def read_on(config: EnvConfig, belief: jax.Array, lived: Transition) -> jax.Array:
@@ -106,12 +106,14 @@ def read_on(config: EnvConfig, belief: jax.Array, lived: Transition) -> jax.Arra
     return jax.lax.scan(read, belief, lived)[0]
 
 
-def bits_of(policy: np.ndarray, belief: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns [J] bits that policies [J, K, A] retain of codebooks [J, K], and those that their readers could tell.
+def bits_of(logits: np.ndarray, belief: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [J] bits that answers by `logits` [J, K, A] retain of codebooks [J, K], and those that a reader with the
+    beliefs [J, K, A] could tell.
 
     Raises:
       LeakError: more was retained than could be told, beyond luck.
     """
+    policy = special.softmax(np.asarray(logits, np.float64), axis=-1)  # nobody is so sure that float64 makes it a 0
     truth = bits.certain(codebook, policy.shape[-1])
     retained, available = bits.retained_bits(policy, truth), bits.retained_bits(belief, truth)
     bits.check_no_leak(retained, available)

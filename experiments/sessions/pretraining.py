@@ -1,6 +1,6 @@
 """Pre-training across jobs: the agent learns to read its own sessions as a perfect reader would.
 
-Each day sessions are lived in jobs that were never met before, by the agent itself, and each of their decisions is
+Each day sessions are lived in jobs drawn anew from their pool, by the agent itself, and each of their decisions is
 labelled with what a perfect reader of the session so far believes of the key that is asked
 (`experiments.measures.beliefs`). Supervised learning to adapt in context, as in "In-context Reinforcement Learning with
 Algorithm Distillation" (https://arxiv.org/abs/2210.14215), with an exact teacher in place of a learning history.
@@ -28,9 +28,10 @@ from dreamer.wake import envs
 from dreamer.wake.envs import EnvConfig
 from dreamer.wake.envs.jobs import pool_jobs
 from dreamer.wake.envs.jobworld import of_job, session_seed, view
+from experiments.diary import DivergedError
 from experiments.measures import beliefs
 from experiments.sessions.config import PretrainingConfig, sessions_to_dict
-from experiments.sessions.measure import lived_session, with_and_without
+from experiments.sessions.measure import Measured, lived_session, with_and_without
 
 Watch = Callable[[float, float | None], None]
 """(share of the run that is done, score so far)"""
@@ -55,9 +56,8 @@ def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tup
     jobs, optimizer = pool_jobs(config.env.jobworld), make_optimizer(config.update, config.num_updates)
 
     def session(params: PyTree, number: jax.Array, seed: jax.Array) -> Transition:
-        return lived_session(
-            slot, of_job(config.env, number), params, session_seed(seed, number), config.session_length
-        )
+        env, own_seed = of_job(config.env, number), session_seed(seed, number)
+        return lived_session(slot, env, params, seed=own_seed, num_steps=config.session_length)
 
     def loss(params: Params, lived: Transition, policy: jax.Array, counts: jax.Array) -> tuple:
         weight = counts / jnp.maximum(counts.sum(), 1)
@@ -70,7 +70,7 @@ def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tup
         metrics = {
             "loss": total,
             "reader_kl": (weight * within).sum(),
-            "late_reader_kl": (late * within).sum() / late.sum(),
+            "late_reader_kl": (late * within).sum() / jnp.maximum(late.sum(), 1e-9),
         }
         return total, (metrics, jnp.zeros(()))
 
@@ -100,51 +100,68 @@ def first_of(config: PretrainingConfig) -> tuple[SessionAgent, LearnerState]:
     return slot, first_learner(params, make_optimizer(config.update, config.num_updates))
 
 
-def context_gain(config: PretrainingConfig, slot: SessionAgent, params: PyTree) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean returns [num_jobs] in jobs of the pool `test`, with nothing in memory and with a session."""
+def make_context_gain(config: PretrainingConfig, slot: SessionAgent) -> Callable[[PyTree], Measured]:
+    """Returns params -> mean returns [num_jobs] in jobs of the pool `test`, without memory and with a session in it."""
     world = dataclasses.replace(config.env.jobworld, pool="test", job=0)
     env = dataclasses.replace(config.env, jobworld=world)
     numbers = jnp.array(pool_jobs(world)[: config.num_jobs])
     measure = with_and_without(slot, env, session_length=config.session_length, num_episodes=config.episodes)
     seeds = jax.vmap(lambda number: session_seed(config.seed, number))(numbers)
-    measured = jax.jit(jax.vmap(measure, (None, 0, 0)))(params, numbers, seeds)
-    return np.asarray(measured.without), np.asarray(measured.within)
+    return jax.jit(lambda params: jax.vmap(measure, (None, 0, 0))(params, numbers, seeds))
 
 
-def live_and_learn(config: PretrainingConfig, folder: RunFolder, *, resume: bool, watch: Watch) -> LearnerState:
-    """Makes the days of a run, or those that it lacks, and writes its log and checkpoints; returns the learner.
+def live_and_learn(
+    config: PretrainingConfig, folder: RunFolder, *, resume: bool, watch: Watch
+) -> tuple[PyTree, Meters, list[str]]:
+    """Makes the days of a run, or those that it lacks, and writes its log and checkpoints.
+
+    Returns: the agent's parameters, what they cost, and what the user should be told of a resumed run.
 
     Raises:
-      CheckpointError, LogError: as they say; of a half-made run only if it cannot go on.
+      CheckpointError, LogError: of a half-made run that cannot go on.
+      DivergedError: a loss that is not finite; the last good checkpoint stays.
     """
     slot, learner = first_of(config)
-    checkpoints, meters, number = Checkpoints(folder.checkpoints), Meters(), 0
+    checkpoints, meters, number, messages = Checkpoints(folder.checkpoints), Meters(), 0, []
     if resume and checkpoints.days:
-        saved = checkpoints.restore(jax.eval_shape(lambda: learner))
-        number, learner, meters = saved.day, saved.tree, Meters(**saved.counters)
+        number, learner, counters, messages = checkpoints.restore(jax.eval_shape(lambda: learner))
+        meters = Meters(**counters)
     day, began = jax.jit(make_day(config, slot), donate_argnums=0), time.perf_counter() - meters.seconds
+    context_gain = make_context_gain(config, slot)
+    rows = config.updates_per_day * config.real_per_day
+    of_a_day = Meters(real=config.real_per_day, replayed=rows, updates=config.updates_per_day)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
     with Log(folder.path, **settings, resume_day=number if resume else None) as log:
         while number < config.num_days:
             learner, metrics = day(learner, jnp.uint32(config.seed), jnp.int32(number))
             number += 1
-            lived = Meters(
-                real=config.real_per_day,
-                replayed=config.updates_per_day * config.num_sessions,
-                updates=config.updates_per_day,
-            )
-            before, meters = meters, meters.plus(lived, seconds=time.perf_counter() - began)
+            before, meters = meters, meters.plus(of_a_day, seconds=time.perf_counter() - began)
             final, every = number == config.num_days, config.run.checkpoint_every
+            score = None
             if final or meters.real // every > before.real // every:
-                row = {name: float(value) for name, value in metrics.items()}
-                without, within = context_gain(config, slot, learner.params.agent)
-                row |= summary("student", without) | summary("session", within)
+                row = require_finite(folder, number, metrics)
+                without, within = context_gain(learner.params.agent)
+                row |= summary("student", without) | {"session_return": float(within.mean())}
                 log.write(number, meters, row)
                 checkpoints.save(number, learner, dataclasses.asdict(meters))
-                watch(number / config.num_days, float(within.mean() - without.mean()))
-            else:
-                watch(number / config.num_days, None)
-    return learner
+                score = float(within.mean() - without.mean())
+            watch(number / config.num_days, score)
+    return learner.params.agent, meters, messages
+
+
+def require_finite(folder: RunFolder, number: int, metrics: Metrics) -> dict[str, float]:
+    """Returns means of the metrics over jobs, if there are several, as plain numbers.
+
+    Raises:
+      DivergedError: one is not finite; names it and the folder.
+    """
+    row = {name: float(np.mean(value)) for name, value in metrics.items()}
+    wrong = sorted(name for name, value in row.items() if not np.isfinite(value))
+    if wrong:
+        raise DivergedError(
+            f"night {number} of {folder.path} made {', '.join(wrong)} not finite: try a smaller --update.learning-rate"
+        )
+    return row
 
 
 def summary(who: str, means: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Runs of sessions, from a config to a folder: pre-trained agents, and what is distilled from them."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import jax
 from agents.session_slot import SessionAgent
 from dreamer.core import trees
 from dreamer.core.types import Meters, PyTree
-from dreamer.io import CheckpointError, Checkpoints, LogError, RunFolder, is_passing, read_log
+from dreamer.io import BusyError, CheckpointError, Checkpoints, LogError, RunFolder, is_passing, read_log
 from dreamer.wake import Deployed, envs
 from experiments import folders
 from experiments.run import use_compilation_cache
@@ -22,61 +23,99 @@ from experiments.sessions.config import (
 )
 from experiments.sessions.pretraining import Watch
 
-
-def run_or_resume(config: SessionsConfig, *, watch: Watch) -> tuple[Path, list[str]]:
-    """Makes a run of `runs/`, or goes on with the one that the same code began there for the same config and seed.
-
-    A run of distillation begins with its pre-trained agent, which is looked for, or made, in the same way.
-
-    Returns: its finished folder, and what the user should be told.
-
-    Raises:
-      BusyError: a living process is making it.
-      ContextGainError: the pre-trained agent makes too little of a session.
-      ValueError, OSError: settings that do not fit, or files that cannot be read or written.
-    """
-    damaged = []
-    for begun in folders.begun(config):
-        if begun.deployed.exists():
-            return begun.path, []
-        if isinstance(config, DistillationConfig):
-            continue  # a run of seconds: made anew beside the one that was cut short
-        try:
-            with RunFolder.open(begun.path, write=True) as folder:
-                _pretrain(config, folder, resume=True, watch=watch)
-            return begun.path, damaged
-        except (CheckpointError, LogError) as error:
-            if is_passing(error):
-                raise
-            damaged.append(f"begun anew, since {begun.path} is half-made or damaged and was left as it is: {error}")
-    if isinstance(config, PretrainingConfig):
-        return pretrain(config, watch=watch), damaged
-    agent, messages = run_or_resume(dataclasses.replace(config.agent, seed=config.seed), watch=_first_half(watch))
-    return distil(config, agent, watch=watch), messages
+_PATIENCE = 1.0  # seconds between two looks at an agent that another process pre-trains
 
 
 class ContextGainError(ValueError):
     """An agent that makes too little of what it has in memory for anything to be distilled from it."""
 
 
-def pretrain(config: PretrainingConfig, *, watch: Watch) -> Path:
-    """Pre-trains an agent in a new folder, which is returned."""
+def run_or_resume(config: SessionsConfig, *, watch: Watch) -> tuple[Path, list[str]]:
+    """Makes a run of `runs/`, or goes on with the one that the same code began there for the same config and seed.
+
+    A run of distillation begins with its pre-trained agent, which is looked for, waited for, or made, in the same way;
+    itself it takes less than a minute, and where it was cut short it is begun anew.
+
+    Returns: its finished folder, and what the user should be told.
+
+    Raises:
+      BusyError: a living process is making it.
+      ContextGainError: the pre-trained agent makes too little of a session.
+      DivergedError: a loss that is not finite.
+      ValueError, OSError: settings that do not fit, or files that cannot be read or written.
+    """
     use_compilation_cache()
-    with _new_folder(config) as folder:
-        _pretrain(config, folder, resume=False, watch=watch)
-    return folder.path
+    damaged = []
+    for begun in folders.begun(config):
+        if begun.deployed.exists():
+            return begun.path, damaged
+        with RunFolder.open(begun.path, write=True) as folder:
+            try:
+                if isinstance(config, PretrainingConfig):
+                    return folder.path, damaged + _pretrain(config, folder, resume=True, watch=watch)
+                why = "it was cut short"
+            except (CheckpointError, LogError) as error:
+                if is_passing(error):
+                    raise
+                why = str(error)
+        damaged.append(f"begun anew, since {begun.path} is half-made or damaged and was left as it is: {why}")
+    if isinstance(config, PretrainingConfig):
+        with _new_folder(config) as folder:
+            _pretrain(config, folder, resume=False, watch=watch)
+        return folder.path, damaged
+    agent, messages = _agent_of(config, watch=watch)
+    return distil(config, agent, watch=watch), damaged + messages
+
+
+def _agent_of(config: DistillationConfig, *, watch: Watch) -> tuple[Path, list[str]]:
+    """Returns the folder of a run's agent, which another process may be making: many runs begin with the same one."""
+    while True:
+        try:
+            wanted = dataclasses.replace(config.agent, seed=config.seed)
+            return run_or_resume(wanted, watch=lambda share, score: watch(0.0, None))
+        except BusyError:
+            time.sleep(_PATIENCE)
+
+
+def pretrain(config: PretrainingConfig, *, watch: Watch) -> tuple[Path, list[str]]:
+    """Pre-trains an agent in `config.run.folder`, or goes on with it there; without one as `run_or_resume`.
+
+    Returns, raises: as `run_or_resume`; a folder that holds another run is a ValueError.
+    """
+    if not config.run.folder:
+        return run_or_resume(config, watch=watch)
+    use_compilation_cache()
+    path = Path(config.run.folder)
+    if not path.exists():
+        with _new_folder(config) as folder:
+            return path, _pretrain(config, folder, resume=False, watch=watch)
+    with RunFolder.open(path, write=True) as folder:
+        if dataclasses.replace(pretrained_config(folder), run=config.run) != config:
+            raise ValueError(f"{path} was begun with other settings: give another --run.folder, or the same settings")
+        if folder.deployed.exists():
+            return path, []
+        return path, _pretrain(config, folder, resume=True, watch=watch)
 
 
 def distil(config: DistillationConfig, agent: str | Path, *, watch: Watch) -> Path:
     """Distils sessions of the pre-trained agent in folder `agent` into students, in a new folder, which is returned.
 
     The student of the first job is deployed there.
+
+    Raises: as `run_or_resume` and `load_agent`; an agent of another seed is a ValueError.
     """
     use_compilation_cache()
+    pretrained = pretrained_config(RunFolder.open(agent))
+    if pretrained.seed != config.seed:
+        raise ValueError(
+            f"seed is {config.seed}, but the agent of {agent} was pre-trained with seed {pretrained.seed}, and a run "
+            f"is known by one seed: give {pretrained.seed}, or pre-train another agent with --seed {config.seed}"
+        )
     slot, params = load_agent(agent, min_context_gain=config.min_context_gain)
+    config = dataclasses.replace(config, agent=pretrained)
     with _new_folder(config) as folder:
         student, meters = distillation.live_and_learn(config, folder, slot, params, watch=watch)
-        _deploy(config, folder, slot, student, meters)
+        _deploy(config, folder, slot, params=student, meters=meters)
     return folder.path
 
 
@@ -85,12 +124,16 @@ def load_agent(path: str | Path, *, min_context_gain: float) -> tuple[SessionAge
 
     Raises:
       ContextGainError: what it gains by a session is less than `min_context_gain`.
+      CheckpointError: the checkpoint that its gain was measured of is not whole.
       ValueError: no such folder, or none of a finished pre-training; the message names it.
     """
     folder = RunFolder.open(path)
     config = pretrained_config(folder)
     if not folder.deployed.exists():
-        raise ValueError(f"{path} is not pre-trained to its end: go on with it, or give another folder")
+        raise ValueError(
+            f"{path} is not pre-trained to its end: go on with it by scripts.pretrain --run.folder {path} and the "
+            "settings that it was begun with, or give another folder"
+        )
     last = read_log(folder.log)[-1]
     gain = last["session_return"] - last["student_return"]
     if gain < min_context_gain:
@@ -100,7 +143,7 @@ def load_agent(path: str | Path, *, min_context_gain: float) -> tuple[SessionAge
             "(num_days), or give longer sessions"
         )
     slot, learner = pretraining.first_of(config)
-    saved = Checkpoints(folder.checkpoints).restore(jax.eval_shape(lambda: learner))
+    saved = Checkpoints(folder.checkpoints).restore(jax.eval_shape(lambda: learner), day=last["day"])
     return slot, saved.tree.params.agent
 
 
@@ -111,10 +154,11 @@ def pretrained_config(folder: RunFolder) -> PretrainingConfig:
     return sessions_from_dict(folder.config)
 
 
-def _pretrain(config: PretrainingConfig, folder: RunFolder, *, resume: bool, watch: Watch) -> None:
-    learner = pretraining.live_and_learn(config, folder, resume=resume, watch=watch)
-    meters = Meters(**{name: read_log(folder.log)[-1][name] for name in dataclasses.asdict(Meters())})
-    _deploy(config, folder, pretraining.first_of(config)[0], learner.params.agent, meters)
+def _pretrain(config: PretrainingConfig, folder: RunFolder, *, resume: bool, watch: Watch) -> list[str]:
+    """Makes a run in its folder, or what it lacks; returns what the user should be told."""
+    params, meters, messages = pretraining.live_and_learn(config, folder, resume=resume, watch=watch)
+    _deploy(config, folder, pretraining.first_of(config)[0], params=params, meters=meters)
+    return messages
 
 
 def _new_folder(config: SessionsConfig) -> RunFolder:
@@ -122,7 +166,7 @@ def _new_folder(config: SessionsConfig) -> RunFolder:
     return RunFolder.create(path, sessions_to_dict(config), envs.make_jax(config.env).spec, identity=config.identity())
 
 
-def _deploy(config: SessionsConfig, folder: RunFolder, slot: SessionAgent, params: PyTree, meters: Meters) -> None:
+def _deploy(config: SessionsConfig, folder: RunFolder, slot: SessionAgent, *, params: PyTree, meters: Meters) -> None:
     """Writes the agent as it acts with nothing in memory, and only what that needs."""
 
     def apply(params: PyTree, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -133,8 +177,3 @@ def _deploy(config: SessionsConfig, folder: RunFolder, slot: SessionAgent, param
     used = trees.only_used(lambda params: apply(params, obs), params)
     about = {"spec": folder.spec, "config": sessions_to_dict(config), "version": 0}
     Deployed.of(apply, used, **about, meters=dataclasses.asdict(meters)).save(folder.deployed)
-
-
-def _first_half(watch: Watch) -> Watch:
-    """Returns a watch for what comes before a run itself."""
-    return lambda share, score: watch(0.0, None)

@@ -1,6 +1,7 @@
 """Runs of agents with a session slot: what they write, that they go on where they were, and what they refuse."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from dreamer.sleep.teachers import TeacherConfig
 from dreamer.wake import Deployed, envs
 from dreamer.wake.envs.jobs import codebook
 from dreamer.wake.envs.jobworld import of_job
-from experiments import sweep
+from experiments import folders, sweep
 from experiments.config import RunConfig, changed
 from experiments.consolidation import analysis
 from experiments.consolidation import runs as question
@@ -21,6 +22,7 @@ from experiments.evaluate import evaluate
 from experiments.measures import bits
 from experiments.results import read_rows, rows_of
 from experiments.sessions import distillation, pretraining
+from experiments.sessions import run as sessions_run
 from experiments.sessions.config import (
     DistillationConfig,
     PretrainingConfig,
@@ -68,7 +70,7 @@ def ignore(share, score):
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory):
     folder = tmp_path_factory.mktemp("agents") / "agent"
-    return pretrain(changed(AGENT, {"run.folder": str(folder)}), watch=ignore)
+    return pretrain(changed(AGENT, {"run.folder": str(folder)}), watch=ignore)[0]
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +98,14 @@ def test_pretraining_goes_on_where_it_was(agent, tmp_path):
 
     with pytest.raises(CutError):
         pretrain(config, watch=cut)
-    with RunFolder.open(tmp_path / "cut", write=True) as folder:
-        learner = pretraining.live_and_learn(config, folder, resume=True, watch=ignore)
-    whole = load_agent(agent, min_context_gain=-1.0)[1]
-    jax.tree.map(np.testing.assert_array_equal, learner.params.agent, whole)
+    with pytest.raises(ValueError, match=r"cut is not pre-trained to its end: go on with it by scripts.pretrain"):
+        load_agent(tmp_path / "cut", min_context_gain=-1.0)
+    with pytest.raises(ValueError, match="was begun with other settings"):
+        pretrain(changed(config, {"num_days": 3}), watch=ignore)
+    assert pretrain(config, watch=ignore) == (tmp_path / "cut", [])
+    found, whole = (load_agent(path, min_context_gain=-1.0)[1] for path in (tmp_path / "cut", agent))
+    jax.tree.map(np.testing.assert_array_equal, found, whole)
+    assert pretrain(config, watch=cut) == (tmp_path / "cut", [])  # it is finished: nothing is made again
 
     def told(path):
         return [{name: x for name, x in row.items() if name != "seconds"} for row in read_log(path / "log.jsonl")]
@@ -111,7 +117,8 @@ def test_labels_are_what_a_perfect_reader_believes():
     world = AGENT.env.jobworld
     slot, learner = pretraining.first_of(AGENT)
     env = of_job(AGENT.env, jnp.int32(5))
-    session = jax.jit(lambda params: lived_session(slot, env, params, jnp.uint32(0), 16))(learner.params.agent)
+    live = jax.jit(lambda params: lived_session(slot, env, params, seed=jnp.uint32(0), num_steps=16))
+    session = live(learner.params.agent)
     policy, counts = pretraining.labels(AGENT.env, session)
     assert counts.all()
     np.testing.assert_allclose(policy.sum(axis=-1), 1, rtol=1e-6)
@@ -138,21 +145,70 @@ def test_a_night_is_measured_and_the_first_student_deployed(distilled):
 def test_jobs_are_taught_in_themselves_but_for_the_control():
     jobs = distillation.jobs_of(DISTIL)
     np.testing.assert_array_equal(jobs.number, jobs.taught)
-    other = distillation.jobs_of(changed(DISTIL, {"teacher.kind": "other_job"}))
+    other = distillation.jobs_of(changed(DISTIL, {"teacher.kind": "other_job", "env.jobworld.job": 0}))
     assert not set(np.asarray(other.taught).tolist()) & set(np.asarray(other.number).tolist())
     pretrained = AGENT.env.jobworld
     assert not set(DISTIL.jobs) & set(envs.jobs.pool_jobs(pretrained))
 
 
 def test_bits_that_nobody_told_fail_the_run(agent, tmp_path, monkeypatch):
-    """Students that answer by the codebook itself, though nobody who read their data could."""
+    """Students that answer by the codebook itself, while what they lived is not counted."""
     of = distillation.bits_of
-    monkeypatch.setattr(distillation, "read_on", lambda env, belief, lived: belief)
-    monkeypatch.setattr(distillation, "bits_of", lambda told, belief, truth: of(np.eye(2)[truth], belief, truth))
+    monkeypatch.setattr(distillation, "_of_the_job", lambda config, lived: [])
+    monkeypatch.setattr(distillation, "bits_of", lambda told, belief, truth: of(30 * np.eye(2)[truth], belief, truth))
     config = changed(DISTIL, {"run.folder": str(tmp_path / "leak"), "env.jobworld.job": 0, "num_jobs": 4})
     with pytest.raises(bits.LeakError, match="more than the data could tell"):
         distil(config, agent, watch=ignore)
     assert not RunFolder.open(tmp_path / "leak").deployed.exists()
+
+
+def test_what_another_job_taught_is_not_counted_for_this_one(agent, tmp_path):
+    """One night of the control: of the job tells the one decision that the student takes in it, and nothing else."""
+    settings = {"env.jobworld.job": 0, "consolidation.num_nights": 1, "consolidation.states_length": 1}
+    config = changed(DISTIL, settings | {"teacher.kind": "other_job", "run.folder": str(tmp_path / "control")})
+    (row,) = rows_of(distil(config, agent, watch=ignore), arm="control")
+    assert row["available_bits"] == 1
+    assert row["session_return"] is None
+
+
+def test_a_dream_is_of_what_the_reader_answers_but_for_its_errors():
+    world = DISTIL.env.jobworld
+    sure = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+
+    def believed(obs):
+        assert obs.shape[0] == world.num_keys
+        return sure
+
+    def dreamed(error, key):
+        config = changed(DISTIL, {"consolidation.states": "dream", "dream_error": error})
+        state, _ = distillation.dreamed_world(config)(key, believed).reset(jax.random.key(9))
+        return state.codebook
+
+    keys = jax.random.split(jax.random.key(0), 64)
+    right, wrong = (np.asarray(jax.vmap(lambda key, error=error: dreamed(error, key))(keys)) for error in (0.0, 1.0))
+    np.testing.assert_array_equal(right, np.broadcast_to([0, 1, 0, 1], (64, 4)))
+    assert 0.35 < (wrong == [0, 1, 0, 1]).mean() < 0.65
+
+
+def test_an_agent_of_another_seed_is_refused(agent):
+    with pytest.raises(ValueError, match=r"seed is 3, but the agent .* was pre-trained with seed 0"):
+        distil(dataclasses.replace(DISTIL, seed=3), agent, watch=ignore)
+
+
+def test_a_run_waits_for_the_agent_that_another_process_makes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    about = sessions_to_dict(AGENT), envs.make_jax(AGENT.env).spec
+    held = RunFolder.create(folders.free(AGENT), *about, identity=AGENT.identity())
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        held.close()  # the other process died before its first checkpoint
+
+    monkeypatch.setattr(sessions_run, "time", types.SimpleNamespace(sleep=sleep))
+    with pytest.raises(ContextGainError):
+        run_or_resume(changed(DISTIL, {"min_context_gain": 2.0}), watch=ignore)
+    assert len(waited) == 1
 
 
 def test_an_agent_that_makes_nothing_of_a_session_is_refused(agent):
@@ -185,6 +241,7 @@ def test_a_sweep_pretrains_once_distils_and_finds_both_again(tmp_path, monkeypat
     made = set((tmp_path / "runs").iterdir())
     assert len(made) == 2
     assert run_or_resume(DISTIL, watch=ignore)[0].resolve() in made
+    assert rows[-1]["seed"] == 0
     assert set((tmp_path / "runs").iterdir()) == made
     monkeypatch.setattr(analysis, "ARMS", question.ARMS)
     monkeypatch.setattr(analysis, "PANELS", question.PANELS)
@@ -232,14 +289,39 @@ def test_configs_are_what_was_written():
         (DISTIL, {"env.jobworld.pool": "pretraining"}, "which the agent knows"),
         (DISTIL, {"env.jobworld.period": 2}, "must stay: give 0"),
         (DISTIL, {"dream_error": 0.5}, "nothing is dreamed: give 0"),
-        (DISTIL, {"distill.state_weight": "gap"}, "has no action values"),
+        (
+            DISTIL,
+            {"env.jobworld.num_keys": 5},
+            "env.jobworld.num_keys is 5, but the agent was pre-trained where it is 4",
+        ),
+        (DISTIL, {"env.jobworld.error": "dead_end"}, "would take what it sees for something else"),
+        (DISTIL, {"teacher.kind": "other_job", "env.jobworld.job": 1}, "has not as many other jobs"),
+        (DISTIL, {"env.knobs.slip": 0.1}, "env.knobs is .* leave it at"),
+        (AGENT, {"env.num_envs": 2}, "env.num_envs is 2"),
+        (AGENT, {"update.reset_every": 5}, "update.reset_every is 5, which has no effect here"),
+        (AGENT, {"num_jobs": 5}, "the pool 'test' holds 4"),
+        (
+            DISTIL,
+            {"consolidation.states": "dream", "distill.reinforce_weight": 1.0},
+            "rewards speak for what the student really did",
+        ),
+        (
+            DISTIL,
+            {
+                "consolidation": ConsolidationConfig(
+                    objective="clone", states="session", states_length=0, session_length=8
+                ),
+                "distill.beta": 1.0,
+            },
+            "settings of distill are changed",
+        ),
         (DISTIL, {"consolidation.session_length": 0}, "where teacher.kind is 'session': give 1 or more"),
         (DISTIL, {"teacher.kind": "sharpened"}, "give 0, for nobody reads the session"),
         (
             DISTIL,
             {
                 "consolidation": ConsolidationConfig(objective="reinforce", session_length=0),
-                "teacher": TeacherConfig(kind="other_job"),
+                "teacher": TeacherConfig(weights="ema"),
             },
             "which asks no teacher",
         ),
@@ -251,8 +333,8 @@ def test_what_does_not_fit_is_refused(config, settings, message):
 
 
 def test_the_command_line_begins_from_its_agent(agent):
-    folder, config = distill_script._parse([str(agent), "--consolidation.num-nights", "3", "--seed", "4"])
-    assert (folder, config.consolidation.num_nights, config.seed) == (str(agent), 3, 4)
+    folder, config = distill_script._parse([str(agent), "--consolidation.num-nights", "3"])
+    assert (folder, config.consolidation.num_nights, config.seed) == (str(agent), 3, 0)
     assert config.consolidation.session_length == AGENT.session_length
     assert config.env.jobworld.num_keys == AGENT.env.jobworld.num_keys
     with pytest.raises(ValueError, match="settings of agent are those of"):

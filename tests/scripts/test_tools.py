@@ -69,6 +69,10 @@ def test_figures_without_rows(tmp_path, monkeypatch, capfd):
     assert said.startswith("ablations\n\n| task |")
     assert "\nsample_efficiency\n\n| task |" in said
     assert "drew" not in said
+    assert outcome(figures.main, ("components",)) == 0
+    assert capfd.readouterr().out.startswith("components\n")
+    assert outcome(figures.main, ("what",)) == 1
+    assert capfd.readouterr().err.startswith("error: there is no question 'what'")
 
 
 def test_sweep_of_nothing(capfd):
