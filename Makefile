@@ -48,7 +48,7 @@ test: setup  ## lint, then every test that is not marked `learn`
 	@# Most of the time goes into compiling small programs, which XLA does in a third of it when it does not polish them.
 	@XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false" $(RUN) -m pytest --numprocesses 2 --dist loadfile
 
-learn: setup  ## the slow tests: agents trained until a known number is reached
+learn: setup  ## the slow tests: agents trained until a known number is reached, whole runs held against each other
 	@$(RUN) -m pytest -m learn
 
 check: setup  ## formatting and lint, without changing a file (to change: .venv/bin/ruff format .)

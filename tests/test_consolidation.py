@@ -136,6 +136,7 @@ def test_a_night_of_dreams_lives_no_more_than_its_session():
     assert moved(of(0, learner.params.agent), params()) > 1e-3
 
 
+@pytest.mark.learn
 def test_a_teacher_whose_weights_move_teaches_something_else():
     moving = slept([2], [7], teacher=TeacherConfig(weights="ema", ema_step=0.5))[0]
     assert moved(of(0, moving.params.agent), plain()[0]) > 1e-3
@@ -151,6 +152,7 @@ def test_where_nothing_succeeded_there_is_nothing_to_clone():
     jax.tree.map(np.testing.assert_array_equal, learner.params.agent, params())
 
 
+@pytest.mark.learn
 def test_an_anchor_holds_what_old_sessions_are_read_as():
     session, policy = old_session()
 
@@ -162,6 +164,7 @@ def test_an_anchor_holds_what_old_sessions_are_read_as():
     assert strays(of(0, held.params.agent)) < 0.5 * strays(plain()[0])
 
 
+@pytest.mark.learn
 def test_rewards_beside_the_teacher_move_the_student():
     total = np.asarray(rows_of(plain()[1].student).total)
     assert 0 < total.sum() < 8  # some episodes end well and some do not

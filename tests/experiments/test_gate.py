@@ -100,6 +100,7 @@ def test_a_resumed_run_is_the_same_and_has_the_same_lineage(finished, monkeypatc
     assert [row["dreamed"] > 0 for row in runs.rows(finished.folder)] == [False] * 2 + [True] * 4  # from update 10 on
 
 
+@pytest.mark.learn
 def test_a_host_run_has_a_lineage_too_and_resumes(monkeypatch, tmp_path):
     result = run(config("gymnasium", tmp_path / "whole"), parts=parts("gymnasium"))
     assert [row["version"] for row in lineage(result.folder)] == list(range(6))
@@ -112,6 +113,7 @@ def told(event):
     return event.metrics, event.state.evidence, event.state.pending, event.state.learner.params
 
 
+@pytest.mark.learn
 def test_each_seed_of_a_group_is_the_run_it_would_have_been():
     group, wired = build(config(), num_seeds=2), parts()
     start = group.init()

@@ -59,6 +59,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(monkeypatch, tmp_path, suite
     assert runs.parts(suite).step.program._cache_size() == 1
 
 
+@pytest.mark.learn
 def test_a_run_resumed_among_its_last_nights_equals_the_uninterrupted_one(monkeypatch, tmp_path):
     base = runs.config("gymnax")
     settings = dataclasses.replace(

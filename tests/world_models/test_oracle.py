@@ -124,6 +124,7 @@ def test_a_seen_oracle_knows_the_world_and_shows_what_the_eye_sees():
     assert moved == {"encoder": True, "dynamics": False, "projector": False}
 
 
+@pytest.mark.learn
 def test_a_run_in_the_true_dynamics_dreams_what_happens(tmp_path):
     env = EnvConfig("CartPole-v1", "gymnax", num_envs=2, oracle=True)
     result = run(runs.config(folder=tmp_path / "run", env=env))
