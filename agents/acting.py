@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Params, PyTree
 from dreamer.sleep.search import Search
+from dreamer.wake.student import make_act
 
 Actor = tuple[Params, jax.Array, jax.Array]
 Act = Callable[[Actor, jax.Array, jax.Array, jax.Array, PyTree], tuple[jax.Array, PyTree]]
@@ -20,14 +21,13 @@ Act = Callable[[Actor, jax.Array, jax.Array, jax.Array, PyTree], tuple[jax.Array
 def make_student(model: WorldModel, agent: Agent, *, greedy: bool) -> Act:
     """Returns the search-free student: its likeliest allowed action if `greedy`, a sample otherwise."""
 
+    student = make_act(agent, greedy=greedy)
+
     def act(
         actor: Actor, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree
     ) -> tuple[jax.Array, PyTree]:
         params, _, _ = actor
-        logits = agent.evaluate(params.agent, memory, model.observe(params.model, obs)).logits
-        logits = jnp.where(action_mask, logits, -jnp.inf)
-        action = jnp.argmax(logits, axis=-1) if greedy else jax.vmap(jax.random.categorical)(keys, logits)
-        return action.astype(jnp.int32), memory
+        return student(params.agent, keys, model.observe(params.model, obs), action_mask, memory)
 
     return act
 

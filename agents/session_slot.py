@@ -8,8 +8,6 @@ Letters: B batch, T transitions, N tokens, M places of the cache, L layers, G he
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from dreamer.core import supports
-from dreamer.core.ports import Agent
+from dreamer.core.ports import Agent, SessionAgent
 from dreamer.core.types import EnvSpec, Evaluation, PyTree, Transition
 
 
@@ -57,21 +55,6 @@ class SessionMemory:
     """[B, M, L, G, D]"""
     count: jax.Array
     """[B] int32 transitions taken in; the places from there on are empty."""
-
-
-class SessionAgent(NamedTuple):
-    """An agent, and what is known of its memory alone."""
-
-    agent: Agent
-    """`evaluate` and `remember` take a `SessionMemory`; `evaluate` takes `()` for an empty one too."""
-    empty: Callable
-    """(number of copies B, decisions of the session) -> the memory to begin a session with."""
-    read: Callable
-    """(params, session of `Transition`s [B, T]) -> Evaluation [B, T] of every observation with what came before it in
-    memory: all that acting through the session would have said, in one pass, for training."""
-    recall: Callable
-    """(params, session of `Transition`s [B, T]) -> the memory after it, in one pass: for other parameters than those
-    that lived it."""
 
 
 class _Layer(nn.Module):

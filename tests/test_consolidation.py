@@ -11,11 +11,11 @@ import pytest
 from agents.session_slot import SessionSlotConfig, make_session_slot
 from dreamer.core import divergences
 from dreamer.core.types import Transition
-from dreamer.loop import ConsolidationConfig, first_learner, make_day_and_night
+from dreamer.loop import ConsolidationConfig, make_day_and_night
 from dreamer.loop.consolidation import rows_of
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.teachers import TeacherConfig
-from dreamer.sleep.update import UpdateConfig, make_optimizer
+from dreamer.sleep.update import UpdateConfig, init_train, make_optimizer
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
 from dreamer.wake.envs.jobworld import make, of_codebook, of_job, prompts
 
@@ -42,16 +42,12 @@ def turn_of(teacher=None, distill=None, **night):
 
     lengths = {"session_length": SESSION, "states_length": STUDENT, "num_updates": UPDATES}
     return make_day_and_night(
-        SLOT.agent,
-        empty=SLOT.empty,
-        read=SLOT.read,
-        recall=SLOT.recall,
+        SLOT,
         dream=dream,
         optimizer=OPTIMIZER,
         config=ConsolidationConfig(**{"num_nights": 1} | lengths | night),
         teacher=teacher or TeacherConfig(),
         distill=distill or DistillConfig(),
-        optimise=OPTIMISE,
     )
 
 
@@ -60,8 +56,7 @@ def old_session():
     obs = np.random.default_rng(0).normal(size=(3, *SPEC.obs_shape)).astype(np.float32)
     flags = np.zeros(3, bool)
     lived = Transition(obs, np.ones((3, 2), bool), np.zeros(3, np.int32), np.zeros(3, np.float32), flags, flags, obs)
-    logits = SLOT.read(params(), jax.tree.map(lambda leaf: leaf[None], lived)).logits[0]
-    return lived, jax.nn.softmax(logits)
+    return lived, jax.nn.softmax(SLOT.read_one(params(), lived))
 
 
 def slept(numbers, seeds, **settings):
@@ -70,7 +65,7 @@ def slept(numbers, seeds, **settings):
 
     def one(number, seed):
         env = of_job(WORLD, number)
-        return turn(first_learner(params(), OPTIMIZER), env, env, seed=seed, number=jnp.int32(0), old=old)
+        return turn(init_train(params(), OPTIMIZER), env, env, seed=seed, number=jnp.int32(0), old=old)
 
     return jax.jit(jax.vmap(one))(jnp.array(numbers, jnp.int32), jnp.array(seeds, jnp.uint32))
 
@@ -79,7 +74,7 @@ def slept(numbers, seeds, **settings):
 def plain():
     """Of job 2: the learner after one night by the defaults, and what was lived."""
     learner, lived, metrics = slept([2], [7])
-    return of(0, learner.params.agent), of(0, lived), of(0, metrics)
+    return of(0, learner.params), of(0, lived), of(0, metrics)
 
 
 def of(job, tree):
@@ -92,8 +87,7 @@ def close(one, other):
 
 def kl_to_teacher(student, lived):
     """How far a student is from what the first agent plays with the session in memory, in the student's own states."""
-    memory = SLOT.recall(params(), jax.tree.map(lambda leaf: leaf[None], lived.session))
-    many = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (STUDENT, *leaf.shape[1:])), memory)
+    many = SLOT.recall_in(params(), lived.session, STUDENT)
     taught = jax.nn.softmax(SLOT.agent.evaluate(params(), many, lived.student.obs).logits)
     return divergences.forward_kl(taught, SLOT.agent.evaluate(student, (), lived.student.obs).logits).mean()
 
@@ -115,7 +109,7 @@ def moved(one, other):
 def test_the_student_becomes_who_read_the_session_alone_or_among_other_jobs():
     (student, lived, metrics), among = plain(), slept([1, 2, 3], [5, 7, 9])
     jax.tree.map(np.testing.assert_array_equal, lived, of(1, among[1]))
-    close(student, of(1, among[0].params.agent))
+    close(student, of(1, among[0].params))
     assert (lived.session.reward.shape, lived.student.reward.shape) == ((SESSION,), (STUDENT,))
     assert kl_to_teacher(student, lived) < 0.3 * kl_to_teacher(params(), lived)
     assert float(metrics["moved_kl"]) > 0
@@ -133,23 +127,23 @@ def test_a_night_of_dreams_lives_no_more_than_its_session():
     learner, lived, _ = slept([2], [7], states="dream", states_length=20)
     assert lived.student == ()
     jax.tree.map(np.testing.assert_array_equal, of(0, lived.session), plain()[1].session)
-    assert moved(of(0, learner.params.agent), params()) > 1e-3
+    assert moved(of(0, learner.params), params()) > 1e-3
 
 
 @pytest.mark.learn
 def test_a_teacher_whose_weights_move_teaches_something_else():
     moving = slept([2], [7], teacher=TeacherConfig(weights="ema", ema_step=0.5))[0]
-    assert moved(of(0, moving.params.agent), plain()[0]) > 1e-3
+    assert moved(of(0, moving.params), plain()[0]) > 1e-3
 
 
 def test_where_nothing_succeeded_there_is_nothing_to_clone():
     turn = turn_of(states="session", states_length=0, objective="clone_successes")
     hopeless = of_job(dataclasses.replace(WORLD, jobworld=dataclasses.replace(WORLD.jobworld, chain_length=9)), 1)
     learner, lived, metrics = jax.jit(
-        lambda: turn(first_learner(params(), OPTIMIZER), hopeless, hopeless, seed=0, number=jnp.int32(0))
+        lambda: turn(init_train(params(), OPTIMIZER), hopeless, hopeless, seed=0, number=jnp.int32(0))
     )()
     assert (float(lived.session.reward.sum()), float(metrics["loss"])) == (0, 0)
-    jax.tree.map(np.testing.assert_array_equal, learner.params.agent, params())
+    jax.tree.map(np.testing.assert_array_equal, learner.params, params())
 
 
 @pytest.mark.learn
@@ -161,7 +155,7 @@ def test_an_anchor_holds_what_old_sessions_are_read_as():
         return divergences.forward_kl(policy, logits).mean()
 
     held = slept([2], [7], distill=DistillConfig(anchor_weight=30.0))[0]
-    assert strays(of(0, held.params.agent)) < 0.5 * strays(plain()[0])
+    assert strays(of(0, held.params)) < 0.5 * strays(plain()[0])
 
 
 @pytest.mark.learn
@@ -170,7 +164,7 @@ def test_rewards_beside_the_teacher_move_the_student():
     assert 0 < total.sum() < 8  # some episodes end well and some do not
     learner, lived, _ = slept([2], [7], distill=DistillConfig(reinforce_weight=100.0))
     jax.tree.map(np.testing.assert_array_equal, of(0, lived), plain()[1])
-    assert moved(of(0, learner.params.agent), plain()[0]) > 1e-3
+    assert moved(of(0, learner.params), plain()[0]) > 1e-3
 
 
 def test_the_policy_gradient_finds_the_right_answers():
@@ -181,7 +175,7 @@ def test_the_policy_gradient_finds_the_right_answers():
         learner, lived, _ = turn(learner, env, env, seed=jnp.uint32(3), number=number)
         return learner, lived.student.reward.mean()
 
-    first = first_learner(jax.tree.map(lambda leaf: leaf / 4, params()), OPTIMIZER)
+    first = init_train(jax.tree.map(lambda leaf: leaf / 4, params()), OPTIMIZER)
     _, paid = jax.jit(lambda learner: jax.lax.scan(night, learner, jnp.arange(20)))(first)
     assert paid[0] < 0.7
     assert paid[-1] > 0.9

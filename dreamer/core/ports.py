@@ -1,10 +1,16 @@
-"""The two ports of the engine. Concrete models and agents live outside `dreamer/` and enter as these bundles.
+"""The two ports of the engine, and an agent with more behind it: one whose memory can be read and written whole.
+Concrete models and agents live outside `dreamer/` and enter as these bundles.
 
-Letters: B batch, K unroll steps, A actions.
+Letters: B batch, K unroll steps, A actions, T transitions of a session.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dreamer.core.types import PyTree, Transition
 
 
 class WorldModel(NamedTuple):
@@ -38,3 +44,29 @@ class Agent(NamedTuple):
     """(evaluation [...], target [...]) -> [...] loss of the value head against returns in reward units."""
     remember: Callable
     """(params, memory, transition [B]) -> memory; memory is `()` for an agent that has none."""
+
+
+class SessionAgent(NamedTuple):
+    """An agent, and what is known of its memory alone; its latent is the observation."""
+
+    agent: Agent
+    """`evaluate` takes `()` for an empty memory too."""
+    empty: Callable
+    """(number of copies B, decisions of the session) -> the memory to begin a session with."""
+    read: Callable
+    """(params, session of `Transition`s [B, T]) -> Evaluation [B, T] of every observation with what came before it in
+    memory: all that acting through the session would have said, in one pass, for training."""
+    recall: Callable
+    """(params, session of `Transition`s [B, T]) -> the memory after it, in one pass: for other parameters than those
+    that lived it."""
+
+    def read_one(self, params: PyTree, session: Transition) -> jax.Array:
+        """Returns the policy logits [T, A] of `read`, of a session [T]."""
+        return self.read(params, jax.tree.map(lambda leaf: leaf[None], session)).logits[0]
+
+    def recall_in(self, params: PyTree, session: Transition | tuple, num_copies: int) -> PyTree:
+        """Returns the memory of `num_copies` of the agent, each after the same session [T]; `()` after none, `()`."""
+        if session == ():
+            return ()
+        memory = self.recall(params, jax.tree.map(lambda leaf: leaf[None], session))
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_copies, *leaf.shape[1:])), memory)

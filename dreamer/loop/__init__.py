@@ -1,6 +1,6 @@
 """Days and nights: live a little, store it, dream on it, deploy what was learned, live on."""
 
-from dreamer.loop.consolidation import ConsolidationConfig, Lived, first_learner, make_day_and_night
+from dreamer.loop.consolidation import ConsolidationConfig, Lived, make_day_and_night
 from dreamer.loop.days import CostOf, Event, LoopState, Step, days_and_nights
 from dreamer.loop.deployment import JUDGED, Deployment, Judge, first_deployment, in_force, make_judge
 from dreamer.loop.night import Night, make_night
@@ -20,7 +20,6 @@ __all__ = [
     "Step",
     "days_and_nights",
     "first_deployment",
-    "first_learner",
     "in_force",
     "make_day_and_night",
     "make_judge",

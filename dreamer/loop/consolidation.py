@@ -16,14 +16,14 @@ from flax import struct
 
 from dreamer.core import divergences
 from dreamer.core import keys as streams
-from dreamer.core.ports import Agent
-from dreamer.core.types import Evaluation, Metrics, Params, PyTree, Transition
+from dreamer.core.ports import SessionAgent
+from dreamer.core.types import Evaluation, Metrics, PyTree, Transition
 from dreamer.sleep import reinforce
 from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, trajectory_mean
 from dreamer.sleep.teachers import TeacherConfig, follow, teacher_policy
-from dreamer.sleep.update import LearnerState, Optimizer, UpdateConfig, init_learner, update
-from dreamer.wake import session as sessions
+from dreamer.sleep.update import Optimizer, TrainState, train_step
 from dreamer.wake.envs import JaxEnv
+from dreamer.wake.student import lived_session
 
 OBJECTIVES = ("distil", "clone", "clone_successes", "reinforce")
 STATES = ("student", "session", "dream")
@@ -53,7 +53,7 @@ class ConsolidationConfig:
         for name, known in (("objective", OBJECTIVES), ("states", STATES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"consolidation.{name} is {getattr(self, name)!r}: give one of {', '.join(known)}")
-        for name, least in (("num_nights", 1), ("session_length", 0), ("states_length", 0), ("num_updates", 0)):
+        for name, least in (("num_nights", 1), ("session_length", 0), ("states_length", 0), ("num_updates", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"consolidation.{name} is {getattr(self, name)}: give {least} or more")
         wanted = {"clone": "session", "clone_successes": "session", "reinforce": "student"}.get(self.objective)
@@ -115,7 +115,7 @@ class Lived:
 
 Dream = Callable[[jax.Array, Callable[[jax.Array], jax.Array]], JaxEnv]
 """(key, policy of observations [n, ...] -> [n, A] of who has the session in memory) -> the world as it is dreamed."""
-Night = Callable[..., tuple[LearnerState, Lived, Metrics]]
+Night = Callable[..., tuple[TrainState, Lived, Metrics]]
 
 
 def rows_of(lived: Transition) -> Rows:
@@ -129,34 +129,26 @@ def rows_of(lived: Transition) -> Rows:
 
 
 def make_day_and_night(
-    agent: Agent,
+    slot: SessionAgent,
     *,
-    empty: Callable,
-    read: Callable,
-    recall: Callable,
     dream: Dream | None,
     optimizer: Optimizer,
     config: ConsolidationConfig,
     teacher: TeacherConfig,
     distill: DistillConfig,
-    optimise: UpdateConfig,
 ) -> Night:
-    """Returns the pure `day_and_night(learner, env, taught_in, seed, number, old)`, for one job.
+    """Returns the pure `day_and_night(student, env, taught_in, seed, number, old)`, for one job.
 
     Args:
-      agent: on models whose latent is the observation.
-      empty: (copies, decisions) -> the memory to begin a session with.
-      read: (params, session [1, T]) -> Evaluation [1, T] of each of its states with what came before it in memory.
-      recall: (params, session [1, T]) -> the memory after it.
+      slot: the agent.
       dream: where the student acts if `config.states` is `dream`.
-      optimizer: as made by `make_optimizer(optimise, ...)`.
+      optimizer: as made by `make_optimizer`.
       config: the day, and what its night learns from.
       teacher: who labels.
       distill: how the student is moved towards it.
-      optimise: the optimiser's settings.
 
     Args of the function:
-      learner: who is deployed; its `params.model` is ().
+      student: who is deployed.
       env: the job.
       taught_in: where the session is lived: the same job, or for a control another.
       seed: [] of the run and the job.
@@ -164,31 +156,21 @@ def make_day_and_night(
       old: [T] a session of an old job, and what the agent that was first deployed plays in it [T, A]; read where
         `distill.anchor_weight` is positive.
 
-    It returns the learner after the night, what was lived, and means over the night's updates.
+    It returns the student after the night, what was lived, and means over the night's updates.
     """
-
-    def act(params: PyTree, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree) -> tuple:
-        logits = jnp.where(action_mask, agent.evaluate(params, memory, obs).logits, -jnp.inf)
-        return jax.vmap(jax.random.categorical)(keys, logits), memory
-
-    def lives(env: JaxEnv, params: PyTree, seed: jax.Array, num_steps: int, *, remembers: bool) -> Transition:
-        """Returns [num_steps] transitions of one copy."""
-        state = sessions.begin(env, seed=seed, num_envs=1, memory=empty(1, num_steps) if remembers else ())
-        remember = agent.remember if remembers else None
-        state, lived = sessions.live(env, act, params, state, seed=seed, num_steps=num_steps, remember=remember)
-        return jax.tree.map(lambda leaf: leaf[:, 0], lived)
+    loss_of = make_loss(slot, config, distill)
 
     def evaluate(params: PyTree, session: Transition | tuple, obs: jax.Array) -> Evaluation:
         """Returns what the agent thinks of obs [n, ...] with a session [T] in memory, or nothing."""
-        memory = () if session == () else _many(recall(params, _one(session)), obs.shape[0])
-        return agent.evaluate(params, memory, obs)
+        return slot.agent.evaluate(params, slot.recall_in(params, session, obs.shape[0]), obs)
 
     def day(env: JaxEnv, taught_in: JaxEnv, params: PyTree, seeds: tuple) -> Lived:
         session, own = (), ()
-        if config.session_length:
-            session = lives(taught_in, params, seeds[0], config.session_length, remembers=True)
+        if num_steps := config.session_length:
+            session = lived_session(slot, taught_in, params, seed=seeds[0], num_steps=num_steps, remembers=True)
         if config.states == "student":
-            own = lives(env, params, seeds[1], config.states_length, remembers=False)
+            num_steps = config.states_length
+            own = lived_session(slot, env, params, seed=seeds[1], num_steps=num_steps, remembers=False)
         return Lived(session, own)
 
     def states_of(lived: Lived, params: PyTree, seed: jax.Array) -> Transition:
@@ -200,107 +182,96 @@ def make_day_and_night(
         def believed(obs: jax.Array) -> jax.Array:
             return jax.nn.softmax(evaluate(params, lived.session, obs).logits)
 
-        world = dream(streams.stream(seed, "dream"), believed)
-        return lives(world, params, seed, config.states_length, remembers=False)
+        world, num_steps = dream(streams.stream(seed, "dream"), believed), config.states_length
+        return lived_session(slot, world, params, seed=seed, num_steps=num_steps, remembers=False)
 
-    def loss_of(rows: Rows, deployed: PyTree, taught: Callable, old: tuple) -> Callable:
-        """Returns the loss of a night; `taught(params, teacher's parameters)` are the labels [N, A]."""
-        obs, action = rows.lived.obs, rows.lived.action
-        before = agent.evaluate(deployed, (), obs).logits
-
-        def mean_of(terms: jax.Array, counted: jax.Array) -> jax.Array:
-            """Returns [] the mean over the episodes [N] that count of the means over their states."""
-            return trajectory_mean(terms, rows.trajectory, counted[rows.trajectory].astype(terms.dtype))
-
-        def own_returns(logits: jax.Array) -> jax.Array:
-            # One job: all of its whole episodes are one group. What did not come to its end has no return.
-            advantage = reinforce.group_advantage(rows.total, jnp.where(rows.whole, 0, 1))
-            terms = reinforce.reinforce_loss(logits, action, advantage[rows.trajectory], before=before)
-            return mean_of(terms, rows.whole)
-
-        def towards_teacher(logits: jax.Array, policy: jax.Array) -> jax.Array:
-            weight = state_weights(distill, policy, logits, action, rows.trajectory)
-            terms = distill_loss(logits, policy, weight, beta=distill.beta, clip=distill.max_entry)
-            return mean_of(terms, jnp.ones_like(rows.whole))
-
-        def loss(params: Params, teaching: PyTree) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
-            logits = agent.evaluate(params.agent, (), obs).logits
-            metrics = {
-                "entropy": divergences.entropy(logits).mean(),
-                "moved_kl": divergences.forward_kl(jax.nn.softmax(before), logits).mean(),
-            }
-            total = jnp.zeros(())
-            if config.objective == "distil":
-                policy = taught(params.agent, teaching)
-                total = towards_teacher(logits, policy)
-                metrics["teacher_kl"] = divergences.forward_kl(policy, logits).mean()
-            elif config.objective != "reinforce":
-                good = rows.whole & (rows.total > 0)
-                counted = jnp.ones_like(good) if config.objective == "clone" else good
-                total = mean_of(reinforce.clone_loss(logits, action), counted)
-            if config.objective == "reinforce":
-                total = own_returns(logits)
-            elif distill.reinforce_weight:
-                total = total + distill.reinforce_weight * own_returns(logits)
-            if distill.anchor_weight:
-                session, policy = old
-                held = divergences.forward_kl(policy, read(params.agent, _one(session)).logits[0]).mean()
-                total = total + distill.anchor_weight * held
-                metrics["anchor_kl"] = held
-            return total, (metrics | {"loss": total}, jnp.zeros(()))
-
-        return loss
-
-    def night(learner: LearnerState, lived: Lived, seed: jax.Array, old: tuple) -> tuple[LearnerState, Metrics]:
-        deployed = learner.params.agent
+    def night(student: TrainState, lived: Lived, seed: jax.Array, old: tuple) -> tuple[TrainState, Metrics]:
+        deployed = student.params
         rows = rows_of(states_of(lived, deployed, seed))
+        before = slot.agent.evaluate(deployed, (), rows.lived.obs).logits
 
-        def labels(params: PyTree, teaching: PyTree) -> jax.Array:
+        def labels(params: PyTree, teaching: PyTree) -> jax.Array | tuple:
+            if config.objective != "distil":
+                return ()
             return teacher_policy(teacher, evaluate, teaching, params, lived.session, rows.lived.obs)
 
         # A teacher that stands still is asked once.
-        fixed = labels(deployed, deployed) if config.objective == "distil" and teacher.weights == "frozen" else None
-        loss = loss_of(rows, deployed, labels if fixed is None else lambda params, teaching: fixed, old)
+        fixed = labels(deployed, deployed) if teacher.weights == "frozen" else None
 
         def one_update(carry: tuple, _) -> tuple:
-            learner, teaching = carry
-            learner, metrics, _ = update(
-                learner,
-                functools.partial(loss, teaching=teaching),
-                rows.total,
-                optimizer=optimizer,
-                config=optimise,
-            )
-            return (learner, follow(teacher, teaching, learner.params.agent)), metrics
+            student, teaching = carry
+            policy = labels(student.params, teaching) if fixed is None else fixed
+            loss = functools.partial(loss_of, rows=rows, before=before, policy=policy, old=old)
+            student, metrics, grad_norm = train_step(student, loss, optimizer=optimizer)
+            return (student, follow(teacher, teaching, student.params)), metrics | {"grad_norm": grad_norm}
 
-        (learner, _), metrics = jax.lax.scan(one_update, (learner, deployed), length=config.num_updates)
-        del metrics["return_spread"]  # of value targets, and there are none
-        return learner, jax.tree.map(jnp.mean, metrics)
+        (student, _), metrics = jax.lax.scan(one_update, (student, deployed), length=config.num_updates)
+        return student, jax.tree.map(jnp.mean, metrics)
 
     def day_and_night(
-        learner: LearnerState, env: JaxEnv, taught_in: JaxEnv, *, seed: jax.Array, number: jax.Array, old: tuple = ()
-    ) -> tuple[LearnerState, Lived, Metrics]:
+        student: TrainState, env: JaxEnv, taught_in: JaxEnv, *, seed: jax.Array, number: jax.Array, old: tuple = ()
+    ) -> tuple[TrainState, Lived, Metrics]:
         seeds = jax.random.bits(streams.stream(seed, "night", number), (3,), jnp.uint32)
-        lived = day(env, taught_in, learner.params.agent, seeds)
-        if config.num_updates:
-            learner, metrics = night(learner, lived, seeds[2], old)
-        else:
-            metrics = {}
-        return learner, lived, metrics
+        lived = day(env, taught_in, student.params, seeds)
+        student, metrics = night(student, lived, seeds[2], old)
+        return student, lived, metrics
 
     return day_and_night
 
 
-def first_learner(params: PyTree, optimizer: Optimizer) -> LearnerState:
-    """Returns who is deployed first: an agent with its parameters and without a model."""
-    return init_learner(Params((), params), optimizer)
+def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillConfig) -> Callable:
+    """Returns the pure (params, rows, before, policy, old) -> (loss of a night [], metrics).
 
+    Args of the function:
+      params: the student's.
+      rows: [N] what it learns from.
+      before: [N, A] logits of who was deployed by day.
+      policy: [N, A] probabilities of the teacher, where the objective is `distil`.
+      old: as `make_day_and_night` says.
+    """
 
-def _many(memory: PyTree, count: int) -> PyTree:
-    """Returns a memory [1, ...] as that of `count` copies."""
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape[1:])), memory)
+    def mean_of(terms: jax.Array, rows: Rows, counted: jax.Array) -> jax.Array:
+        """Returns [] the mean over the episodes [N] that count of the means over their states."""
+        return trajectory_mean(terms, rows.trajectory, counted[rows.trajectory].astype(terms.dtype))
 
+    def own_returns(logits: jax.Array, rows: Rows, before: jax.Array) -> jax.Array:
+        # One job: all of its whole episodes are one group. What did not come to its end has no return.
+        advantage = reinforce.group_advantage(rows.total, jnp.where(rows.whole, 0, 1))
+        terms = reinforce.reinforce_loss(logits, rows.lived.action, advantage[rows.trajectory], before=before)
+        return mean_of(terms, rows, rows.whole)
 
-def _one(session: Transition) -> Transition:
-    """Returns a session [T] as a batch of one."""
-    return jax.tree.map(lambda leaf: leaf[None], session)
+    def towards_teacher(logits: jax.Array, rows: Rows, policy: jax.Array) -> jax.Array:
+        weight = state_weights(distill, policy, logits, rows.lived.action, rows.trajectory)
+        terms = distill_loss(logits, policy, weight, beta=distill.beta, clip=distill.max_entry)
+        return mean_of(terms, rows, jnp.ones_like(rows.whole))
+
+    def cloned(logits: jax.Array, rows: Rows) -> jax.Array:
+        good = rows.whole & (rows.total > 0)
+        counted = jnp.ones_like(good) if config.objective == "clone" else good
+        return mean_of(reinforce.clone_loss(logits, rows.lived.action), rows, counted)
+
+    def loss(
+        params: PyTree, rows: Rows, before: jax.Array, policy: jax.Array | tuple, old: tuple
+    ) -> tuple[jax.Array, Metrics]:
+        logits = slot.agent.evaluate(params, (), rows.lived.obs).logits
+        metrics = {
+            "entropy": divergences.entropy(logits).mean(),
+            "moved_kl": divergences.forward_kl(jax.nn.softmax(before), logits).mean(),
+        }
+        if config.objective == "distil":
+            total = towards_teacher(logits, rows, policy)
+            metrics["teacher_kl"] = divergences.forward_kl(policy, logits).mean()
+        elif config.objective == "reinforce":
+            total = own_returns(logits, rows, before)
+        else:
+            total = cloned(logits, rows)
+        if distill.reinforce_weight:
+            total = total + distill.reinforce_weight * own_returns(logits, rows, before)
+        if distill.anchor_weight:
+            session, played = old
+            held = divergences.forward_kl(played, slot.read_one(params, session)).mean()
+            total = total + distill.anchor_weight * held
+            metrics["anchor_kl"] = held
+        return total, metrics | {"loss": total}
+
+    return loss

@@ -82,6 +82,14 @@ class UpdateConfig:
 
 
 @struct.dataclass
+class TrainState:
+    """Networks, and where their optimiser stands."""
+
+    params: PyTree
+    opt_state: PyTree
+
+
+@struct.dataclass
 class LearnerState:
     """All that learning carries from one update to the next."""
 
@@ -115,6 +123,23 @@ def make_optimizer(config: UpdateConfig, num_updates: int) -> Optimizer:
     if config.optimizer == "sgd":
         return optax.chain(clip, optax.add_decayed_weights(config.weight_decay), optax.sgd(fall, config.momentum))
     return optax.chain(clip, optax.adamw(fall, weight_decay=config.weight_decay))
+
+
+def init_train(params: PyTree, optimizer: Optimizer) -> TrainState:
+    """Returns the state before the first step."""
+    return TrainState(params, optimizer.init(params))
+
+
+def train_step(
+    state: TrainState, loss: Callable[[PyTree], tuple[jax.Array, PyTree]], *, optimizer: Optimizer
+) -> tuple[TrainState, PyTree, jax.Array]:
+    """Takes one step down the gradient of `loss`, a function of the parameters with an auxiliary output.
+
+    Returns: the state after it, the auxiliary output, and the norm [] of the gradients before they are clipped.
+    """
+    grads, aux = jax.grad(loss, has_aux=True)(state.params)
+    steps, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    return TrainState(optax.apply_updates(state.params, steps), opt_state), aux, optax.tree.norm(grads)
 
 
 def init_params(model: WorldModel, agent: Agent, key: jax.Array, obs: jax.Array) -> Params:
@@ -155,21 +180,20 @@ def update(
 
     Returns: state after, metrics, row errors as returned by `loss`.
     """
-    grads, (metrics, errors) = jax.grad(loss, has_aux=True)(learner.params)
-    steps, opt_state = optimizer.update(grads, learner.opt_state, learner.params)
-    params = optax.apply_updates(learner.params, steps)
+    before = TrainState(learner.params, learner.opt_state)
+    after, (metrics, errors), grad_norm = train_step(before, loss, optimizer=optimizer)
     updates = learner.updates + 1
     refresh = jnp.where(updates % config.target_period == 0, config.target_step, 0.0)
     low, high = jnp.percentile(value_targets, jnp.array([5.0, 95.0]))
     rate = jnp.maximum(0.01, 1.0 / updates)
     learner = LearnerState(
-        params=params,
-        target=trees.lerp(learner.target, params, refresh),
-        opt_state=opt_state,
+        params=after.params,
+        target=trees.lerp(learner.target, after.params, refresh),
+        opt_state=after.opt_state,
         updates=updates,
         return_spread=(1 - rate) * learner.return_spread + rate * (high - low),
     )
-    metrics = metrics | {"grad_norm": optax.tree.norm(grads), "return_spread": learner.return_spread}
+    metrics = metrics | {"grad_norm": grad_norm, "return_spread": learner.return_spread}
     return learner, metrics, errors
 
 

@@ -55,6 +55,11 @@ def beliefs(config: EnvConfig, session: Transition) -> jax.Array:
     return jnp.concatenate([first[None], later])
 
 
+def read_on(world: JobWorldConfig, belief: jax.Array, lived: Transition) -> jax.Array:
+    """Returns the belief [K, A] after further transitions [T] of a codebook that stays."""
+    return jax.lax.scan(lambda belief, one: (after_answer(world, belief, one), None), belief, lived)[0]
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def after_answer(world: JobWorldConfig, belief: jax.Array, transition: Transition) -> jax.Array:
     """Returns the belief [K, A] after one transition []: an answer is the one, or it is ruled out."""

@@ -13,19 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.session_slot import SessionAgent
 from dreamer.core import keys as streams
+from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Log, RunFolder
-from dreamer.loop import Lived, first_learner, make_day_and_night
-from dreamer.sleep.update import LearnerState, make_optimizer
+from dreamer.loop import Lived, make_day_and_night
+from dreamer.sleep.update import Optimizer, TrainState, init_train, make_optimizer
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import JaxEnv
 from dreamer.wake.envs.jobs import codebook, pool_jobs
 from dreamer.wake.envs.jobworld import of_codebook, of_job, prompts, session_seed
-from experiments.measures.beliefs import prior
+from dreamer.wake.student import lived_session
+from experiments.measures.beliefs import prior, read_on
 from experiments.sessions.config import DistillationConfig, sessions_to_dict
-from experiments.sessions.measure import Measured, answers, bits_of, lived_session, read_on, returns, with_and_without
+from experiments.sessions.measure import Measured, answers, bits_of, returns, with_and_without
 from experiments.sessions.pretraining import Watch, require_finite, summary
 
 
@@ -43,7 +44,7 @@ class Job(NamedTuple):
 class Standing(NamedTuple):
     """What is carried from night to night; of several jobs each leaf leads with [J]."""
 
-    learner: LearnerState
+    student: TrainState
     belief: jax.Array
     """[K, A] of a perfect reader of all that was lived in the job."""
 
@@ -83,42 +84,39 @@ def dreamed_world(config: DistillationConfig) -> Callable[[jax.Array, Callable],
     return dream
 
 
-def make_turn(config: DistillationConfig, slot: SessionAgent, old: Callable | None) -> Callable:
+def make_turn(config: DistillationConfig, slot: SessionAgent, optimizer: Optimizer, old: Callable | None) -> Callable:
     """Returns the pure (standing, job, number of the night) -> (standing after it, Outcome), for one job.
 
     Args:
       config: the run.
       slot: the agent.
+      optimizer: of the students.
       old: job -> its old session, as `day_and_night` takes it; None without an anchor.
     """
-    optimizer = make_optimizer(config.update, config.consolidation.num_nights * config.consolidation.num_updates)
     day_and_night = make_day_and_night(
-        slot.agent,
-        empty=slot.empty,
-        read=slot.read,
-        recall=slot.recall,
+        slot,
         dream=dreamed_world(config) if config.consolidation.states == "dream" else None,
         optimizer=optimizer,
         config=config.consolidation,
         teacher=config.teacher,
         distill=config.distill,
-        optimise=config.update,
     )
 
     def turn(standing: Standing, job: Job, number: jax.Array) -> tuple[Standing, Outcome]:
         env, taught_in = of_job(config.env, job.number), of_job(config.env, job.taught)
-        deployed = standing.learner.params.agent
+        deployed = standing.student.params
         old_session = old(job) if old else ()
-        learner, lived, metrics = day_and_night(
-            standing.learner, env, taught_in, seed=job.seed, number=number, old=old_session
+        student, lived, metrics = day_and_night(
+            standing.student, env, taught_in, seed=job.seed, number=number, old=old_session
         )
-        belief = functools.reduce(functools.partial(read_on, config.env), _of_the_job(config, lived), standing.belief)
+        read = functools.partial(read_on, config.env.jobworld)
+        belief = functools.reduce(read, _of_the_job(config, lived), standing.belief)
         same = {"seed": sessions.evaluation_seed(job.seed, number), "num_episodes": config.episodes}
-        without = returns(slot, env, learner.params.agent, (), **same)
+        without = returns(slot, env, student.params, (), **same)
         its_own = lived.session != () and config.teacher.kind != "other_job"
         within = returns(slot, env, deployed, lived.session, **same) if its_own else jnp.nan
-        told = answers(slot, config.env, learner.params.agent)
-        return Standing(learner, belief), Outcome(Measured(without, jnp.asarray(within)), told, metrics)
+        told = answers(slot, config.env, student.params)
+        return Standing(student, belief), Outcome(Measured(without, jnp.asarray(within)), told, metrics)
 
     return turn
 
@@ -138,9 +136,8 @@ def old_sessions(config: DistillationConfig, slot: SessionAgent, params: PyTree)
         number = jax.random.randint(key, (), pool.start, pool.stop)
         env = of_job(dataclasses.replace(config.env, jobworld=world), number)
         own_seed, num_steps = session_seed(job.seed, number), config.agent.session_length
-        lived = lived_session(slot, env, params, seed=own_seed, num_steps=num_steps)
-        logits = slot.read(params, jax.tree.map(lambda leaf: leaf[None], lived)).logits[0]
-        return lived, jax.nn.softmax(logits)
+        lived = lived_session(slot, env, params, seed=own_seed, num_steps=num_steps, remembers=True)
+        return lived, jax.nn.softmax(slot.read_one(params, lived))
 
     return old
 
@@ -160,11 +157,10 @@ def live_and_learn(
     jobs, began = jobs_of(config), time.perf_counter()
     world, night = config.env.jobworld, config.consolidation
     truth = np.asarray(jax.vmap(functools.partial(codebook, world))(jobs.number))
-    turn = jax.jit(
-        jax.vmap(make_turn(config, slot, old_sessions(config, slot, params)), (0, 0, None)), donate_argnums=0
-    )
     optimizer = make_optimizer(config.update, night.num_nights * night.num_updates)
-    one = Standing(first_learner(params, optimizer), prior(world))
+    one_turn = make_turn(config, slot, optimizer, old_sessions(config, slot, params))
+    turn = jax.jit(jax.vmap(one_turn, (0, 0, None)), donate_argnums=0)
+    one = Standing(init_train(params, optimizer), prior(world))
     standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), one)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
     meters = Meters()
@@ -179,10 +175,10 @@ def live_and_learn(
             row |= {"session_return": float(np.mean(outcome.measured.within))}
             row |= {"retained_bits": float(retained.mean()), "available_bits": float(available.mean())}
             if number + 1 == night.num_nights:
-                row |= {"other_session_return": forgetting(config, slot, standing.learner.params.agent, jobs)}
+                row |= {"other_session_return": forgetting(config, slot, standing.student.params, jobs)}
             log.write(number + 1, meters, row)
             watch((number + 1) / night.num_nights, row["student_return"])
-    return jax.tree.map(lambda leaf: leaf[0], standing.learner.params.agent), meters
+    return jax.tree.map(lambda leaf: leaf[0], standing.student.params), meters
 
 
 def forgetting(config: DistillationConfig, slot: SessionAgent, params: PyTree, jobs: Job) -> float:

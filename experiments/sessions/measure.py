@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from agents.session_slot import SessionAgent
 from dreamer.core import keys as streams
+from dreamer.core.ports import SessionAgent
 from dreamer.core.types import PyTree, Transition
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import EnvConfig, JaxEnv
 from dreamer.wake.envs.jobworld import of_job, prompts
-from experiments.measures import beliefs, bits
+from dreamer.wake.student import lived_session, make_act
+from experiments.measures import bits
 
 
 class Measured(NamedTuple):
@@ -27,34 +28,6 @@ class Measured(NamedTuple):
     """[] of the agent with nothing in memory: what is deployed."""
     within: jax.Array
     """[] of the same weights with the session in memory: its teacher."""
-
-
-def sample(slot: SessionAgent) -> Callable:
-    """Returns who draws its actions from the policy, for the session drivers."""
-
-    def act(params: PyTree, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree) -> tuple:
-        logits = jnp.where(action_mask, slot.agent.evaluate(params, memory, obs).logits, -jnp.inf)
-        return jax.vmap(jax.random.categorical)(keys, logits), memory
-
-    return act
-
-
-def greedy(slot: SessionAgent) -> Callable:
-    """Returns who takes the likeliest action, for the session drivers."""
-
-    def act(params: PyTree, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree) -> tuple:
-        logits = jnp.where(action_mask, slot.agent.evaluate(params, memory, obs).logits, -jnp.inf)
-        return jnp.argmax(logits, axis=-1), memory
-
-    return act
-
-
-def lived_session(slot: SessionAgent, env: JaxEnv, params: PyTree, *, seed: jax.Array, num_steps: int) -> Transition:
-    """Returns a session [T] that one copy of the agent lives with its memory."""
-    state = sessions.begin(env, seed=seed, num_envs=1, memory=slot.empty(1, num_steps))
-    remember = slot.agent.remember
-    _, lived = sessions.live(env, sample(slot), params, state, seed=seed, num_steps=num_steps, remember=remember)
-    return jax.tree.map(lambda leaf: leaf[:, 0], lived)
 
 
 def returns(
@@ -67,12 +40,8 @@ def returns(
     num_episodes: int,
 ) -> jax.Array:
     """Returns [] the mean return of greedy episodes, each with the session [T] in memory, or with () nothing."""
-    memory = ()
-    if session != ():
-        one = slot.recall(params, jax.tree.map(lambda leaf: leaf[None], session))
-        memory = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_episodes, *leaf.shape[1:])), one)
-    measured = sessions.episode_returns(env, greedy(slot), params, seed=seed, num_episodes=num_episodes, memory=memory)
-    return measured.mean()
+    act, memory = make_act(slot.agent, greedy=True), slot.recall_in(params, session, num_episodes)
+    return sessions.episode_returns(env, act, params, seed=seed, num_episodes=num_episodes, memory=memory).mean()
 
 
 def with_and_without(
@@ -83,7 +52,7 @@ def with_and_without(
     def measure(params: PyTree, number: jax.Array, seed: jax.Array) -> Measured:
         env, session_key = of_job(config, number), streams.stream(seed, "session")
         own_seed = jax.random.bits(session_key, dtype=jnp.uint32)
-        lived = lived_session(slot, env, params, seed=own_seed, num_steps=session_length)
+        lived = lived_session(slot, env, params, seed=own_seed, num_steps=session_length, remembers=True)
         same = {"seed": sessions.evaluation_seed(seed), "num_episodes": num_episodes}
         return Measured(returns(slot, env, params, (), **same), returns(slot, env, params, lived, **same))
 
@@ -95,15 +64,6 @@ def answers(slot: SessionAgent, config: EnvConfig, params: PyTree) -> jax.Array:
     left out."""
     world = config.jobworld
     return slot.agent.evaluate(params, (), prompts(world)[: world.num_keys]).logits[:, : world.num_answers]
-
-
-def read_on(config: EnvConfig, belief: jax.Array, lived: Transition) -> jax.Array:
-    """Returns the belief [K, A] of a perfect reader after further transitions [T] of the same codebook."""
-
-    def read(belief: jax.Array, transition: Transition) -> tuple:
-        return beliefs.after_answer(config.jobworld, belief, transition), None
-
-    return jax.lax.scan(read, belief, lived)[0]
 
 
 def bits_of(logits: np.ndarray, belief: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

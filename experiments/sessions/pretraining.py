@@ -17,21 +17,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.session_slot import SessionAgent, make_session_slot
+from agents.session_slot import make_session_slot
 from dreamer.core import divergences
 from dreamer.core import keys as streams
-from dreamer.core.types import Meters, Metrics, Params, PyTree, Transition
+from dreamer.core.ports import SessionAgent
+from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Checkpoints, Log, RunFolder
-from dreamer.loop import first_learner
-from dreamer.sleep.update import LearnerState, make_optimizer, update
+from dreamer.sleep.update import TrainState, init_train, make_optimizer, train_step
 from dreamer.wake import envs
 from dreamer.wake.envs import EnvConfig
 from dreamer.wake.envs.jobs import pool_jobs
 from dreamer.wake.envs.jobworld import of_job, session_seed, view
+from dreamer.wake.student import lived_session
 from experiments.diary import DivergedError
 from experiments.measures import beliefs
 from experiments.sessions.config import PretrainingConfig, sessions_to_dict
-from experiments.sessions.measure import Measured, lived_session, with_and_without
+from experiments.sessions.measure import Measured, with_and_without
 
 Watch = Callable[[float, float | None], None]
 """(share of the run that is done, score so far)"""
@@ -51,19 +52,19 @@ def labels(config: EnvConfig, session: Transition) -> tuple[jax.Array, jax.Array
     return jnp.where((seen.key >= 0)[:, None], answer, look), ~seen.idle
 
 
-def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tuple[LearnerState, Metrics]]:
+def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns the pure (learner, seed, number of the day) -> the learner after it, and means over its updates."""
     jobs, optimizer = pool_jobs(config.env.jobworld), make_optimizer(config.update, config.num_updates)
 
     def session(params: PyTree, number: jax.Array, seed: jax.Array) -> Transition:
         env, own_seed = of_job(config.env, number), session_seed(seed, number)
-        return lived_session(slot, env, params, seed=own_seed, num_steps=config.session_length)
+        return lived_session(slot, env, params, seed=own_seed, num_steps=config.session_length, remembers=True)
 
-    def loss(params: Params, lived: Transition, policy: jax.Array, counts: jax.Array) -> tuple:
+    def loss(params: PyTree, lived: Transition, policy: jax.Array, counts: jax.Array) -> tuple[jax.Array, Metrics]:
         weight = counts / jnp.maximum(counts.sum(), 1)
-        within = divergences.forward_kl(policy, slot.read(params.agent, lived).logits)
+        within = divergences.forward_kl(policy, slot.read(params, lived).logits)
         flat = lived.obs.reshape(-1, *lived.obs.shape[2:])
-        without = slot.agent.evaluate(params.agent, (), flat).logits.reshape(policy.shape)
+        without = slot.agent.evaluate(params, (), flat).logits.reshape(policy.shape)
         unaware = divergences.cross_entropy(policy, without)
         total = (weight * (within + config.prior_weight * unaware)).sum()
         late = weight.at[:, : config.session_length // 2].set(0)
@@ -72,18 +73,19 @@ def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tup
             "reader_kl": (weight * within).sum(),
             "late_reader_kl": (late * within).sum() / jnp.maximum(late.sum(), 1e-9),
         }
-        return total, (metrics, jnp.zeros(()))
+        return total, metrics
 
-    def day(learner: LearnerState, seed: jax.Array, number: jax.Array) -> tuple[LearnerState, Metrics]:
+    def day(learner: TrainState, seed: jax.Array, number: jax.Array) -> tuple[TrainState, Metrics]:
         job_key, seed_key = jax.random.split(streams.stream(seed, "pretraining", number))
         numbers = jax.random.randint(job_key, (config.num_sessions,), jobs.start, jobs.stop)
         day_seed = jax.random.bits(seed_key, (), jnp.uint32)
-        lived = jax.vmap(session, (None, 0, None))(learner.params.agent, numbers, day_seed)
+        lived = jax.vmap(session, (None, 0, None))(learner.params, numbers, day_seed)
         told = jax.vmap(functools.partial(labels, config.env))(lived)
 
-        def one_update(learner: LearnerState, _) -> tuple[LearnerState, Metrics]:
+        def one_update(learner: TrainState, _) -> tuple[TrainState, Metrics]:
             of_day = functools.partial(loss, lived=lived, policy=told[0], counts=told[1])
-            return update(learner, of_day, lived.reward, optimizer=optimizer, config=config.update)[:2]
+            learner, metrics, grad_norm = train_step(learner, of_day, optimizer=optimizer)
+            return learner, metrics | {"grad_norm": grad_norm}
 
         learner, metrics = jax.lax.scan(one_update, learner, length=config.updates_per_day)
         return learner, jax.tree.map(jnp.mean, metrics)
@@ -91,13 +93,13 @@ def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tup
     return day
 
 
-def first_of(config: PretrainingConfig) -> tuple[SessionAgent, LearnerState]:
+def first_of(config: PretrainingConfig) -> tuple[SessionAgent, TrainState]:
     """Returns the agent, and its learner before anything was lived."""
     spec = envs.make_jax(config.env).spec
     slot = make_session_slot(spec, config.slot)
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
     params = jax.jit(slot.agent.init)(streams.stream(config.seed, "init"), obs)
-    return slot, first_learner(params, make_optimizer(config.update, config.num_updates))
+    return slot, init_train(params, make_optimizer(config.update, config.num_updates))
 
 
 def make_context_gain(config: PretrainingConfig, slot: SessionAgent) -> Callable[[PyTree], Measured]:
@@ -140,13 +142,13 @@ def live_and_learn(
             score = None
             if final or meters.real // every > before.real // every:
                 row = require_finite(folder, number, metrics)
-                without, within = context_gain(learner.params.agent)
+                without, within = context_gain(learner.params)
                 row |= summary("student", without) | {"session_return": float(within.mean())}
                 log.write(number, meters, row)
                 checkpoints.save(number, learner, dataclasses.asdict(meters))
                 score = float(within.mean() - without.mean())
             watch(number / config.num_days, score)
-    return learner.params.agent, meters, messages
+    return learner.params, meters, messages
 
 
 def require_finite(folder: RunFolder, number: int, metrics: Metrics) -> dict[str, float]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jax
 
-from agents.session_slot import SessionAgent
 from dreamer.core import trees
+from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Meters, PyTree
 from dreamer.io import BusyError, CheckpointError, Checkpoints, LogError, RunFolder, is_passing, read_log
 from dreamer.wake import Deployed, envs
@@ -144,7 +144,7 @@ def load_agent(path: str | Path, *, min_context_gain: float) -> tuple[SessionAge
         )
     slot, learner = pretraining.first_of(config)
     saved = Checkpoints(folder.checkpoints).restore(jax.eval_shape(lambda: learner), day=last["day"])
-    return slot, saved.tree.params.agent
+    return slot, saved.tree.params
 
 
 def pretrained_config(folder: RunFolder) -> PretrainingConfig:

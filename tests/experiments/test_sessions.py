@@ -14,6 +14,7 @@ from dreamer.sleep.teachers import TeacherConfig
 from dreamer.wake import Deployed, envs
 from dreamer.wake.envs.jobs import codebook
 from dreamer.wake.envs.jobworld import of_job
+from dreamer.wake.student import lived_session
 from experiments import folders, sweep
 from experiments.config import RunConfig, changed
 from experiments.consolidation import analysis
@@ -29,7 +30,6 @@ from experiments.sessions.config import (
     sessions_from_dict,
     sessions_to_dict,
 )
-from experiments.sessions.measure import lived_session
 from experiments.sessions.run import ContextGainError, distil, load_agent, pretrain, run_or_resume
 from experiments.workers import Ended
 from scripts import distill as distill_script
@@ -117,8 +117,8 @@ def test_labels_are_what_a_perfect_reader_believes():
     world = AGENT.env.jobworld
     slot, learner = pretraining.first_of(AGENT)
     env = of_job(AGENT.env, jnp.int32(5))
-    live = jax.jit(lambda params: lived_session(slot, env, params, seed=jnp.uint32(0), num_steps=16))
-    session = live(learner.params.agent)
+    live = jax.jit(lambda params: lived_session(slot, env, params, seed=jnp.uint32(0), num_steps=16, remembers=True))
+    session = live(learner.params)
     policy, counts = pretraining.labels(AGENT.env, session)
     assert counts.all()
     np.testing.assert_allclose(policy.sum(axis=-1), 1, rtol=1e-6)
