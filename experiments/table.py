@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.statistics import interquartile_mean
+from experiments.statistics import interquartile_mean, median
 
 _COLUMNS = (
     "task", "arm", "seeds", "real transitions", "final return, search-free: IQM [95 %]", "worst", "best", "planner IQM",
@@ -43,3 +43,17 @@ def interval(summary: tuple[float, float, float]) -> str:
     """Returns the cell of a number with the ends of its interval: (value, lower, upper end)."""
     centre, low, high = summary
     return f"{centre:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def when(moments: Sequence[int | None], does: str) -> str:
+    """Returns the cell of the median over seeds of when something came about, and of how many seeds that can be said.
+
+    Args:
+      moments: of each seed, in real transitions; None if it never came about, which counts as later than any run.
+      does: what those seeds do, after "5 of 8 seeds".
+    """
+    num = sum(moment is not None for moment in moments)
+    centre = "never" if not num else "later than the run"
+    if 2 * num > len(moments):
+        centre = f"{median([moment if moment is not None else 10**9 for moment in moments])[0]:,.0f}"
+    return f"{centre} ({num} of {len(moments)} seeds {does})"

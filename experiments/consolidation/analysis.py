@@ -6,7 +6,7 @@ from experiments import table
 from experiments.consolidation.runs import ARMS, PANELS
 from experiments.figures import learning_curve
 from experiments.results import newest_of
-from experiments.statistics import interquartile_mean, median
+from experiments.statistics import interquartile_mean
 
 FOLDER = Path(__file__).parent
 SHARE = 0.8
@@ -68,16 +68,7 @@ def _line(task: str, arm: str, rows: list[dict], *, teacher: float, common: int)
         f"{interquartile_mean([row['student_return'] for row in final])[0]:.2f} after {final[0]['real']:,}",
         f"{interquartile_mean([row['retained_bits'] for row in final])[0]:.1f} of "
         f"{interquartile_mean([row['available_bits'] for row in final])[0]:.1f}",
-        _when(reached),
+        table.when(reached, "do"),
         table.interval(interquartile_mean([row["other_session_return"] for row in final])),
     )
     return table.joined([task, arm, str(len(final)), *cells])
-
-
-def _when(reached: list[int | None]) -> str:
-    """Returns the median over all seeds, those that never reach it counted as later than the run."""
-    num = sum(real is not None for real in reached)
-    if num * 2 <= len(reached):
-        return f"never ({num} of {len(reached)} seeds do)"
-    centre = median([real if real is not None else 10**9 for real in reached])[0]
-    return f"{centre:,.0f} ({num} of {len(reached)} seeds)"

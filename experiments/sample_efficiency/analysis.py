@@ -6,7 +6,6 @@ from experiments import published, table
 from experiments.figures import learning_curve
 from experiments.results import newest_of
 from experiments.sample_efficiency.runs import ARMS, TASKS
-from experiments.statistics import median
 
 FOLDER = Path(__file__).parent
 SOLVED = {
@@ -68,13 +67,4 @@ def _line(task: str, arm: str, rows: list[dict]) -> str:
     seeds = sorted({row["seed"] for row in rows})
     curves = [[(row["real"], row["student_return"]) for row in rows if row["seed"] == seed] for seed in seeds]
     held = [transitions_to_hold(curve, SOLVED[task]) for curve in curves]
-    reached = [real for real in held if real is not None]
-    when = "never" if not reached else f"{_median(held)} ({len(reached)} of {len(seeds)} seeds hold {SOLVED[task]:g})"
-    return table.line(task, arm, [row for row in rows if row["final"]], when)
-
-
-def _median(held: list[int | None]) -> str:
-    """Returns the median over all seeds, those that never hold counted as later than the run."""
-    if sum(real is None for real in held) * 2 >= len(held):
-        return "later than the run"
-    return f"{median([real if real is not None else 10**9 for real in held])[0]:,.0f}"
+    return table.line(task, arm, [row for row in rows if row["final"]], table.when(held, f"hold {SOLVED[task]:g}"))
