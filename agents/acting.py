@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Params, PyTree
 from dreamer.sleep.search import Search
-from dreamer.wake.student import make_act
+from dreamer.wake.policy import make_act
 
 Actor = tuple[Params, jax.Array, jax.Array]
 Act = Callable[[Actor, jax.Array, jax.Array, jax.Array, PyTree], tuple[jax.Array, PyTree]]

@@ -15,7 +15,7 @@ from dreamer.loop import ConsolidationConfig, make_day_and_night
 from dreamer.loop.consolidation import rows_of
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.teachers import TeacherConfig
-from dreamer.sleep.update import UpdateConfig, init_train, make_optimizer
+from dreamer.sleep.update import UpdateConfig, init_train_state, make_optimizer
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
 from dreamer.wake.envs.jobworld import make, of_codebook, of_job, prompts
 
@@ -60,21 +60,21 @@ def old_session():
 
 
 def slept(numbers, seeds, **settings):
-    """Of each job [J]: the learner after one night, what was lived, and metrics."""
+    """Of each job [J]: the student after one night, what was lived, and metrics."""
     turn, old = turn_of(**settings), old_session()
 
     def one(number, seed):
         env = of_job(WORLD, number)
-        return turn(init_train(params(), OPTIMIZER), env, env, seed=seed, number=jnp.int32(0), old=old)
+        return turn(init_train_state(params(), OPTIMIZER), env, env, seed=seed, number=jnp.int32(0), old=old)
 
     return jax.jit(jax.vmap(one))(jnp.array(numbers, jnp.int32), jnp.array(seeds, jnp.uint32))
 
 
 @functools.cache
 def plain():
-    """Of job 2: the learner after one night by the defaults, and what was lived."""
-    learner, lived, metrics = slept([2], [7])
-    return of(0, learner.params), of(0, lived), of(0, metrics)
+    """Of job 2: the student after one night by the defaults, and what was lived."""
+    student, lived, metrics = slept([2], [7])
+    return of(0, student.params), of(0, lived), of(0, metrics)
 
 
 def of(job, tree):
@@ -124,10 +124,10 @@ def test_a_teacher_that_knows_no_more_than_the_student_teaches_nothing():
 
 
 def test_a_night_of_dreams_lives_no_more_than_its_session():
-    learner, lived, _ = slept([2], [7], states="dream", states_length=20)
+    student, lived, _ = slept([2], [7], states="dream", states_length=20)
     assert lived.student == ()
     jax.tree.map(np.testing.assert_array_equal, of(0, lived.session), plain()[1].session)
-    assert moved(of(0, learner.params), params()) > 1e-3
+    assert moved(of(0, student.params), params()) > 1e-3
 
 
 @pytest.mark.learn
@@ -139,11 +139,11 @@ def test_a_teacher_whose_weights_move_teaches_something_else():
 def test_where_nothing_succeeded_there_is_nothing_to_clone():
     turn = turn_of(states="session", states_length=0, objective="clone_successes")
     hopeless = of_job(dataclasses.replace(WORLD, jobworld=dataclasses.replace(WORLD.jobworld, chain_length=9)), 1)
-    learner, lived, metrics = jax.jit(
-        lambda: turn(init_train(params(), OPTIMIZER), hopeless, hopeless, seed=0, number=jnp.int32(0))
+    student, lived, metrics = jax.jit(
+        lambda: turn(init_train_state(params(), OPTIMIZER), hopeless, hopeless, seed=0, number=jnp.int32(0))
     )()
     assert (float(lived.session.reward.sum()), float(metrics["loss"])) == (0, 0)
-    jax.tree.map(np.testing.assert_array_equal, learner.params, params())
+    jax.tree.map(np.testing.assert_array_equal, student.params, params())
 
 
 @pytest.mark.learn
@@ -162,21 +162,21 @@ def test_an_anchor_holds_what_old_sessions_are_read_as():
 def test_rewards_beside_the_teacher_move_the_student():
     total = np.asarray(rows_of(plain()[1].student).total)
     assert 0 < total.sum() < 8  # some episodes end well and some do not
-    learner, lived, _ = slept([2], [7], distill=DistillConfig(reinforce_weight=100.0))
+    student, lived, _ = slept([2], [7], distill=DistillConfig(reinforce_weight=100.0))
     jax.tree.map(np.testing.assert_array_equal, of(0, lived), plain()[1])
-    assert moved(of(0, learner.params), plain()[0]) > 1e-3
+    assert moved(of(0, student.params), plain()[0]) > 1e-3
 
 
 def test_the_policy_gradient_finds_the_right_answers():
     turn = turn_of(objective="reinforce", session_length=0, states_length=64, num_updates=20)
     env = of_job(dataclasses.replace(WORLD, jobworld=dataclasses.replace(WORLD.jobworld, chain_length=1, slack=0)), 1)
 
-    def night(learner, number):
-        learner, lived, _ = turn(learner, env, env, seed=jnp.uint32(3), number=number)
-        return learner, lived.student.reward.mean()
+    def night(student, number):
+        student, lived, _ = turn(student, env, env, seed=jnp.uint32(3), number=number)
+        return student, lived.student.reward.mean()
 
-    first = init_train(jax.tree.map(lambda leaf: leaf / 4, params()), OPTIMIZER)
-    _, paid = jax.jit(lambda learner: jax.lax.scan(night, learner, jnp.arange(20)))(first)
+    first = init_train_state(jax.tree.map(lambda leaf: leaf / 4, params()), OPTIMIZER)
+    _, paid = jax.jit(lambda student: jax.lax.scan(night, student, jnp.arange(20)))(first)
     assert paid[0] < 0.7
     assert paid[-1] > 0.9
 
@@ -187,6 +187,7 @@ def test_the_policy_gradient_finds_the_right_answers():
         ({"objective": "copy"}, "consolidation.objective is 'copy': give one of distil"),
         ({"states": "awake"}, "consolidation.states is 'awake': give one of student"),
         ({"num_nights": 0}, "consolidation.num_nights is 0: give 1 or more"),
+        ({"num_updates": 0}, "consolidation.num_updates is 0: give 1 or more"),
         ({"objective": "clone"}, "learns where it was done; give states 'session'"),
         ({"states": "session"}, "consolidation.states_length is 64 where states is 'session': give 0"),
         ({"states_length": 0}, "consolidation.states_length is 0 where states is 'student'"),

@@ -65,7 +65,7 @@ class SessionAgent(NamedTuple):
         return self.read(params, jax.tree.map(lambda leaf: leaf[None], session)).logits[0]
 
     def recall_in(self, params: PyTree, session: Transition | tuple, num_copies: int) -> PyTree:
-        """Returns the memory of `num_copies` of the agent, each after the same session [T]; `()` after none, `()`."""
+        """Returns the memory of `num_copies` of the agent after one session [T]; () stands for none, in and out."""
         if session == ():
             return ()
         memory = self.recall(params, jax.tree.map(lambda leaf: leaf[None], session))

@@ -226,7 +226,7 @@ def _require_same(saved: list, wanted: list, path: Path) -> None:
             words = [("nothing" if leaf is None else f"{leaf[0]} {leaf[1]}{leaf[2]}") for leaf in (have, want)]
             raise CheckpointError(
                 f"The checkpoint {path} belongs to another configuration: it has {words[0]} where {words[1]} is "
-                f"expected. Resume with the configuration in config.json of its folder."
+                f"expected. Resume with the configuration in config.json of its folder, and the code that wrote it."
             )
 
 

@@ -23,7 +23,7 @@ from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, tr
 from dreamer.sleep.teachers import TeacherConfig, follow, teacher_policy
 from dreamer.sleep.update import Optimizer, TrainState, train_step
 from dreamer.wake.envs import JaxEnv
-from dreamer.wake.student import lived_session
+from dreamer.wake.policy import live_one
 
 OBJECTIVES = ("distil", "clone", "clone_successes", "reinforce")
 STATES = ("student", "session", "dream")
@@ -166,11 +166,11 @@ def make_day_and_night(
 
     def day(env: JaxEnv, taught_in: JaxEnv, params: PyTree, seeds: tuple) -> Lived:
         session, own = (), ()
-        if num_steps := config.session_length:
-            session = lived_session(slot, taught_in, params, seed=seeds[0], num_steps=num_steps, remembers=True)
+        if config.session_length:
+            num_steps = config.session_length
+            session = live_one(slot, taught_in, params, seed=seeds[0], num_steps=num_steps, remembers=True)
         if config.states == "student":
-            num_steps = config.states_length
-            own = lived_session(slot, env, params, seed=seeds[1], num_steps=num_steps, remembers=False)
+            own = live_one(slot, env, params, seed=seeds[1], num_steps=config.states_length, remembers=False)
         return Lived(session, own)
 
     def states_of(lived: Lived, params: PyTree, seed: jax.Array) -> Transition:
@@ -182,8 +182,8 @@ def make_day_and_night(
         def believed(obs: jax.Array) -> jax.Array:
             return jax.nn.softmax(evaluate(params, lived.session, obs).logits)
 
-        world, num_steps = dream(streams.stream(seed, "dream"), believed), config.states_length
-        return lived_session(slot, world, params, seed=seed, num_steps=num_steps, remembers=False)
+        world = dream(streams.stream(seed, "dream"), believed)
+        return live_one(slot, world, params, seed=seed, num_steps=config.states_length, remembers=False)
 
     def night(student: TrainState, lived: Lived, seed: jax.Array, old: tuple) -> tuple[TrainState, Metrics]:
         deployed = student.params
@@ -220,14 +220,14 @@ def make_day_and_night(
 
 
 def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillConfig) -> Callable:
-    """Returns the pure (params, rows, before, policy, old) -> (loss of a night [], metrics).
+    """Returns the pure `loss(params, rows, before, policy, old)` -> (loss of a night [], metrics).
 
     Args of the function:
       params: the student's.
       rows: [N] what it learns from.
       before: [N, A] logits of who was deployed by day.
-      policy: [N, A] probabilities of the teacher, where the objective is `distil`.
-      old: as `make_day_and_night` says.
+      policy: [N, A] probabilities of the teacher; () where the objective is not `distil`.
+      old: as `make_day_and_night` says; () without an anchor.
     """
 
     def mean_of(terms: jax.Array, rows: Rows, counted: jax.Array) -> jax.Array:
@@ -251,7 +251,7 @@ def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillC
         return mean_of(reinforce.clone_loss(logits, rows.lived.action), rows, counted)
 
     def loss(
-        params: PyTree, rows: Rows, before: jax.Array, policy: jax.Array | tuple, old: tuple
+        params: PyTree, *, rows: Rows, before: jax.Array, policy: jax.Array | tuple, old: tuple
     ) -> tuple[jax.Array, Metrics]:
         logits = slot.agent.evaluate(params, (), rows.lived.obs).logits
         metrics = {
@@ -265,7 +265,7 @@ def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillC
             total = own_returns(logits, rows, before)
         else:
             total = cloned(logits, rows)
-        if distill.reinforce_weight:
+        if distill.reinforce_weight and config.objective != "reinforce":
             total = total + distill.reinforce_weight * own_returns(logits, rows, before)
         if distill.anchor_weight:
             session, played = old

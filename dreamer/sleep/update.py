@@ -83,10 +83,12 @@ class UpdateConfig:
 
 @struct.dataclass
 class TrainState:
-    """Networks, and where their optimiser stands."""
+    """All that a learner without a model carries from one update to the next."""
 
     params: PyTree
+    """Of any structure."""
     opt_state: PyTree
+    """The optimiser's."""
 
 
 @struct.dataclass
@@ -125,7 +127,7 @@ def make_optimizer(config: UpdateConfig, num_updates: int) -> Optimizer:
     return optax.chain(clip, optax.adamw(fall, weight_decay=config.weight_decay))
 
 
-def init_train(params: PyTree, optimizer: Optimizer) -> TrainState:
+def init_train_state(params: PyTree, optimizer: Optimizer) -> TrainState:
     """Returns the state before the first step."""
     return TrainState(params, optimizer.init(params))
 

@@ -68,7 +68,7 @@ def _line(task: str, arm: str, rows: list[dict], *, teacher: float, common: int)
         f"{interquartile_mean([row['student_return'] for row in final])[0]:.2f} after {final[0]['real']:,}",
         f"{interquartile_mean([row['retained_bits'] for row in final])[0]:.1f} of "
         f"{interquartile_mean([row['available_bits'] for row in final])[0]:.1f}",
-        table.when(reached, "do"),
+        table.when(reached, "reach it"),
         table.interval(interquartile_mean([row["other_session_return"] for row in final])),
     )
     return table.joined([task, arm, str(len(final)), *cells])

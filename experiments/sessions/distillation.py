@@ -18,12 +18,12 @@ from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Log, RunFolder
 from dreamer.loop import Lived, make_day_and_night
-from dreamer.sleep.update import Optimizer, TrainState, init_train, make_optimizer
+from dreamer.sleep.update import Optimizer, TrainState, init_train_state, make_optimizer
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import JaxEnv
 from dreamer.wake.envs.jobs import codebook, pool_jobs
 from dreamer.wake.envs.jobworld import of_codebook, of_job, prompts, session_seed
-from dreamer.wake.student import lived_session
+from dreamer.wake.policy import live_one
 from experiments.measures.beliefs import prior, read_on
 from experiments.sessions.config import DistillationConfig, sessions_to_dict
 from experiments.sessions.measure import Measured, answers, bits_of, returns, with_and_without
@@ -84,7 +84,9 @@ def dreamed_world(config: DistillationConfig) -> Callable[[jax.Array, Callable],
     return dream
 
 
-def make_turn(config: DistillationConfig, slot: SessionAgent, optimizer: Optimizer, old: Callable | None) -> Callable:
+def make_turn(
+    config: DistillationConfig, slot: SessionAgent, *, optimizer: Optimizer, old: Callable | None
+) -> Callable:
     """Returns the pure (standing, job, number of the night) -> (standing after it, Outcome), for one job.
 
     Args:
@@ -136,7 +138,7 @@ def old_sessions(config: DistillationConfig, slot: SessionAgent, params: PyTree)
         number = jax.random.randint(key, (), pool.start, pool.stop)
         env = of_job(dataclasses.replace(config.env, jobworld=world), number)
         own_seed, num_steps = session_seed(job.seed, number), config.agent.session_length
-        lived = lived_session(slot, env, params, seed=own_seed, num_steps=num_steps, remembers=True)
+        lived = live_one(slot, env, params, seed=own_seed, num_steps=num_steps, remembers=True)
         return lived, jax.nn.softmax(slot.read_one(params, lived))
 
     return old
@@ -158,9 +160,9 @@ def live_and_learn(
     world, night = config.env.jobworld, config.consolidation
     truth = np.asarray(jax.vmap(functools.partial(codebook, world))(jobs.number))
     optimizer = make_optimizer(config.update, night.num_nights * night.num_updates)
-    one_turn = make_turn(config, slot, optimizer, old_sessions(config, slot, params))
+    one_turn = make_turn(config, slot, optimizer=optimizer, old=old_sessions(config, slot, params))
     turn = jax.jit(jax.vmap(one_turn, (0, 0, None)), donate_argnums=0)
-    one = Standing(init_train(params, optimizer), prior(world))
+    one = Standing(init_train_state(params, optimizer), prior(world))
     standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), one)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
     meters = Meters()

@@ -17,7 +17,7 @@ from dreamer.core.types import PyTree, Transition
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import EnvConfig, JaxEnv
 from dreamer.wake.envs.jobworld import of_job, prompts
-from dreamer.wake.student import lived_session, make_act
+from dreamer.wake.policy import live_one, make_act
 from experiments.measures import bits
 
 
@@ -52,7 +52,7 @@ def with_and_without(
     def measure(params: PyTree, number: jax.Array, seed: jax.Array) -> Measured:
         env, session_key = of_job(config, number), streams.stream(seed, "session")
         own_seed = jax.random.bits(session_key, dtype=jnp.uint32)
-        lived = lived_session(slot, env, params, seed=own_seed, num_steps=session_length, remembers=True)
+        lived = live_one(slot, env, params, seed=own_seed, num_steps=session_length, remembers=True)
         same = {"seed": sessions.evaluation_seed(seed), "num_episodes": num_episodes}
         return Measured(returns(slot, env, params, (), **same), returns(slot, env, params, lived, **same))
 

@@ -23,12 +23,12 @@ from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Checkpoints, Log, RunFolder
-from dreamer.sleep.update import TrainState, init_train, make_optimizer, train_step
+from dreamer.sleep.update import TrainState, init_train_state, make_optimizer, train_step
 from dreamer.wake import envs
 from dreamer.wake.envs import EnvConfig
 from dreamer.wake.envs.jobs import pool_jobs
 from dreamer.wake.envs.jobworld import of_job, session_seed, view
-from dreamer.wake.student import lived_session
+from dreamer.wake.policy import live_one
 from experiments.diary import DivergedError
 from experiments.measures import beliefs
 from experiments.sessions.config import PretrainingConfig, sessions_to_dict
@@ -53,12 +53,12 @@ def labels(config: EnvConfig, session: Transition) -> tuple[jax.Array, jax.Array
 
 
 def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Returns the pure (learner, seed, number of the day) -> the learner after it, and means over its updates."""
+    """Returns the pure (student, seed, number of the day) -> the student after it, and means over its updates."""
     jobs, optimizer = pool_jobs(config.env.jobworld), make_optimizer(config.update, config.num_updates)
 
     def session(params: PyTree, number: jax.Array, seed: jax.Array) -> Transition:
         env, own_seed = of_job(config.env, number), session_seed(seed, number)
-        return lived_session(slot, env, params, seed=own_seed, num_steps=config.session_length, remembers=True)
+        return live_one(slot, env, params, seed=own_seed, num_steps=config.session_length, remembers=True)
 
     def loss(params: PyTree, lived: Transition, policy: jax.Array, counts: jax.Array) -> tuple[jax.Array, Metrics]:
         weight = counts / jnp.maximum(counts.sum(), 1)
@@ -75,31 +75,31 @@ def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tup
         }
         return total, metrics
 
-    def day(learner: TrainState, seed: jax.Array, number: jax.Array) -> tuple[TrainState, Metrics]:
+    def day(student: TrainState, seed: jax.Array, number: jax.Array) -> tuple[TrainState, Metrics]:
         job_key, seed_key = jax.random.split(streams.stream(seed, "pretraining", number))
         numbers = jax.random.randint(job_key, (config.num_sessions,), jobs.start, jobs.stop)
         day_seed = jax.random.bits(seed_key, (), jnp.uint32)
-        lived = jax.vmap(session, (None, 0, None))(learner.params, numbers, day_seed)
+        lived = jax.vmap(session, (None, 0, None))(student.params, numbers, day_seed)
         told = jax.vmap(functools.partial(labels, config.env))(lived)
 
-        def one_update(learner: TrainState, _) -> tuple[TrainState, Metrics]:
+        def one_update(student: TrainState, _) -> tuple[TrainState, Metrics]:
             of_day = functools.partial(loss, lived=lived, policy=told[0], counts=told[1])
-            learner, metrics, grad_norm = train_step(learner, of_day, optimizer=optimizer)
-            return learner, metrics | {"grad_norm": grad_norm}
+            student, metrics, grad_norm = train_step(student, of_day, optimizer=optimizer)
+            return student, metrics | {"grad_norm": grad_norm}
 
-        learner, metrics = jax.lax.scan(one_update, learner, length=config.updates_per_day)
-        return learner, jax.tree.map(jnp.mean, metrics)
+        student, metrics = jax.lax.scan(one_update, student, length=config.updates_per_day)
+        return student, jax.tree.map(jnp.mean, metrics)
 
     return day
 
 
 def first_of(config: PretrainingConfig) -> tuple[SessionAgent, TrainState]:
-    """Returns the agent, and its learner before anything was lived."""
+    """Returns the agent, and its student before anything was lived."""
     spec = envs.make_jax(config.env).spec
     slot = make_session_slot(spec, config.slot)
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
     params = jax.jit(slot.agent.init)(streams.stream(config.seed, "init"), obs)
-    return slot, init_train(params, make_optimizer(config.update, config.num_updates))
+    return slot, init_train_state(params, make_optimizer(config.update, config.num_updates))
 
 
 def make_context_gain(config: PretrainingConfig, slot: SessionAgent) -> Callable[[PyTree], Measured]:
@@ -123,10 +123,10 @@ def live_and_learn(
       CheckpointError, LogError: of a half-made run that cannot go on.
       DivergedError: a loss that is not finite; the last good checkpoint stays.
     """
-    slot, learner = first_of(config)
+    slot, student = first_of(config)
     checkpoints, meters, number, messages = Checkpoints(folder.checkpoints), Meters(), 0, []
     if resume and checkpoints.days:
-        number, learner, counters, messages = checkpoints.restore(jax.eval_shape(lambda: learner))
+        number, student, counters, messages = checkpoints.restore(jax.eval_shape(lambda: student))
         meters = Meters(**counters)
     day, began = jax.jit(make_day(config, slot), donate_argnums=0), time.perf_counter() - meters.seconds
     context_gain = make_context_gain(config, slot)
@@ -135,20 +135,20 @@ def live_and_learn(
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
     with Log(folder.path, **settings, resume_day=number if resume else None) as log:
         while number < config.num_days:
-            learner, metrics = day(learner, jnp.uint32(config.seed), jnp.int32(number))
+            student, metrics = day(student, jnp.uint32(config.seed), jnp.int32(number))
             number += 1
             before, meters = meters, meters.plus(of_a_day, seconds=time.perf_counter() - began)
             final, every = number == config.num_days, config.run.checkpoint_every
             score = None
             if final or meters.real // every > before.real // every:
                 row = require_finite(folder, number, metrics)
-                without, within = context_gain(learner.params)
+                without, within = context_gain(student.params)
                 row |= summary("student", without) | {"session_return": float(within.mean())}
                 log.write(number, meters, row)
-                checkpoints.save(number, learner, dataclasses.asdict(meters))
+                checkpoints.save(number, student, dataclasses.asdict(meters))
                 score = float(within.mean() - without.mean())
             watch(number / config.num_days, score)
-    return learner.params, meters, messages
+    return student.params, meters, messages
 
 
 def require_finite(folder: RunFolder, number: int, metrics: Metrics) -> dict[str, float]:

@@ -142,8 +142,8 @@ def load_agent(path: str | Path, *, min_context_gain: float) -> tuple[SessionAge
             f"min_context_gain is {min_context_gain}: there is too little to distil. Pre-train it for longer "
             "(num_days), or give longer sessions"
         )
-    slot, learner = pretraining.first_of(config)
-    saved = Checkpoints(folder.checkpoints).restore(jax.eval_shape(lambda: learner), day=last["day"])
+    slot, student = pretraining.first_of(config)
+    saved = Checkpoints(folder.checkpoints).restore(jax.eval_shape(lambda: student), day=last["day"])
     return slot, saved.tree.params
 
 

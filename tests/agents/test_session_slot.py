@@ -66,6 +66,14 @@ def test_acting_through_a_session_is_reading_it_in_one_pass():
     assert (abs(other.logits[:, 2:] - whole.logits[:, 2:]).max(axis=-1) > 1e-4).all()
 
 
+def test_one_session_is_read_and_recalled_by_several_copies_as_in_a_batch():
+    one = jax.tree.map(lambda leaf: leaf[0], session())
+    close(SLOT.read_one(params(), one), SLOT.read(params(), session()).logits[0])
+    memory, batch = SLOT.recall_in(params(), one, 3), SLOT.recall(params(), session())
+    close(memory, jax.tree.map(lambda leaf: np.repeat(leaf[:1], 3, axis=0), batch))
+    assert SLOT.recall_in(params(), (), 3) == ()
+
+
 def test_what_was_lived_is_in_memory_over_the_ends_of_episodes():
     env = toys.corridor(2)
     slot = make_session_slot(env.spec, SessionSlotConfig(num_layers=1, width=8, num_heads=2, num_slots=10))

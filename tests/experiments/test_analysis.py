@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from experiments import config, published
+from experiments import config, published, table
 from experiments.ablations import analysis as ablations_analysis
 from experiments.ablations import runs as ablations_runs
 from experiments.components import analysis as components_analysis
@@ -67,6 +67,19 @@ def rows(arm, returns, *, task="cartpole", config_hash="h"):
 )
 def test_transitions_to_hold(curve, held):
     assert analysis.transitions_to_hold(curve, 475) == held
+
+
+@pytest.mark.parametrize(
+    ("moments", "cell"),
+    [
+        ([None, None], "never (0 of 2 seeds hold)"),
+        ([1000, None], "later than the run (1 of 2 seeds hold)"),
+        ([1000, 3000, None], "3,000 (2 of 3 seeds hold)"),
+        ([1000, 2000], "1,500 (2 of 2 seeds hold)"),
+    ],
+)
+def test_when_something_came_about_by_hand(moments, cell):
+    assert table.when(moments, "hold") == cell
 
 
 def test_every_task_is_scored():

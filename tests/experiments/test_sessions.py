@@ -14,7 +14,7 @@ from dreamer.sleep.teachers import TeacherConfig
 from dreamer.wake import Deployed, envs
 from dreamer.wake.envs.jobs import codebook
 from dreamer.wake.envs.jobworld import of_job
-from dreamer.wake.student import lived_session
+from dreamer.wake.policy import live_one
 from experiments import folders, sweep
 from experiments.config import RunConfig, changed
 from experiments.consolidation import analysis
@@ -117,7 +117,7 @@ def test_labels_are_what_a_perfect_reader_believes():
     world = AGENT.env.jobworld
     slot, learner = pretraining.first_of(AGENT)
     env = of_job(AGENT.env, jnp.int32(5))
-    live = jax.jit(lambda params: lived_session(slot, env, params, seed=jnp.uint32(0), num_steps=16, remembers=True))
+    live = jax.jit(lambda params: live_one(slot, env, params, seed=jnp.uint32(0), num_steps=16, remembers=True))
     session = live(learner.params)
     policy, counts = pretraining.labels(AGENT.env, session)
     assert counts.all()

@@ -8,7 +8,7 @@ import pytest
 
 from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig, jobworld
 from dreamer.wake.session import begin, live
-from experiments.measures.beliefs import beliefs, prior
+from experiments.measures.beliefs import beliefs, prior, read_on
 from experiments.measures.bits import certain, check_no_leak, information, retained_bits
 
 TINY = JobWorldConfig(num_keys=2, num_answers=3, chain_length=2, slack=1, pool="pretraining")
@@ -91,6 +91,15 @@ def test_hidden_keys_are_told_by_what_follows():
     books, tape, known = jax.device_get(sessions(config_of(world), num_jobs=4, num_steps=30))
     assert (tape.action == 2).any() and (jobworld.view(world, tape.obs).key < 0).any()
     np.testing.assert_array_equal(known[:, -1], certain(books[:, 0], 2))  # all found out, and all of it true
+
+
+def test_reading_on_is_reading_all_at_once():
+    _, tapes, known = sessions(config_of())
+    tape, first, rest = (
+        jax.tree.map(lambda leaf, part=part: leaf[1, part], tapes) for part in (slice(20), slice(9), slice(9, 20))
+    )
+    np.testing.assert_array_equal(read_on(TINY, read_on(TINY, prior(TINY), first), rest), known[1, -1])
+    np.testing.assert_array_equal(read_on(TINY, prior(TINY), tape), known[1, -1])
 
 
 def test_a_redrawn_codebook_is_forgotten_as_much_as_it_was_redrawn():

@@ -1,4 +1,4 @@
-"""The search-free student: how it decides, and what it lives with a session in memory or with nothing.
+"""Acting by the policy alone, without search; and living so in one copy, of the world or of a dream of it.
 
 Letters: E environment copies, T decisions, A actions.
 """
@@ -13,8 +13,11 @@ from dreamer.wake.envs import JaxEnv
 
 
 def make_act(agent: Agent, *, greedy: bool) -> sessions.Act:
-    """Returns `act(params of the agent, keys [E], latent [E, ...], action_mask [E, A], memory)`, for the session
-    drivers where the latent is the observation: its likeliest allowed action if `greedy`, a sample otherwise."""
+    """Returns the `act` of `dreamer.wake.session`: its likeliest allowed action if `greedy`, a sample otherwise.
+
+    Its params are the agent's, and it takes latents [E, ...]: the drivers can use it as it is where the latent is the
+    observation.
+    """
 
     def act(
         params: PyTree, keys: jax.Array, latent: jax.Array, action_mask: jax.Array, memory: PyTree
@@ -26,10 +29,10 @@ def make_act(agent: Agent, *, greedy: bool) -> sessions.Act:
     return act
 
 
-def lived_session(
+def live_one(
     slot: SessionAgent, env: JaxEnv, params: PyTree, *, seed: jax.Array, num_steps: int, remembers: bool
 ) -> Transition:
-    """Returns [T] transitions that one copy of the agent lives from its first on, sampling. Pure.
+    """Returns [T] transitions that one copy lives from its first decision on, sampling. Pure.
 
     Args:
       slot: the agent.
@@ -37,7 +40,7 @@ def lived_session(
       params: of the agent.
       seed: [] of all randomness.
       num_steps: T, static.
-      remembers: whether it has what it lived in memory, or nothing.
+      remembers: whether it keeps what it lived in memory, or acts with nothing there all along.
     """
     state = sessions.begin(env, seed=seed, num_envs=1, memory=slot.empty(1, num_steps) if remembers else ())
     act, remember = make_act(slot.agent, greedy=False), slot.agent.remember if remembers else None
