@@ -64,13 +64,17 @@ JOBWORLD = dataclasses.replace(
 """One job, fixed: what an agent without memory learns in its weights."""
 
 
-def _minatar(name: str, *, game: str = "Breakout", real_transitions: int) -> Config:
+def _minatar(name: str, *, game: str = "Breakout", real_transitions: int, batch_size: int) -> Config:
     """Far from the papers: a vector as latent, rewards one by one, traced values, AdamW, a quarter searched again."""
     return Config(
         name=name,
         env=EnvConfig(f"{game}-MinAtar", "gymnax", num_envs=10),
         loop=LoopConfig(
-            real_transitions=real_transitions, steps_per_day=10, dream_ratio=16, batch_size=64, learn_after=1000
+            real_transitions=real_transitions,
+            steps_per_day=10,
+            dream_ratio=16,
+            batch_size=batch_size,
+            learn_after=1000,
         ),
         replay=ReplayConfig(capacity=max(100_000, real_transitions)),
         targets=TargetsConfig(gamma=0.99, td_steps=10, research_fraction=0.25),
@@ -178,9 +182,9 @@ _ALL = (
     CATCH,
     DEEP_SEA,
     JOBWORLD,
-    *(_minatar(f"minatar-{game.lower()}", game=game, real_transitions=60_000) for game in _GAMES),
-    _minatar("minatar-100k", real_transitions=100_000),
-    _minatar("minatar-1m", real_transitions=1_000_000),
+    *(_minatar(f"minatar-{game.lower()}", game=game, real_transitions=60_000, batch_size=64) for game in _GAMES),
+    _minatar("minatar-100k", real_transitions=100_000, batch_size=16),
+    _minatar("minatar-1m", real_transitions=1_000_000, batch_size=16),
     ATARI_V1,
     ATARI_V2,
     ATARI_SMOKE,
