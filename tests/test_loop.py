@@ -398,7 +398,7 @@ def test_the_student_by_day_searches_nothing_by_day():
     assert [parts.cost_of(5, 2, 10).searched for parts in (student, planner)] == [2 * 4 * 3 * 4, 2 * 4 * 3 * 4 + 40]
 
 
-@pytest.mark.parametrize("begin_after", [0, 23])
+@pytest.mark.parametrize("begin_after", [0, pytest.param(23, marks=pytest.mark.learn)])
 def test_rollouts_are_counted_row_by_row_and_begin_on_time(begin_after):
     imagine = {"real_share": 0.55, "horizon": 3, "branches": 2, "begin_after": begin_after}
     parts = build(tiny.config(imagine=imagine), env=toys.counting())

@@ -60,6 +60,7 @@ def writer(folder, *, not_by=None):
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.learn
 def test_whatever_is_killed_no_run_is_lost_and_none_repeated(tmp_path):
     rows = tmp_path / "results" / "tiny.csv"
 
