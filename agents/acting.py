@@ -20,7 +20,6 @@ Act = Callable[[Actor, jax.Array, jax.Array, jax.Array, PyTree], tuple[jax.Array
 
 def make_student(model: WorldModel, agent: Agent, *, greedy: bool) -> Act:
     """Returns the search-free student: its likeliest allowed action if `greedy`, a sample otherwise."""
-
     student = make_act(agent, greedy=greedy)
 
     def act(

@@ -23,7 +23,7 @@ from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Checkpoints, Log, RunFolder
-from dreamer.sleep.update import TrainState, init_train_state, make_optimizer, train_step
+from dreamer.sleep.update import Optimizer, TrainState, init_train_state, make_optimizer, train_step
 from dreamer.wake import envs
 from dreamer.wake.envs import EnvConfig
 from dreamer.wake.envs.jobs import pool_jobs
@@ -52,9 +52,11 @@ def labels(config: EnvConfig, session: Transition) -> tuple[jax.Array, jax.Array
     return jnp.where((seen.key >= 0)[:, None], answer, look), ~seen.idle
 
 
-def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tuple[TrainState, Metrics]]:
+def make_day(
+    config: PretrainingConfig, slot: SessionAgent, optimizer: Optimizer
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns the pure (student, seed, number of the day) -> the student after it, and means over its updates."""
-    jobs, optimizer = pool_jobs(config.env.jobworld), make_optimizer(config.update, config.num_updates)
+    jobs = pool_jobs(config.env.jobworld)
 
     def session(params: PyTree, number: jax.Array, seed: jax.Array) -> Transition:
         env, own_seed = of_job(config.env, number), session_seed(seed, number)
@@ -93,13 +95,17 @@ def make_day(config: PretrainingConfig, slot: SessionAgent) -> Callable[..., tup
     return day
 
 
-def first_of(config: PretrainingConfig) -> tuple[SessionAgent, TrainState]:
-    """Returns the agent, and its student before anything was lived."""
+def parts_of(config: PretrainingConfig) -> tuple[SessionAgent, Optimizer, Callable[[], TrainState]]:
+    """Returns the agent, its optimiser, and () -> the state before anything was lived."""
     spec = envs.make_jax(config.env).spec
-    slot = make_session_slot(spec, config.slot)
-    obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
-    params = jax.jit(slot.agent.init)(streams.stream(config.seed, "init"), obs)
-    return slot, init_train_state(params, make_optimizer(config.update, config.num_updates))
+    slot, optimizer = make_session_slot(spec, config.slot), make_optimizer(config.update, config.num_updates)
+
+    def first() -> TrainState:
+        obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
+        params = jax.jit(slot.agent.init)(streams.stream(config.seed, "init"), obs)
+        return init_train_state(params, optimizer)
+
+    return slot, optimizer, first
 
 
 def make_context_gain(config: PretrainingConfig, slot: SessionAgent) -> Callable[[PyTree], Measured]:
@@ -123,12 +129,14 @@ def live_and_learn(
       CheckpointError, LogError: of a half-made run that cannot go on.
       DivergedError: a loss that is not finite; the last good checkpoint stays.
     """
-    slot, student = first_of(config)
+    slot, optimizer, first = parts_of(config)
     checkpoints, meters, number, messages = Checkpoints(folder.checkpoints), Meters(), 0, []
     if resume and checkpoints.days:
-        number, student, counters, messages = checkpoints.restore(jax.eval_shape(lambda: student))
+        number, student, counters, messages = checkpoints.restore(jax.eval_shape(first))
         meters = Meters(**counters)
-    day, began = jax.jit(make_day(config, slot), donate_argnums=0), time.perf_counter() - meters.seconds
+    else:
+        student = first()
+    day, began = jax.jit(make_day(config, slot, optimizer), donate_argnums=0), time.perf_counter() - meters.seconds
     context_gain = make_context_gain(config, slot)
     rows = config.updates_per_day * config.real_per_day
     of_a_day = Meters(real=config.real_per_day, replayed=rows, updates=config.updates_per_day)

@@ -142,8 +142,8 @@ def load_agent(path: str | Path, *, min_context_gain: float) -> tuple[SessionAge
             f"min_context_gain is {min_context_gain}: there is too little to distil. Pre-train it for longer "
             "(num_days), or give longer sessions"
         )
-    slot, student = pretraining.first_of(config)
-    saved = Checkpoints(folder.checkpoints).restore(jax.eval_shape(lambda: student), day=last["day"])
+    slot, _, first = pretraining.parts_of(config)
+    saved = Checkpoints(folder.checkpoints).restore(jax.eval_shape(first), day=last["day"])
     return slot, saved.tree.params
 
 
@@ -157,7 +157,7 @@ def pretrained_config(folder: RunFolder) -> PretrainingConfig:
 def _pretrain(config: PretrainingConfig, folder: RunFolder, *, resume: bool, watch: Watch) -> list[str]:
     """Makes a run in its folder, or what it lacks; returns what the user should be told."""
     params, meters, messages = pretraining.live_and_learn(config, folder, resume=resume, watch=watch)
-    _deploy(config, folder, pretraining.first_of(config)[0], params=params, meters=meters)
+    _deploy(config, folder, pretraining.parts_of(config)[0], params=params, meters=meters)
     return messages
 
 

@@ -115,10 +115,10 @@ def test_pretraining_goes_on_where_it_was(agent, tmp_path):
 
 def test_labels_are_what_a_perfect_reader_believes():
     world = AGENT.env.jobworld
-    slot, learner = pretraining.first_of(AGENT)
+    slot, _, first = pretraining.parts_of(AGENT)
     env = of_job(AGENT.env, jnp.int32(5))
     live = jax.jit(lambda params: live_one(slot, env, params, seed=jnp.uint32(0), num_steps=16, remembers=True))
-    session = live(learner.params)
+    session = live(first().params)
     policy, counts = pretraining.labels(AGENT.env, session)
     assert counts.all()
     np.testing.assert_allclose(policy.sum(axis=-1), 1, rtol=1e-6)
