@@ -1,5 +1,6 @@
 """What is said of several seeds: interquartile means and medians with bootstrap intervals."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,14 +17,14 @@ def middle_mean(values: Sequence[float], axis: int = 0) -> np.floating | np.ndar
 def interquartile_mean(values: Sequence[float]) -> Summary:
     """Returns (mean of the middle half, lower, upper end of its 95 % bootstrap interval).
 
-    "Deep RL at the edge of the statistical precipice" (https://arxiv.org/abs/2108.13264). With fewer than two values
-    the interval is the value itself.
+    "Deep RL at the edge of the statistical precipice" (https://arxiv.org/abs/2108.13264). One value says nothing of
+    others: both ends are NaN.
     """
     return _with_interval(values, middle_mean)
 
 
 def median(values: Sequence[float]) -> Summary:
-    """Returns (median, lower, upper end of its 95 % bootstrap interval)."""
+    """Returns (median, lower, upper end of its 95 % bootstrap interval); of one value both ends are NaN."""
     return _with_interval(values, np.median)
 
 
@@ -32,7 +33,9 @@ def _with_interval(values: Sequence[float], statistic: Callable) -> Summary:
     if sample.size == 0 or not np.isfinite(sample).all():
         raise ValueError(f"cannot summarise {list(values)}: give at least one number, all finite")
     centre = float(statistic(sample, axis=0))
-    if sample.size == 1 or np.ptp(sample) == 0:
+    if sample.size == 1:
+        return centre, math.nan, math.nan
+    if np.ptp(sample) == 0:
         return centre, centre, centre
     interval = stats.bootstrap(
         (sample,), statistic, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """The table of a question in Markdown, one line an arm: what every question says of final returns, and what it adds."""
 
+import math
 from collections.abc import Sequence
 
 from experiments.statistics import interquartile_mean, median
@@ -40,9 +41,9 @@ def joined(cells: Sequence[str]) -> str:
 
 
 def interval(summary: tuple[float, float, float]) -> str:
-    """Returns the cell of a number with the ends of its interval: (value, lower, upper end)."""
+    """Returns the cell of a number with the ends of its interval: (value, lower, upper end), NaN of one seed."""
     centre, low, high = summary
-    return f"{centre:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{centre:.2f} [one seed]" if math.isnan(low) else f"{centre:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def when(moments: Sequence[int | None], does: str) -> str:

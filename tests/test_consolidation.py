@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from agents.session_slot import SessionSlotConfig, make_session_slot
+from agents.tabular import make_tabular_agent
 from dreamer.core import divergences
+from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Transition
 from dreamer.loop import ConsolidationConfig, make_day_and_night
-from dreamer.loop.consolidation import rows_of
+from dreamer.loop.consolidation import make_loss, rows_of
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import UpdateConfig, init_train_state, make_optimizer
@@ -99,6 +101,43 @@ def test_episodes_by_hand():
     np.testing.assert_array_equal(rows.trajectory, [0, 0, 1, 1, 1, 2])
     np.testing.assert_allclose(rows.total, [1, 0.5, 2, 0, 0, 0])
     np.testing.assert_array_equal(rows.whole, [True, True, False, False, False, False])
+
+
+LN2 = np.log(2)
+BY_TEACHER = (np.log(4 / 3) / 2 + 0.75 * np.log(1.5) - 0.25 * LN2) / 3
+"""Of three episodes: of the first state the teacher is sure and the student 3 to 1, of the third 3 to 1 and even."""
+BY_REWARDS = (-(1.2 + 1) / 2 + 1) / 2
+"""Of two whole ones, the one better, the other worse by a standard deviation; the ratio of 1.5 is cut to 1.2."""
+ANCHOR = np.log(4 / 3) / 2
+"""Of one state of an old job, where the student has 3 to 1 and the first agent had even odds."""
+
+
+@pytest.mark.parametrize(
+    ("night", "distill", "expected"),
+    [
+        ({}, {}, BY_TEACHER),
+        (dict(objective="clone", states="session", states_length=0), {}, (5 * LN2 + np.log(4 / 3)) / 6),
+        (dict(objective="clone_successes", states="session", states_length=0), {}, (LN2 + np.log(4 / 3)) / 2),
+        (dict(objective="reinforce", session_length=0), {}, BY_REWARDS),
+        ({}, dict(reinforce_weight=2.0), BY_TEACHER + 2 * BY_REWARDS),
+        ({}, dict(anchor_weight=3.0), BY_TEACHER + 3 * ANCHOR),
+    ],
+)
+def test_the_loss_of_a_night_by_hand(night, distill, expected):
+    agent, even = make_tabular_agent(4, 2), jnp.zeros((4, 2))
+    slot = SessionAgent(
+        agent, empty=None, read=lambda params, lived: agent.evaluate(params, (), lived.obs), recall=None
+    )
+    params = {"logits": even.at[0, 0].set(np.log(3)), "value": jnp.zeros(4)}
+    ended, reward = jnp.array([0, 1, 1, 0], bool), jnp.array([0.0, 1.0, 0.0, 1.0])
+    state, action = jnp.arange(4), jnp.array([0, 1, 0, 1])
+    lived = Transition(state, jnp.ones((4, 2), bool), action, reward, ended, ended & False, state)
+    policy = jnp.array([[1, 0], [0.5, 0.5], [0.75, 0.25], [0.5, 0.5]]) if night.get("objective") is None else ()
+    old = jax.tree.map(lambda leaf: leaf[:1], lived), jnp.array([[0.5, 0.5]])
+    loss = make_loss(slot, ConsolidationConfig(**night), DistillConfig(**distill))
+    total, metrics = loss(params, rows=rows_of(lived), before=even, policy=policy, old=old)
+    np.testing.assert_allclose(total, expected, rtol=1e-4)
+    assert metrics["loss"] == total
 
 
 def moved(one, other):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from experiments import table
 from experiments.statistics import interquartile_mean, median
 
 
@@ -13,9 +14,10 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("statistic", [interquartile_mean, median])
-def test_no_spread_no_interval(statistic):
-    assert statistic([5.0]) == (5.0, 5.0, 5.0)
+def test_no_spread_no_width_and_one_value_no_interval(statistic):
     assert statistic([5.0] * 4) == (5.0, 5.0, 5.0)
+    np.testing.assert_equal(statistic([5.0]), (5.0, np.nan, np.nan))
+    assert table.interval(statistic([5.0])) == "5.00 [one seed]"
 
 
 @pytest.mark.parametrize("statistic", [interquartile_mean, median])
