@@ -35,9 +35,10 @@ def main(
         returns = evaluate(folder, planner=planner, version=version, num_episodes=episodes, seed=seed)
         who = "planner (with search)" if planner else "deployed student (no search)"
         centre, low, high = interquartile_mean(returns)
+        told = f"; IQM {centre:.2f}, 95 % interval {low:.2f} to {high:.2f}" if episodes > 1 else ""
         say(
-            f"{who}: mean return {returns.mean():.2f} over {episodes} episodes "
-            f"({returns.min():.4g} to {returns.max():.4g}); IQM {centre:.2f}, 95 % interval {low:.2f} to {high:.2f}"
+            f"{who}: mean return {returns.mean():.2f} over {episodes} episode{'s' * (episodes > 1)} "
+            f"({returns.min():.4g} to {returns.max():.4g}){told}"
         )
         if honest:
             show_honesty(honesty(folder, seed=seed))

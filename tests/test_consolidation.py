@@ -108,8 +108,8 @@ BY_TEACHER = (np.log(4 / 3) / 2 + 0.75 * np.log(1.5) - 0.25 * LN2) / 3
 """Of three episodes: of the first state the teacher is sure and the student 3 to 1, of the third 3 to 1 and even."""
 BY_REWARDS = (-(1.2 + 1) / 2 + 1) / 2
 """Of two whole ones, the one better, the other worse by a standard deviation; the ratio of 1.5 is cut to 1.2."""
-ANCHOR = np.log(4 / 3) / 2
-"""Of one state of an old job, where the student has 3 to 1 and the first agent had even odds."""
+ANCHOR = np.log(4 / 3) / 4
+"""Of two states of an old job, where the first agent had even odds: in the first the student has 3 to 1."""
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,11 @@ def test_the_loss_of_a_night_by_hand(night, distill, expected):
         agent, empty=None, read=lambda params, lived: agent.evaluate(params, (), lived.obs), recall=None
     )
     params = {"logits": even.at[0, 0].set(np.log(3)), "value": jnp.zeros(4)}
-    ended, reward = jnp.array([0, 1, 1, 0], bool), jnp.array([0.0, 1.0, 0.0, 1.0])
+    ended, reward = jnp.array([0, 1, 1, 0], bool), jnp.array([0.0, 1.0, 0.0, 3.0])
     state, action = jnp.arange(4), jnp.array([0, 1, 0, 1])
     lived = Transition(state, jnp.ones((4, 2), bool), action, reward, ended, ended & False, state)
     policy = jnp.array([[1, 0], [0.5, 0.5], [0.75, 0.25], [0.5, 0.5]]) if night.get("objective") is None else ()
-    old = jax.tree.map(lambda leaf: leaf[:1], lived), jnp.array([[0.5, 0.5]])
+    old = jax.tree.map(lambda leaf: leaf[:2], lived), jnp.full((2, 2), 0.5)
     loss = make_loss(slot, ConsolidationConfig(**night), DistillConfig(**distill))
     total, metrics = loss(params, rows=rows_of(lived), before=even, policy=policy, old=old)
     np.testing.assert_allclose(total, expected, rtol=1e-4)

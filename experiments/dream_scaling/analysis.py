@@ -85,7 +85,7 @@ def _returns(rows: Sequence[dict], name: str) -> list[float]:
 def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> str:
     """Returns the real-data equivalence, and its 95 % bootstrap interval over the seeds of the arm and of ratio 1.
 
-    Nothing where ratio 1 was measured at fewer than two budgets.
+    Nothing where ratio 1 was measured at fewer than two budgets, no interval where any of them is one seed's.
     """
     if len(alone) < 2:
         return ""
@@ -95,14 +95,17 @@ def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> 
         curve = [(real, middle_mean(draw(scores))) for real, scores in alone.items()]
         return equivalence(middle_mean(draw(returns)), budget, curve)
 
-    drawn = [times(lambda scores: rng.choice(scores, len(scores))) for _ in range(NUM_DRAWS)]
     least, most = (end / budget for end in (min(alone), max(alone)))
 
     def said(number: float) -> str:
         return f"{'>= ' if number >= most else '<= ' if number <= least else ''}{number:.1f}"
 
+    measured = said(times(lambda scores: scores))
+    if min(map(len, (returns, *alone.values()))) == 1:
+        return f"{measured} [one seed]"
+    drawn = [times(lambda scores: rng.choice(scores, len(scores))) for _ in range(NUM_DRAWS)]
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return f"{said(times(lambda scores: scores))} [{said(low)}, {said(high)}]"
+    return f"{measured} [{said(low)}, {said(high)}]"
 
 
 def _line(task: str, name: str, rows: list[dict], worth: str, *, solved: float) -> str:

@@ -1,6 +1,7 @@
 """How it is scored: each world with few dreams and with many, and the share of its gap to the world that allows most
 which dreams win back, from rows alone."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,13 +55,17 @@ def won_back(
     Each as (value, lower, upper end of its 95 % bootstrap interval), of interquartile means over seeds. The share is
     0 where more dreams change nothing and 1 where they are worth as much as being allowed most; beyond it, more. It is
     None where the interval of the gap reaches 0: then there is nothing to win back. Of the draws behind its interval
-    those without a gap, at most one in forty, have no share and are left out.
+    those without a gap, at most one in forty, have no share and are left out. Where any of them is of a single seed the
+    ends of the gap's interval are NaN, and there is no share.
 
     Args:
       few: returns in the world with few dreams.
       many: returns in the world with many dreams.
       best: returns in the world that allows most, with few dreams.
     """
+    gap = float(middle_mean(best) - middle_mean(few))
+    if min(map(len, (few, many, best))) == 1:
+        return (gap, math.nan, math.nan), None
     rng = np.random.default_rng(0)
 
     def draws(returns: Sequence[float]) -> np.ndarray:
@@ -68,7 +73,6 @@ def won_back(
 
     drawn_few, drawn_many, drawn_best = map(draws, (few, many, best))
     gaps = drawn_best - drawn_few
-    gap = float(middle_mean(best) - middle_mean(few))
     low, high = np.percentile(gaps, [2.5, 97.5])
     if low <= 0:
         return (gap, float(low), float(high)), None
@@ -81,7 +85,7 @@ def _line(task: str, world: str, few: list[float], many: list[float], best: list
     gap, share = "", ""
     if world != MOST_ALLOWED:
         of_gap, of_share = won_back(few, many, best)
-        gap, share = table.interval(of_gap), table.interval(of_share) if of_share else "no gap to win back"
+        gap, share = table.interval(of_gap), table.interval(of_share) if of_share else "gap not clear of 0"
     seeds = str(min(len(few), len(many)))
     reached = [table.interval(interquartile_mean(returns)) for returns in (few, many)]
     return table.joined([task, world, seeds, *reached, gap, share])

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from experiments import config, published, table
@@ -244,9 +245,16 @@ def test_replayability_by_hand(tmp_path, monkeypatch):
     assert [line[1] for line in lines] == [replay_runs.ONE_COPY, "one copy, restore", replay_runs.MOST_ALLOWED]
     assert lines[0][2:5] == ["3", "-0.50 [-0.50, -0.50]", "0.25 [0.25, 0.25]"]
     assert lines[0][5:] == ["1.00 [1.00, 1.00]", "0.75 [0.75, 0.75]"]
-    assert lines[1][5:] == ["0.00 [0.00, 0.00]", "no gap to win back"]
+    assert lines[1][5:] == ["0.00 [0.00, 0.00]", "gap not clear of 0"]
     assert lines[2][5:] == ["", ""]
     assert figures == [tmp_path / "figures" / "cartpole.png"] and figures[0].stat().st_size > 10_000
+
+
+def test_of_one_seed_no_share_and_no_multiple_has_an_interval():
+    gap, share = replay_analysis.won_back([0.0], [1.0, 1.0], [2.0, 2.0])
+    np.testing.assert_equal((gap, share), ((2.0, np.nan, np.nan), None))
+    alone = {100: [1.0, 1.0], 400: [2.0]}
+    assert scaling_analysis._worth([1.5, 1.5], 100, alone) == "2.0 [one seed]"
 
 
 def test_arms_of_the_surface_differ_in_dreams_alone():
