@@ -246,6 +246,8 @@ _NIGHT_COLUMNS = {
     "retained_bits": ("bits that the\nweights hold", "{:.1f}"),
     "available_bits": ("bits that the\ndata could tell", "{:.1f}"),
     "other_session_return": ("session of\nanother job", "{:.2f}"),
+    "earlier_return": ("jobs before,\nno session", "{:.2f}"),
+    "old_kl": ("nats from\nthe first", "{:.2f}"),
 }
 
 

@@ -40,6 +40,16 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         "another job's session": changed(_JOBWORLD, {"teacher.kind": "other_job"}),
         "no teacher, sharpened": _arm("consolidation", {"teacher.kind": "sharpened"}, session_length=0, num_nights=12),
     },
+    "sequence": {
+        arm: changed(config, {"sequence": 5, "name": "consolidation-sequence"})
+        for arm, config in {
+            REFERENCE: changed(_JOBWORLD, {"consolidation.num_nights": 4}),
+            "the same, anchored": changed(_JOBWORLD, {"consolidation.num_nights": 4, "distill.anchor_weight": 1.0}),
+            "session, its own states": _arm("", **_OWN | {"num_nights": 8}),
+            "cloned successes": _arm("", objective="clone_successes", **_OWN | {"num_nights": 8}),
+            REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3, "consolidation.num_nights": 20}),
+        }.items()
+    },
     "dreams": {
         "64 of the session": changed(_DREAMS, {"consolidation.states": "session", "consolidation.states_length": 0}),
         **{f"{n} real": changed(_DREAMS, {"consolidation.states_length": n}) for n in (16, 64, 256)},
@@ -63,5 +73,6 @@ PANELS = {
         (REFERENCE, "session, its own states", "session, dreamed states", "session, gated, with rewards", REWARDS),
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
     ),
+    "sequence": ((REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),),
 }
 """Task -> arms of each panel of its figure of curves."""

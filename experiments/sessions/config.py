@@ -136,7 +136,9 @@ class DistillationConfig:
     seed: int = 0
     """The run's one source of randomness, and the seed of its pre-trained agent."""
     num_jobs: int = 1
-    """Jobs, each with a student of its own; `env.jobworld.job` is the first of them."""
+    """Students, each in a job of its own; `env.jobworld.job` is the first of them."""
+    sequence: int = 1
+    """Jobs that each student lives in one after another, each with all nights of `consolidation`; its weights go on."""
     agent: PretrainingConfig = PretrainingConfig()
     """How the agent was pre-trained."""
     min_context_gain: float = 0.3
@@ -162,12 +164,14 @@ class DistillationConfig:
     """What its file says it is."""
 
     def __post_init__(self) -> None:
-        _check(self, ("num_jobs", "episodes"))
+        _check(self, ("num_jobs", "sequence", "episodes"))
         world, pool = self.env.jobworld, len(pool_jobs(self.env.jobworld))
-        if world.job is None or world.job + self.num_jobs > pool:
+        wanted = self.num_jobs * self.sequence
+        asked = f"env.jobworld.job is {world.job}, num_jobs {self.num_jobs} and sequence {self.sequence}"
+        if world.job is None or world.job + wanted > pool:
             raise ValueError(
-                f"env.jobworld.job is {world.job} and num_jobs {self.num_jobs}: give the number of the first job, with "
-                f"all of them among the {pool} of the pool {world.pool!r}"
+                f"{asked}: give the number of the first job, with all of them among the {pool} of the pool "
+                f"{world.pool!r}"
             )
         if world.pool == "pretraining":
             raise ValueError("env.jobworld.pool is 'pretraining', which the agent knows: give 'distillation' or 'test'")
@@ -183,10 +187,10 @@ class DistillationConfig:
                     f"{getattr(taught, name)!r}, and would take what it sees for something else: give that, or "
                     "pre-train another"
                 )
-        if (self.teacher.kind == "other_job" or world.pool == "test") and world.job + 2 * self.num_jobs > pool:
+        if (self.teacher.kind == "other_job" or world.pool == "test") and world.job + 2 * wanted > pool:
             raise ValueError(
-                f"env.jobworld.job is {world.job} and num_jobs {self.num_jobs}, after which the pool {world.pool!r} of "
-                f"{pool} has not as many other jobs: take fewer jobs, or a smaller number"
+                f"{asked}, after which the pool {world.pool!r} of {pool} has not as many other jobs: take fewer jobs, "
+                "or a smaller number"
             )
         if self.consolidation.session_length > self.agent.slot.num_slots:
             raise ValueError(
@@ -228,9 +232,14 @@ class DistillationConfig:
 
     @property
     def jobs(self) -> range:
-        """The numbers of the jobs among all."""
+        """The numbers of the jobs among all: the first of every student, then the second of every student, and on."""
         first = self.env.jobworld.job
-        return pool_jobs(self.env.jobworld)[first : first + self.num_jobs]
+        return pool_jobs(self.env.jobworld)[first : first + self.num_jobs * self.sequence]
+
+    @property
+    def num_nights(self) -> int:
+        """Nights of a student in all of its jobs."""
+        return self.sequence * self.consolidation.num_nights
 
     @property
     def row(self) -> dict:
@@ -240,13 +249,16 @@ class DistillationConfig:
         return {"dream_ratio": ratio, "actor": "session", "episodes": self.num_jobs * self.episodes}
 
     def finished(self, real: int, updates: int) -> bool:
-        """Whether a run that lived `real` transitions in each job is at its end."""
+        """Whether a run whose students lived `real` transitions each is at its end."""
         del updates
-        return real >= self.consolidation.num_nights * self.consolidation.real_per_night
+        return real >= self.num_nights * self.consolidation.real_per_night
 
     def identity(self) -> dict:
         """Returns all that decides the outcome but the seed."""
-        return _identity(self) | {"agent": self.agent.identity()}
+        identity = _identity(self) | {"agent": self.agent.identity()}
+        if self.sequence == 1:
+            del identity["sequence"]  # rows older than the setting are of the same runs
+        return identity
 
     def hash(self) -> str:
         """Returns the hash of `identity()`, as `Config.hash`."""

@@ -1,6 +1,6 @@
 """Distillation, job by job: sessions, nights, and after each what the student without memory can do and knows.
 
-Letters: J jobs, T decisions, K keys, A answers.
+Letters: J students, S jobs of each in sequence, T decisions, K keys, A answers.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamer.core import divergences
 from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
@@ -26,46 +27,48 @@ from dreamer.wake.envs.jobworld import of_codebook, of_job, prompts, session_see
 from dreamer.wake.policy import live_one
 from experiments.measures.beliefs import prior, read_on
 from experiments.sessions.config import DistillationConfig, sessions_to_dict
-from experiments.sessions.measure import Measured, answers, bits_of, returns, with_and_without
+from experiments.sessions.measure import answers, bits_of, returns, with_and_without
 from experiments.sessions.pretraining import Watch, require_finite, summary
 
 
-class Job(NamedTuple):
-    """One of the jobs; of several each field leads with [J]."""
+class Jobs(NamedTuple):
+    """The jobs of one student; of several each field leads with [J]."""
 
     number: jax.Array
-    """[] int32 among all jobs."""
+    """[S] int32 among all jobs."""
     taught: jax.Array
-    """[] int32 the job that its sessions are lived in: the same, or for a control another."""
+    """[S] int32 the jobs that its sessions are lived in: the same, or for a control others."""
     seed: jax.Array
-    """[] uint32 of the run and the job."""
+    """[] uint32 of the run and the student's first job."""
 
 
 class Standing(NamedTuple):
-    """What is carried from night to night; of several jobs each leaf leads with [J]."""
+    """What is carried from night to night; of several students each leaf leads with [J]."""
 
     student: TrainState
     belief: jax.Array
-    """[K, A] of a perfect reader of all that was lived in the job."""
+    """[K, A] of a perfect reader of all that was lived in the job so far."""
 
 
 class Outcome(NamedTuple):
-    """What a night came to; of several jobs each leaf leads with [J]."""
+    """What a night came to; of several students each leaf leads with [J]."""
 
-    measured: Measured
-    """Mean returns without the session and within it; nan within where there was none of this job."""
+    without: jax.Array
+    """[S] mean return in each job without a session."""
+    within: jax.Array
+    """[] in the present job with its session; nan where there was none of it."""
     answers: jax.Array
     """[K, A] logits of the student."""
     metrics: Metrics
     """Means over the night's updates."""
 
 
-def jobs_of(config: DistillationConfig) -> Job:
+def jobs_of(config: DistillationConfig) -> Jobs:
     """Returns the jobs [J] of a run; another job's session is that of one beyond them, which nobody is measured in."""
-    numbers = np.array(config.jobs)
-    others = numbers + config.num_jobs if config.teacher.kind == "other_job" else numbers
-    seeds = jax.vmap(lambda number: session_seed(config.seed, number))(jnp.array(numbers))
-    return Job(jnp.array(numbers, jnp.int32), jnp.array(others, jnp.int32), seeds)
+    numbers = np.array(config.jobs).reshape(config.sequence, config.num_jobs).T
+    others = numbers + numbers.size if config.teacher.kind == "other_job" else numbers
+    seeds = jax.vmap(lambda number: session_seed(config.seed, number))(jnp.array(numbers[:, 0]))
+    return Jobs(jnp.array(numbers, jnp.int32), jnp.array(others, jnp.int32), seeds)
 
 
 def dreamed_world(config: DistillationConfig) -> Callable[[jax.Array, Callable], JaxEnv]:
@@ -87,13 +90,13 @@ def dreamed_world(config: DistillationConfig) -> Callable[[jax.Array, Callable],
 def make_turn(
     config: DistillationConfig, slot: SessionAgent, *, optimizer: Optimizer, old: Callable | None
 ) -> Callable:
-    """Returns the pure (standing, job, number of the night) -> (standing after it, Outcome), for one job.
+    """Returns the pure (standing, jobs, number of the night) -> (standing after it, Outcome), for one student.
 
     Args:
       config: the run.
       slot: the agent.
       optimizer: of the students.
-      old: job -> its old session, as `day_and_night` takes it; None without an anchor.
+      old: jobs -> their old session, as `day_and_night` takes it; None without an anchor.
     """
     day_and_night = make_day_and_night(
         slot,
@@ -104,40 +107,42 @@ def make_turn(
         distill=config.distill,
     )
 
-    def turn(standing: Standing, job: Job, number: jax.Array) -> tuple[Standing, Outcome]:
-        env, taught_in = of_job(config.env, job.number), of_job(config.env, job.taught)
+    def turn(standing: Standing, jobs: Jobs, number: jax.Array) -> tuple[Standing, Outcome]:
+        stage, night = jnp.divmod(number, config.consolidation.num_nights)
+        env, taught_in = (of_job(config.env, numbers[stage]) for numbers in (jobs.number, jobs.taught))
         deployed = standing.student.params
-        old_session = old(job) if old else ()
+        old_session = old(jobs) if old else ()
         student, lived, metrics = day_and_night(
-            standing.student, env, taught_in, seed=job.seed, number=number, old=old_session
+            standing.student, env, taught_in, seed=jobs.seed, number=number, old=old_session
         )
-        read = functools.partial(read_on, config.env.jobworld)
-        belief = functools.reduce(read, _of_the_job(config, lived), standing.belief)
-        same = {"seed": sessions.evaluation_seed(job.seed, number), "num_episodes": config.episodes}
-        without = returns(slot, env, student.params, (), **same)
+        world = config.env.jobworld
+        known = jnp.where(night == 0, prior(world), standing.belief)
+        belief = functools.reduce(functools.partial(read_on, world), _of_the_job(config, lived), known)
+        same = {"seed": sessions.evaluation_seed(jobs.seed, number), "num_episodes": config.episodes}
+        without = jax.vmap(lambda job: returns(slot, of_job(config.env, job), student.params, (), **same))(jobs.number)
         its_own = lived.session != () and config.teacher.kind != "other_job"
         within = returns(slot, env, deployed, lived.session, **same) if its_own else jnp.nan
         told = answers(slot, config.env, student.params)
-        return Standing(student, belief), Outcome(Measured(without, jnp.asarray(within)), told, metrics)
+        return Standing(student, belief), Outcome(without, jnp.asarray(within), told, metrics)
 
     return turn
 
 
 def old_sessions(config: DistillationConfig, slot: SessionAgent, params: PyTree) -> Callable | None:
-    """Returns job -> a session [T] of an old job and what the agent that is deployed first plays in it [T, actions].
+    """Returns jobs -> a session [T] of an old job and what the agent that is deployed first plays in it [T, actions].
 
-    It takes no real transition of the new job: it is what pre-training had lived.
+    It takes no real transition of the new ones: it is what pre-training had lived.
     """
     if not config.distill.anchor_weight:
         return None
     world = config.agent.env.jobworld
     pool = pool_jobs(world)
 
-    def old(job: Job) -> tuple[Transition, jax.Array]:
-        key = streams.stream(job.seed, "old")
+    def old(jobs: Jobs) -> tuple[Transition, jax.Array]:
+        key = streams.stream(jobs.seed, "old")
         number = jax.random.randint(key, (), pool.start, pool.stop)
         env = of_job(dataclasses.replace(config.env, jobworld=world), number)
-        own_seed, num_steps = session_seed(job.seed, number), config.agent.session_length
+        own_seed, num_steps = session_seed(jobs.seed, number), config.agent.session_length
         lived = live_one(slot, env, params, seed=own_seed, num_steps=num_steps, remembers=True)
         return lived, jax.nn.softmax(slot.read_one(params, lived))
 
@@ -149,7 +154,7 @@ def live_and_learn(
 ) -> tuple[PyTree, Meters]:
     """Makes the sessions and nights of a run and writes its log.
 
-    Returns: the parameters of the first job's student, and what it cost.
+    Returns: the parameters of the first student, and what one costs.
 
     Raises:
       LeakError: students know more than they were told.
@@ -158,8 +163,8 @@ def live_and_learn(
     """
     jobs, began = jobs_of(config), time.perf_counter()
     world, night = config.env.jobworld, config.consolidation
-    truth = np.asarray(jax.vmap(functools.partial(codebook, world))(jobs.number))
-    optimizer = make_optimizer(config.update, night.num_nights * night.num_updates)
+    truth = np.asarray(jax.vmap(jax.vmap(functools.partial(codebook, world)))(jobs.number))
+    optimizer = make_optimizer(config.update, config.num_nights * night.num_updates)
     one_turn = make_turn(config, slot, optimizer=optimizer, old=old_sessions(config, slot, params))
     turn = jax.jit(jax.vmap(one_turn, (0, 0, None)), donate_argnums=0)
     one = Standing(init_train_state(params, optimizer), prior(world))
@@ -167,34 +172,58 @@ def live_and_learn(
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
     meters = Meters()
     with Log(folder.path, **settings) as log:
-        for number in range(night.num_nights):
+        for number in range(config.num_nights):
+            stage = number // night.num_nights
             standing, outcome = turn(standing, jobs, jnp.int32(number))
             outcome = jax.device_get(outcome)
             meters = meters.plus(cost_of(config), seconds=time.perf_counter() - began)
             row = require_finite(folder, number + 1, outcome.metrics)
-            retained, available = bits_of(outcome.answers, np.asarray(standing.belief), truth)
-            row |= summary("student", outcome.measured.without)
-            row |= {"session_return": float(np.mean(outcome.measured.within))}
+            retained, available = bits_of(outcome.answers, np.asarray(standing.belief), truth[:, stage])
+            row |= summary("student", outcome.without[:, stage])
+            row |= {"session_return": float(np.mean(outcome.within))}
+            if stage:
+                row |= {"earlier_return": float(outcome.without[:, :stage].mean())}
             row |= {"retained_bits": float(retained.mean()), "available_bits": float(available.mean())}
-            if number + 1 == night.num_nights:
-                row |= {"other_session_return": forgetting(config, slot, standing.student.params, jobs)}
+            if (number + 1) % night.num_nights == 0:
+                row |= forgetting(config, slot, params, standing.student.params, jobs)
             log.write(number + 1, meters, row)
-            watch((number + 1) / night.num_nights, row["student_return"])
+            watch((number + 1) / config.num_nights, row["student_return"])
     return jax.tree.map(lambda leaf: leaf[0], standing.student.params), meters
 
 
-def forgetting(config: DistillationConfig, slot: SessionAgent, params: PyTree, jobs: Job) -> float:
-    """Returns the mean return that students [J] still reach in other jobs, of the pool `test`, by a session there."""
+def forgetting(config: DistillationConfig, slot: SessionAgent, first: PyTree, params: PyTree, jobs: Jobs) -> dict:
+    """Returns what students [J] have kept of reading sessions, in jobs of the pool `test` that they never met.
+
+    `other_session_return` is the mean return that they reach by a session of their own there, and `old_kl` the mean
+    KL(first || student) in nats of their policies as they read a session that the first agent lives.
+
+    Args:
+      config: the run.
+      slot: the agent.
+      first: the parameters that were deployed first.
+      params: the students', leading with [J].
+      jobs: [J]
+    """
     world = dataclasses.replace(config.agent.env.jobworld, pool="test", job=0)
     env = dataclasses.replace(config.env, jobworld=world)
-    first = config.env.jobworld.job + config.num_jobs if config.env.jobworld.pool == "test" else 0
-    numbers = jnp.array(pool_jobs(world)[first : first + config.num_jobs])
-    measure = with_and_without(slot, env, session_length=config.agent.session_length, num_episodes=config.episodes)
-    return float(jax.jit(jax.vmap(measure))(params, numbers, jobs.seed).within.mean())
+    begin = config.env.jobworld.job + len(config.jobs) if config.env.jobworld.pool == "test" else 0
+    numbers = jnp.array(pool_jobs(world)[begin : begin + config.num_jobs])
+    num_steps = config.agent.session_length
+    measure = with_and_without(slot, env, session_length=num_steps, num_episodes=config.episodes)
+
+    def kept(params: PyTree, number: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
+        lived_seed = session_seed(seed, number)
+        lived = live_one(slot, of_job(env, number), first, seed=lived_seed, num_steps=num_steps, remembers=True)
+        played = jax.nn.softmax(slot.read_one(first, lived))
+        away = divergences.forward_kl(played, slot.read_one(params, lived)).mean()
+        return measure(params, number, seed).within, away
+
+    reached, away = jax.jit(jax.vmap(kept))(params, numbers, jobs.seed)
+    return {"other_session_return": float(reached.mean()), "old_kl": float(away.mean())}
 
 
 def cost_of(config: DistillationConfig) -> Meters:
-    """Returns what a day and its night add to the meters of one job, all but seconds."""
+    """Returns what a day and its night add to the meters of one student, all but seconds."""
     night = config.consolidation
     rows = night.num_updates * night.rows_per_update
     dreamed = night.states == "dream"

@@ -8,6 +8,8 @@ from experiments.ablations import analysis as ablations_analysis
 from experiments.ablations import runs as ablations_runs
 from experiments.components import analysis as components_analysis
 from experiments.components import runs as components_runs
+from experiments.consolidation import analysis as sessions_analysis
+from experiments.consolidation import runs as sessions_runs
 from experiments.dream_scaling import analysis as scaling_analysis
 from experiments.dream_scaling import runs as scaling_runs
 from experiments.figures import arms as arms_figure
@@ -191,6 +193,32 @@ def test_ablations_by_hand(tmp_path, monkeypatch):
     assert lines[0].startswith("| ratio-16 | as reference | 4 | 100 | 7.50 [")
     assert lines[1] == "| ratio-16 | one night | 2 | 100 | 5.00 [5.00, 5.00] | 5.00 | 5.00 | 490.00 | 1,234 |"
     assert figures == [tmp_path / "figures" / "ratio-16.png"] and figures[0].stat().st_size > 10_000
+
+
+def test_jobs_in_sequence_by_hand(tmp_path, monkeypatch):
+    """Two jobs of 200 transitions each; what is kept is measured where a job ends."""
+    monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
+    written = rows(sessions_runs.REFERENCE, {0: [0.5, 1, 0, 0.8], 1: [0.5, 1, 0, 0.8]}, task="consolidation-sequence")
+    ends = {200: {"other_session_return": 0.9, "old_kl": 0.1}}
+    ends[400] = {"other_session_return": 0.4, "old_kl": 2.0, "earlier_return": 0.25}
+    write_rows(tmp_path / "results" / "sequence.csv", [row | ends.get(row["real"], {}) for row in written])
+    table, figures = sessions_analysis.analyse()
+    (line,) = [line for line in table.splitlines() if line.startswith("| sequence")]
+    cells = [cell.replace(" [", "[").split("[")[0] for cell in line.split(" | ")[2:5]]
+    assert cells == ["2", "200", "1.00"]
+    assert ", 0.80 [" in line and "| 0.25 [" in line and "| 0.90 [" in line and ", 0.40 [" in line
+    assert "| 0.10 [" in line and line.endswith(", 2.00 [2.00, 2.00] |")
+    assert figures == [tmp_path / "figures" / "sequence-1.png"] and figures[0].stat().st_size > 10_000
+
+
+def test_students_in_sequence_live_as_much_but_for_rewards():
+    arms = dict(sessions_runs.ARMS["sequence"])
+    rewarded = arms.pop(sessions_runs.REWARDS)
+    assert {config.num_nights * config.consolidation.real_per_night for config in arms.values()} == {2560}
+    assert rewarded.num_nights * rewarded.consolidation.real_per_night == 6400
+    assert {config.sequence for config in (*arms.values(), rewarded)} == {5}
+    updates = {config.num_nights * config.consolidation.num_updates for config in arms.values()}
+    assert updates == {640}
 
 
 def test_worlds_differ_in_one_thing_and_live_as_much():

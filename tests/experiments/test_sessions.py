@@ -146,9 +146,34 @@ def test_jobs_are_taught_in_themselves_but_for_the_control():
     jobs = distillation.jobs_of(DISTIL)
     np.testing.assert_array_equal(jobs.number, jobs.taught)
     other = distillation.jobs_of(changed(DISTIL, {"teacher.kind": "other_job", "env.jobworld.job": 0}))
-    assert not set(np.asarray(other.taught).tolist()) & set(np.asarray(other.number).tolist())
+    assert not np.intersect1d(other.taught, other.number).size
     pretrained = AGENT.env.jobworld
     assert not set(DISTIL.jobs) & set(envs.jobs.pool_jobs(pretrained))
+
+
+def test_jobs_follow_one_another(agent, tmp_path, monkeypatch):
+    """Two students in two jobs each, a night in each job; who only answers by the second has forgotten the first."""
+    beliefs = []
+    of = distillation.bits_of
+    monkeypatch.setattr(distillation, "bits_of", lambda *args: beliefs.append(args[1:]) or of(*args))
+    two = {"sequence": 2, "env.jobworld.job": 0, "consolidation.num_nights": 1}
+    config = changed(DISTIL, two | {"run.folder": str(tmp_path / "two")})
+    jobs = distillation.jobs_of(config)
+    np.testing.assert_array_equal(jobs.number.T.reshape(-1), config.jobs)  # (0, 2) and (1, 3)
+    first, last = rows_of(distil(config, agent, watch=ignore), arm="two")
+    assert (first["real"], last["real"], first["final"], last["final"]) == (24, 48, 0, 1)
+    assert first["earlier_return"] is None and 0 <= last["earlier_return"] <= 1
+    assert all(row["other_session_return"] is not None and row["old_kl"] > 0 for row in (first, last))
+    for stage, (belief, truth) in enumerate(beliefs):  # of a new job nothing is known that an earlier one told
+        np.testing.assert_array_equal(
+            truth, jax.vmap(lambda n: codebook(DISTIL.env.jobworld, n))(jobs.number[:, stage])
+        )
+        assert (np.take_along_axis(belief, truth[..., None], axis=-1) > 0).all()
+
+
+def test_a_run_in_one_job_is_known_by_the_name_it_had():
+    assert "sequence" not in DISTIL.identity()
+    assert changed(DISTIL, {"sequence": 2, "env.jobworld.job": 0}).identity()["sequence"] == 2
 
 
 def test_bits_that_nobody_told_fail_the_run(agent, tmp_path, monkeypatch):
@@ -297,6 +322,8 @@ def test_configs_are_what_was_written():
         (DISTIL, {"env.jobworld.error": "dead_end"}, "would take what it sees for something else"),
         (DISTIL, {"teacher.kind": "other_job", "env.jobworld.job": 1}, "has not as many other jobs"),
         (DISTIL, {"env.knobs.slip": 0.1}, "env.knobs is .* leave it at"),
+        (DISTIL, {"sequence": 0}, "sequence is 0"),
+        (DISTIL, {"sequence": 2}, "job is 1, num_jobs 2 and sequence 2: give the number of the first"),
         (AGENT, {"env.num_envs": 2}, "env.num_envs is 2"),
         (AGENT, {"update.reset_every": 5}, "update.reset_every is 5, which has no effect here"),
         (AGENT, {"num_jobs": 5}, "the pool 'test' holds 4"),
