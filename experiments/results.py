@@ -18,14 +18,15 @@ FIELDS = (
     "student_return", "student_return_min", "student_return_max", "planner_return",
     "reward_error_5", "continuation_error_5",
     "session_return", "other_session_return", "retained_bits", "available_bits",
-    "earlier_return", "old_kl",
+    "earlier_return", "old_kl", "next_return",
 )  # fmt: skip
 """Columns: who and what, the meters at the evaluation, the mean, lowest and highest return over its episodes, and how
 far the model is from what happens after 5 dreamed steps (`dreamer.sleep.honesty`); of an agent with a session slot the
 returns with a session of this job in memory, and in other jobs with one of theirs, and the bits of a job that its
 weights hold and that its data could tell (`experiments.sessions`); where jobs follow one another the return without
-memory in those before; and how far its policy is, in sessions of jobs that it never met, from that of the agent that
-was deployed first, in nats. New ones come last, so that rows written before them stay readable."""
+memory in those before, and in that of the next day; and how far its policy is, in sessions of jobs that it never met,
+from that of the agent that was deployed first, in nats. New ones come last, so that rows written before them stay
+readable."""
 
 
 class ResultsError(ValueError):

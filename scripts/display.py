@@ -247,6 +247,7 @@ _NIGHT_COLUMNS = {
     "available_bits": ("bits that the\ndata could tell", "{:.1f}"),
     "other_session_return": ("session of\nanother job", "{:.2f}"),
     "earlier_return": ("jobs before,\nno session", "{:.2f}"),
+    "next_return": ("next day,\nno session", "{:.2f}"),
     "old_kl": ("nats from\nthe first", "{:.2f}"),
 }
 

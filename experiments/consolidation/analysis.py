@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from experiments import table
-from experiments.consolidation.runs import ARMS, PANELS
-from experiments.figures import learning_curve
+from experiments.consolidation.runs import ARMS, PANELS, PERIODS
+from experiments.figures import against, learning_curve
+from experiments.measures import bits
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean
 
@@ -20,31 +23,65 @@ _OF_SEQUENCES = (
     "in the jobs before, at the end", "success in other jobs, by session: after the first job, after the last",
     "nats from the first agent: after the first job, after the last",
 )  # fmt: skip
+_OF_PERIODS = (
+    "task", "arm", "seeds", "bits an answer that yesterday's job leaves open",
+    "success the next day, without memory: IQM [95 %]", "success the same day, by session",
+)  # fmt: skip
 
 
 def analyse() -> tuple[str, list[Path]]:
     """Returns the tables as Markdown and the figures drawn, each arm by its newest configuration.
 
-    Tasks and arms without rows are left out. Jobs in sequence have a table of their own.
+    Tasks and arms without rows are left out. Jobs in sequence, and days of a job, have tables of their own.
     """
-    lines, sequences, figures = table.titled(_COLUMNS), table.titled(_OF_SEQUENCES), []
-    empty = len(sequences)
+    tables, figures = {_COLUMNS: [], _OF_SEQUENCES: [], _OF_PERIODS: []}, []
     for task, arms in ARMS.items():
         rows = newest_of(FOLDER / "results" / f"{task}.csv")
         ran = {arm: own for arm in arms if (own := [row for row in rows if row["arm"] == arm])}
-        teacher = teacher_return(rows)
-        if any(config.sequence > 1 for config in arms.values()):
-            sequences += [_line_of_sequence(task, arm, own) for arm, own in ran.items()]
+        if not ran:
+            continue
+        if task == "sequence":
+            tables[_OF_SEQUENCES] += [_line_of_sequence(task, arm, own) for arm, own in ran.items()]
+        elif task == "period":
+            tables[_OF_PERIODS] += [_line_of_period(task, arm, own) for arm, own in ran.items()]
+            figures.append(_draw_periods(ran, FOLDER / "figures" / f"{task}.png"))
         else:
-            common = min((max(row["real"] for row in own) for own in ran.values()), default=0)
-            lines += [_line(task, arm, own, teacher=teacher, common=common) for arm, own in ran.items()]
+            common = min(max(row["real"] for row in own) for own in ran.values())
+            teacher = teacher_return(rows)
+            tables[_COLUMNS] += [_line(task, arm, own, teacher=teacher, common=common) for arm, own in ran.items()]
         for number, panel in enumerate(PANELS.get(task, ())):
             shown = [row for arm in panel for row in ran.get(arm, ())]
             if shown:
                 path = FOLDER / "figures" / f"{task}-{number + 1}.png"
-                said = {"its teacher, with the session in memory": teacher}
+                said = {"its teacher, with the session in memory": teacher_return(rows)}
                 figures.append(learning_curve.draw(shown, path, references=said, log_transitions=True))
-    return "\n".join([*lines, *(["", *sequences] if len(sequences) > empty else [])]), figures
+    told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
+    return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures
+
+
+def bits_left_open(days: int | None, num_answers: int) -> float:
+    """Returns the bits of an answer that whoever knows yesterday's job cannot know of today's, I(A; Z | S).
+
+    Args:
+      days: that a job lasts, so that one day in so many brings a new one, nobody knows which; None where it stays.
+      num_answers: among which a new job draws evenly, A.
+    """
+    stays = 1 - 1 / days if days else 1.0
+    today = np.full(num_answers, (1 - stays) / num_answers)
+    today[0] += stays  # yesterday's answer
+    return abs(float(bits.privilege_floor(today, np.eye(num_answers))))  # of certainty it is -0.0
+
+
+def late_means(rows: list[dict]) -> tuple[float, float]:
+    """Returns the mean success of one run over its second half of days: the next day without memory, by session.
+
+    The next day's is what the student of last night does before it has lived anything of the day; the last night has
+    none. Where the job stays it is what the student does in it.
+    """
+    rows = sorted(rows, key=lambda row: row["real"])[:-1]
+    late = rows[len(rows) // 2 :]
+    next_day = [row["student_return"] if row["next_return"] is None else row["next_return"] for row in late]
+    return float(np.mean(next_day)), float(np.mean([row["session_return"] for row in late]))
 
 
 def teacher_return(rows: list[dict]) -> float:
@@ -98,3 +135,29 @@ def _line_of_sequence(task: str, arm: str, rows: list[dict]) -> str:
         *(f"{said(first, name)}, {said(last, name)}" for name in ("other_session_return", "old_kl")),
     )
     return table.joined([task, arm, str(len(last)), *cells])
+
+
+def _of_seeds(rows: list[dict]) -> list[tuple[float, float]]:
+    """Returns `late_means` of every seed."""
+    return [late_means([row for row in rows if row["seed"] == seed]) for seed in sorted({row["seed"] for row in rows})]
+
+
+def _line_of_period(task: str, arm: str, rows: list[dict]) -> str:
+    means = _of_seeds(rows)
+    said = [table.interval(interquartile_mean(values)) for values in zip(*means, strict=True)]
+    return table.joined([task, arm, str(len(means)), f"{_open_bits(arm):.2f}", *said])
+
+
+def _open_bits(arm: str) -> float:
+    return bits_left_open(PERIODS[arm], ARMS["period"][arm].env.jobworld.num_answers)
+
+
+def _draw_periods(ran: dict[str, list[dict]], path: Path) -> Path:
+    """Draws success against the bits that yesterday leaves open, with and without the day's session in memory."""
+    points = [(_open_bits(arm), _of_seeds(rows)) for arm, rows in ran.items()]
+    lines = {
+        said: [(x, [mean[place] for mean in means]) for x, means in points]
+        for place, said in enumerate(("the next day, without memory", "the same day, its session in memory"))
+    }
+    rows = [row for own in ran.values() for row in own]
+    return against.draw(rows, path, lines=lines, x="bits an answer that yesterday's job leaves open, I(A; Z | S)")

@@ -23,6 +23,9 @@ REWARDS = "policy gradient"
 
 _JOBWORLD = _arm("consolidation", num_nights=6)
 _REWARDS = _arm("consolidation", objective="reinforce", session_length=0, num_nights=32, num_updates=16)
+DAYS = 24
+PERIODS = {"a job a day": 1, **{f"{days} days a job": days for days in (2, 4, 8)}, "one job": None}
+"""Arm of the task `period` -> days, each with a night, that a job lasts; None is all of them."""
 _DREAMS = _arm("consolidation-dreams", num_nights=1, num_updates=64)
 
 ARMS: dict[str, dict[str, DistillationConfig]] = {
@@ -49,6 +52,14 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
             "cloned successes": _arm("", objective="clone_successes", **_OWN | {"num_nights": 8}),
             REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3, "consolidation.num_nights": 20}),
         }.items()
+    },
+    "period": {
+        arm: _arm(
+            "consolidation-period",
+            {"sequence": DAYS // (days or DAYS), "distill.anchor_weight": 1.0},
+            num_nights=days or DAYS,
+        )
+        for arm, days in PERIODS.items()
     },
     "dreams": {
         "64 of the session": changed(_DREAMS, {"consolidation.states": "session", "consolidation.states_length": 0}),

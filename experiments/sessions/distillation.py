@@ -183,6 +183,8 @@ def live_and_learn(
             row |= {"session_return": float(np.mean(outcome.within))}
             if stage:
                 row |= {"earlier_return": float(outcome.without[:, :stage].mean())}
+            if config.sequence > 1 and (following := (number + 1) // night.num_nights) < config.sequence:
+                row |= {"next_return": float(outcome.without[:, following].mean())}
             row |= {"retained_bits": float(retained.mean()), "available_bits": float(available.mean())}
             if (number + 1) % night.num_nights == 0:
                 row |= forgetting(config, slot, params, standing.student.params, jobs)

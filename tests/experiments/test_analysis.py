@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -219,6 +220,38 @@ def test_students_in_sequence_live_as_much_but_for_rewards():
     assert {config.sequence for config in (*arms.values(), rewarded)} == {5}
     updates = {config.num_nights * config.consolidation.num_updates for config in arms.values()}
     assert updates == {640}
+
+
+@pytest.mark.parametrize(
+    ("days", "num_answers", "left_open"),
+    [(1, 4, 2.0), (1, 2, 1.0), (2, 2, 0.75 * math.log2(4 / 3) + 0.25 * 2), (None, 4, 0.0)],
+)
+def test_bits_left_open_by_hand(days, num_answers, left_open):
+    """Of two answers and a new job every other day, yesterday's is right in three of four cases."""
+    assert sessions_analysis.bits_left_open(days, num_answers) == pytest.approx(left_open, abs=1e-12)
+
+
+def test_days_of_a_job_by_hand(tmp_path, monkeypatch):
+    """Five days; the last has no next one, so the late ones are the third and the fourth."""
+    monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
+    stays = rows("one job", {seed: [0, 0, 0.6, 0.8, 1] for seed in (0, 1)}, task="consolidation-period")
+    changes = rows("a job a day", {seed: [1, 1, 1, 1, 1] for seed in (0, 1)}, task="consolidation-period")
+    for row in stays:
+        row["session_return"] = 0.9
+    for row in changes:
+        row |= {"session_return": row["real"] / 500, "next_return": None if row["final"] else row["real"] / 1000}
+    write_rows(tmp_path / "results" / "period.csv", stays + changes)
+    table, figures = sessions_analysis.analyse()
+    daily, one = [line for line in table.splitlines() if line.startswith("| period")]
+    assert daily == "| period | a job a day | 2 | 2.00 | 0.35 [0.35, 0.35] | 0.70 [0.70, 0.70] |"
+    assert one == "| period | one job | 2 | 0.00 | 0.70 [0.70, 0.70] | 0.90 [0.90, 0.90] |"
+    assert figures == [tmp_path / "figures" / "period.png"] and figures[0].stat().st_size > 10_000
+
+
+def test_all_periods_live_as_many_days():
+    arms = sessions_runs.ARMS["period"]
+    assert {config.num_nights for config in arms.values()} == {sessions_runs.DAYS}
+    assert [arms[arm].consolidation.num_nights for arm in arms] == [1, 2, 4, 8, sessions_runs.DAYS]
 
 
 def test_worlds_differ_in_one_thing_and_live_as_much():

@@ -163,6 +163,7 @@ def test_jobs_follow_one_another(agent, tmp_path, monkeypatch):
     first, last = rows_of(distil(config, agent, watch=ignore), arm="two")
     assert (first["real"], last["real"], first["final"], last["final"]) == (24, 48, 0, 1)
     assert first["earlier_return"] is None and 0 <= last["earlier_return"] <= 1
+    assert 0 <= first["next_return"] <= 1 and last["next_return"] is None
     assert all(row["other_session_return"] is not None and row["old_kl"] > 0 for row in (first, last))
     for stage, (belief, truth) in enumerate(beliefs):  # of a new job nothing is known that an earlier one told
         np.testing.assert_array_equal(

@@ -1,0 +1,40 @@
+"""A mean return against a number that each condition has, one line a measure, with the interval over seeds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments.figures.learning_curve import COLOURS, plt, require_one_world, save
+from experiments.statistics import interquartile_mean
+
+
+def draw(
+    rows: Sequence[dict], path: str | Path, *, lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]], x: str
+) -> Path:
+    """Draws lines to a PNG and returns its path.
+
+    Args:
+      rows: of `experiments.results`, of which the lines were computed.
+      path: the file to write.
+      lines: what the legend says of a line -> (x, the returns of its seeds).
+      x: what the horizontal axis says.
+
+    Raises:
+      ValueError: no rows, or rows of several environments.
+    """
+    world = require_one_world(rows)
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), constrained_layout=True)
+    for (said, points), colour in zip(lines.items(), COLOURS, strict=False):
+        ordered = sorted(points)
+        places = [place for place, _ in ordered]
+        centre, low, high = zip(*(interquartile_mean(scores) for _, scores in ordered), strict=True)
+        num_seeds = min(len(scores) for _, scores in ordered)
+        label = f"{said} (IQM of {num_seeds} seeds, 95 % interval)"
+        axes.plot(places, centre, color=colour, linewidth=1.8, marker="o", markersize=4, label=label)
+        axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
+        for place, scores in ordered:
+            axes.plot([place] * len(scores), scores, "o", color=colour, alpha=0.3, markersize=3)
+    axes.set_xlabel(x)
+    axes.set_ylabel("mean return")
+    axes.set_title(world, loc="left")
+    axes.legend(frameon=False, loc="best")
+    return save(figure, path)
