@@ -18,6 +18,10 @@ _COLUMNS = (
     "task", "arm", "seeds", "real transitions", "success then, no session: IQM [95 %]", "at the end",
     "bits held of those told", "real transitions to 80 % of the teacher (median)", "success in other jobs, by session",
 )  # fmt: skip
+_OF_STATES = (
+    "task", "arm", "seeds", "states", "real transitions", "success without memory: IQM [95 %]",
+    "bits held of those told", "success in other jobs, by session",
+)  # fmt: skip
 _OF_SEQUENCES = (
     "task", "arm", "seeds", "real transitions a job", "success without memory: first job, last job: IQM [95 %]",
     "in the jobs before, at the end", "success in other jobs, by session: after the first job, after the last",
@@ -32,9 +36,9 @@ _OF_PERIODS = (
 def analyse() -> tuple[str, list[Path]]:
     """Returns the tables as Markdown and the figures drawn, each arm by its newest configuration.
 
-    Tasks and arms without rows are left out. Jobs in sequence, and days of a job, have tables of their own.
+    Tasks and arms without rows are left out. What was not asked over many nights in one job has tables of its own.
     """
-    tables, figures = {_COLUMNS: [], _OF_SEQUENCES: [], _OF_PERIODS: []}, []
+    tables, figures = {_COLUMNS: [], _OF_STATES: [], _OF_SEQUENCES: [], _OF_PERIODS: []}, []
     for task, arms in ARMS.items():
         rows = newest_of(FOLDER / "results" / f"{task}.csv")
         ran = {arm: own for arm in arms if (own := [row for row in rows if row["arm"] == arm])}
@@ -42,6 +46,9 @@ def analyse() -> tuple[str, list[Path]]:
             continue
         if task == "sequence":
             tables[_OF_SEQUENCES] += [_line_of_sequence(task, arm, own) for arm, own in ran.items()]
+        elif task == "dreams":
+            tables[_OF_STATES] += [_line_of_states(task, arm, own) for arm, own in ran.items()]
+            figures.append(_draw_states(ran, FOLDER / "figures" / f"{task}.png"))
         elif task == "period":
             tables[_OF_PERIODS] += [_line_of_period(task, arm, own) for arm, own in ran.items()]
             figures.append(_draw_periods(ran, FOLDER / "figures" / f"{task}.png"))
@@ -112,12 +119,38 @@ def _line(task: str, arm: str, rows: list[dict], *, teacher: float, common: int)
         f"{then[0]['real']:,}",
         table.interval(interquartile_mean([row["student_return"] for row in then])),
         f"{interquartile_mean([row['student_return'] for row in final])[0]:.2f} after {final[0]['real']:,}",
-        f"{interquartile_mean([row['retained_bits'] for row in final])[0]:.1f} of "
-        f"{interquartile_mean([row['available_bits'] for row in final])[0]:.1f}",
+        _bits_held(final),
         table.when(reached, "reach it"),
         table.interval(interquartile_mean([row["other_session_return"] for row in final])),
     )
     return table.joined([task, arm, str(len(final)), *cells])
+
+
+def _bits_held(rows: list[dict]) -> str:
+    held, told = (interquartile_mean([row[name] for row in rows])[0] for name in ("retained_bits", "available_bits"))
+    return f"{held:.1f} of {told:.1f}"
+
+
+def _line_of_states(task: str, arm: str, rows: list[dict]) -> str:
+    """Returns the line of an arm whose students had one night; where its states came from is in its name."""
+    night = ARMS[task][arm].consolidation
+    success, elsewhere = (
+        table.interval(interquartile_mean([row[name] for row in rows]))
+        for name in ("student_return", "other_session_return")
+    )
+    counts = f"{night.rows_per_update:,}", f"{rows[0]['real']:,}"
+    return table.joined([task, arm, str(len(rows)), *counts, success, _bits_held(rows), elsewhere])
+
+
+def _draw_states(ran: dict[str, list[dict]], path: Path) -> Path:
+    """Draws success after one night against the states that it learned from, by where they came from."""
+    lines: dict[str, list] = {}
+    for arm, rows in ran.items():
+        states = ARMS["dreams"][arm].consolidation.rows_per_update
+        source = arm.removeprefix(f"{states} ")
+        lines.setdefault(source, []).append((states, [row["student_return"] for row in rows]))
+    rows = [row for own in ran.values() for row in own]
+    return against.draw(rows, path, lines=lines, x="states that the night learns from", logarithmic=True)
 
 
 def _line_of_sequence(task: str, arm: str, rows: list[dict]) -> str:

@@ -8,7 +8,12 @@ from experiments.statistics import interquartile_mean
 
 
 def draw(
-    rows: Sequence[dict], path: str | Path, *, lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]], x: str
+    rows: Sequence[dict],
+    path: str | Path,
+    *,
+    lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]],
+    x: str,
+    logarithmic: bool = False,
 ) -> Path:
     """Draws lines to a PNG and returns its path.
 
@@ -17,6 +22,7 @@ def draw(
       path: the file to write.
       lines: what the legend says of a line -> (x, the returns of its seeds).
       x: what the horizontal axis says.
+      logarithmic: whether it is.
 
     Raises:
       ValueError: no rows, or rows of several environments.
@@ -31,8 +37,12 @@ def draw(
         label = f"{said} (IQM of {num_seeds} seeds, 95 % interval)"
         axes.plot(places, centre, color=colour, linewidth=1.8, marker="o", markersize=4, label=label)
         axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.vlines(places, low, high, color=colour, linewidth=1)
         for place, scores in ordered:
             axes.plot([place] * len(scores), scores, "o", color=colour, alpha=0.3, markersize=3)
+    if logarithmic:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel(x)
     axes.set_ylabel("mean return")
     axes.set_title(world, loc="left")

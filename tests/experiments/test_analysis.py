@@ -222,6 +222,21 @@ def test_students_in_sequence_live_as_much_but_for_rewards():
     assert updates == {640}
 
 
+def test_states_by_hand(tmp_path, monkeypatch):
+    """Arms of one night each, after as many real transitions as they lived: none is read at another's."""
+    monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
+    told = {"other_session_return": 0.5, "retained_bits": 3.0, "available_bits": 16.0}
+    written = rows("64 dreamed", {0: [0.8], 1: [0.6]}) + rows("256 dreamed, 30% wrong", {0: [0.9]})
+    written += [row | {"real": 128} for row in rows("64 real", {0: [0.4]})]
+    write_rows(tmp_path / "results" / "dreams.csv", [row | told for row in written])
+    table, figures = sessions_analysis.analyse()
+    real, dreamed, wrong = [line for line in table.splitlines() if line.startswith("| dreams")]
+    assert real == "| dreams | 64 real | 1 | 64 | 128 | 0.40 [one seed] | 3.0 of 16.0 | 0.50 [one seed] |"
+    assert dreamed.startswith("| dreams | 64 dreamed | 2 | 64 | 100 | 0.70 [0.60, 0.80] | 3.0 of 16.0 |")
+    assert wrong.startswith("| dreams | 256 dreamed, 30% wrong | 1 | 256 | 100 | 0.90 [one seed] |")
+    assert figures == [tmp_path / "figures" / "dreams.png"] and figures[0].stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("days", "num_answers", "left_open"),
     [(1, 4, 2.0), (1, 2, 1.0), (2, 2, 0.75 * math.log2(4 / 3) + 0.25 * 2), (None, 4, 0.0)],
