@@ -170,7 +170,7 @@ def live_and_learn(
     one = Standing(init_train_state(params, optimizer), prior(world))
     standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), one)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
-    meters = Meters()
+    meters, kept = Meters(), make_kept(config, slot, params, jobs)
     with Log(folder.path, **settings) as log:
         for number in range(config.num_nights):
             stage = number // night.num_nights
@@ -187,24 +187,24 @@ def live_and_learn(
                 row |= {"next_return": float(outcome.without[:, following].mean())}
             row |= {"retained_bits": float(retained.mean()), "available_bits": float(available.mean())}
             if (number + 1) % night.num_nights == 0:
-                row |= forgetting(config, slot, params, standing.student.params, jobs)
+                row |= kept(standing.student.params)
             log.write(number + 1, meters, row)
             watch((number + 1) / config.num_nights, row["student_return"])
     return jax.tree.map(lambda leaf: leaf[0], standing.student.params), meters
 
 
-def forgetting(config: DistillationConfig, slot: SessionAgent, first: PyTree, params: PyTree, jobs: Jobs) -> dict:
-    """Returns what students [J] have kept of reading sessions, in jobs of the pool `test` that they never met.
+def make_kept(config: DistillationConfig, slot: SessionAgent, first: PyTree, jobs: Jobs) -> Callable[[PyTree], dict]:
+    """Returns (parameters of students [J]) -> what they have kept of reading sessions, in jobs that they never met.
 
-    `other_session_return` is the mean return that they reach by a session of their own there, and `old_kl` the mean
-    KL(first || student) in nats of their policies as they read a session that the first agent lives.
+    Those are of the pool `test`. `other_session_return` is the mean return that students reach by a session of their
+    own there, and `old_kl` the mean KL(first || student) in nats of their policies as they read a session that the
+    first agent lives.
 
     Args:
       config: the run.
       slot: the agent.
       first: the parameters that were deployed first.
-      params: the students', leading with [J].
-      jobs: [J]
+      jobs: [J] of the run.
     """
     world = dataclasses.replace(config.agent.env.jobworld, pool="test", job=0)
     env = dataclasses.replace(config.env, jobworld=world)
@@ -213,6 +213,8 @@ def forgetting(config: DistillationConfig, slot: SessionAgent, first: PyTree, pa
     num_steps = config.agent.session_length
     measure = with_and_without(slot, env, session_length=num_steps, num_episodes=config.episodes)
 
+    @jax.jit
+    @jax.vmap
     def kept(params: PyTree, number: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
         lived_seed = session_seed(seed, number)
         lived = live_one(slot, of_job(env, number), first, seed=lived_seed, num_steps=num_steps, remembers=True)
@@ -220,8 +222,11 @@ def forgetting(config: DistillationConfig, slot: SessionAgent, first: PyTree, pa
         away = divergences.forward_kl(played, slot.read_one(params, lived)).mean()
         return measure(params, number, seed).within, away
 
-    reached, away = jax.jit(jax.vmap(kept))(params, numbers, jobs.seed)
-    return {"other_session_return": float(reached.mean()), "old_kl": float(away.mean())}
+    def of(params: PyTree) -> dict:
+        reached, away = kept(params, numbers, jobs.seed)
+        return {"other_session_return": float(reached.mean()), "old_kl": float(away.mean())}
+
+    return of
 
 
 def cost_of(config: DistillationConfig) -> Meters:
