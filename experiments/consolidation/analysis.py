@@ -61,7 +61,7 @@ def analyse() -> tuple[str, list[Path]]:
             if shown:
                 path = FOLDER / "figures" / f"{task}-{number + 1}.png"
                 said = {"its teacher, with the session in memory": teacher_return(rows)}
-                figures.append(learning_curve.draw(shown, path, references=said, log_transitions=True))
+                figures.append(learning_curve.draw(shown, path, references=said, log_transitions=task == "jobworld"))
     told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
     return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures
 

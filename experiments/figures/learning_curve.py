@@ -36,7 +36,7 @@ def draw(
     """
     world = require_one_world(rows)
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), constrained_layout=True)
+    figure, axes = plt.subplots(figsize=(7.2, 4.8), constrained_layout=True)
     for arm, colour in zip(arms, itertools.cycle(COLOURS), strict=False):
         _draw_arm(axes, arm, [row for row in rows if row["arm"] == arm], colour)
     for said, score in (references or {}).items():
@@ -50,7 +50,7 @@ def draw(
         axes.xaxis.set_major_formatter("{x:,.0f}")
     else:
         axes.set_xlim(left=0)
-    axes.legend(frameon=False, loc="best")
+    figure.legend(frameon=False, loc="outside lower left", fontsize=8)
     return save(figure, path)
 
 
