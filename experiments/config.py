@@ -214,6 +214,8 @@ class Config:
                 del tree[name]
         if self.env.knobs == KnobsConfig():
             del tree["env"]["knobs"]
+        if not self.replay.event_share:
+            del tree["replay"]["event_share"]
         if not self.loop.epsilon:
             del tree["loop"]["epsilon"]
         if self.env.suite != "jobworld":

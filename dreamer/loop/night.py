@@ -114,6 +114,7 @@ def make_night(
                 sample_key,
                 batch_size=loop.batch_size,
                 length=target.length,
+                reach=target.unroll_steps,
                 progress=jnp.minimum(1.0, learner.updates / max(1, loop.num_updates)),
             )
         )

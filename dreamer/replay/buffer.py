@@ -177,6 +177,7 @@ def sample(
     *,
     batch_size: int,
     length: int,
+    reach: int = 1,
     progress: float | jax.Array = 0.0,
 ) -> SequenceBatch:
     """Returns B sequences that start at any row held, with replacement.
@@ -191,6 +192,7 @@ def sample(
       key: typed key, consumed.
       batch_size: sequences, B.
       length: rows of each, L, at most C.
+      reach: rows, the first among them, within which an event counts for `event_share`.
       progress: [] see `draw`, for `importance_final`.
 
     Raises:
@@ -202,14 +204,9 @@ def sample(
             f"replay.sample: sequences of {length} rows from rings of {rows_per_copy}; use 1 to {rows_per_copy}, or "
             f"raise replay.capacity to {length * num_envs} or more"
         )
-    rank, weight = draw(
-        config,
-        jnp.roll(state.priority.T, -state.oldest, axis=0).reshape(-1),  # by tick, then copy: what is held comes first
-        key,
-        num_rows=num_stored(state),
-        batch_size=batch_size,
-        progress=progress,
-    )
+    events = _by_age(state, eventful(state, reach)) if config.event_share else None
+    held = {"eventful": events, "num_rows": num_stored(state)}
+    rank, weight = draw(config, _by_age(state, state.priority), key, **held, batch_size=batch_size, progress=progress)
     copy, start = rank % num_envs, state.oldest + rank // num_envs
     step, copies = jnp.arange(length)[None], copy[:, None]
     tick = start[:, None] + step
@@ -246,6 +243,25 @@ def set_priorities(state: ReplayState, index: jax.Array, priority: jax.Array) ->
     # Cleared, then raised: the order in which equal indices are written is not defined, that of a maximum is no matter.
     flat = state.priority.reshape(-1).at[index].set(0).at[index].max(priority)
     return state.replace(priority=flat.reshape(state.priority.shape))
+
+
+def eventful(state: ReplayState, reach: int) -> jax.Array:
+    """Returns [E, C] bool: is there a reward or a termination in a slot's row, or in the `reach` - 1 after it?
+
+    Rows of another episode do not count. Slots that hold no row say no.
+    """
+    event = (state.rows.reward != 0) | state.rows.terminated
+    slot = jnp.arange(event.shape[1])[None]
+    goes_on = ~(state.rows.terminated | state.rows.truncated) & (slot != (state.stored - 1) % event.shape[1])
+    soon = event
+    for _ in range(reach - 1):
+        soon = event | (goes_on & jnp.roll(soon, -1, axis=1))
+    return soon
+
+
+def _by_age(state: ReplayState, ring: jax.Array) -> jax.Array:
+    """Returns [C * E] a ring [E, C] by tick, then copy: what is held comes first."""
+    return jnp.roll(ring.T, -state.oldest, axis=0).reshape(-1)
 
 
 def _check_trajectory(state: ReplayState, trajectory: Transition) -> None:

@@ -1,4 +1,4 @@
-"""Which of the rows held are dreamed of: uniformly, or by priority.
+"""Which of the rows held are dreamed of: uniformly, by priority, or more often where something happened.
 
 Letters: N places for rows, B batch.
 """
@@ -8,6 +8,8 @@ import math
 
 import jax
 import jax.numpy as jnp
+
+_TINY = 1e-30  # for sums over no row, which nothing is drawn by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,9 @@ class ReplayConfig:
     """0 leaves the bias of prioritised sampling in, 1 corrects it fully by the weight of each sequence."""
     importance_final: float | None = None
     """What `importance_exponent` has become at the run's last update, on a straight line; None leaves it as it is."""
+    event_share: float = 0.0
+    """Share of start rows drawn where an event, a reward or an end, lies within the unroll; all others are drawn from
+    all rows. 0 does not ask for events."""
     min_weight: float = 0.0
     """Importance weights, of which the batch's largest is 1, are raised to this at least."""
 
@@ -35,6 +40,8 @@ class ReplayConfig:
             raise ValueError(f"replay.importance_exponent is {self.importance_exponent}: give 0 to 1")
         if self.importance_final is not None and not 0 <= self.importance_final <= 1:
             raise ValueError(f"replay.importance_final is {self.importance_final}: give 0 to 1, or None")
+        if not 0 <= self.event_share <= 1:
+            raise ValueError(f"replay.event_share is {self.event_share}: give 0 (off) to 1")
         if not 0 <= self.min_weight <= 1:
             raise ValueError(f"replay.min_weight is {self.min_weight}: give 0 (as they are) to 1 (all equal)")
 
@@ -44,6 +51,7 @@ def draw(
     priority: jax.Array,
     key: jax.Array,
     *,
+    eventful: jax.Array | None,
     num_rows: jax.Array,
     batch_size: int,
     progress: float | jax.Array,
@@ -52,19 +60,29 @@ def draw(
 
     "Prioritized experience replay", https://arxiv.org/abs/1511.05952, eq. 1 and section 3.4. Weights are raised to
     `config.min_weight` after the division by the largest, as in "EfficientZero V2" (https://arxiv.org/abs/2403.00564).
+    With an `event_share` p is a mixture of that over all rows and that over eventful ones, the one event table of
+    "Event tables for efficient experience replay" (https://arxiv.org/abs/2211.00576); where no row is, it is the first.
 
     Args:
-      config: exponents.
+      config: exponents and shares.
       priority: [N] positive for the first `num_rows`, which are held, and 0 for all others.
+      eventful: [N] bool, rows that `event_share` of the draws are from; None without such a share.
       key: typed key, consumed.
       num_rows: [] int32 rows held; of none, rank 0 is drawn.
       batch_size: B.
       progress: [] share of all the run's updates that are done.
     """
     num_rows = jnp.maximum(num_rows, 1)
-    if config.priority_exponent == 0:
+    if config.priority_exponent == 0 and not config.event_share:
         return jax.random.randint(key, (batch_size,), 0, num_rows), jnp.ones(batch_size, jnp.float32)
-    mass = jnp.where(priority > 0, priority, 0) ** config.priority_exponent
+    mass = jnp.where(priority > 0, priority**config.priority_exponent, 0)
+    if config.event_share:
+        of_events = jnp.where(eventful, mass, 0)
+        all_of_them = jnp.sum(of_events)
+        share = jnp.where(all_of_them > 0, config.event_share, 0)
+        mass = (1 - share) * mass / jnp.maximum(jnp.sum(mass), _TINY) + share * of_events / jnp.maximum(
+            all_of_them, _TINY
+        )
     cumulative = jnp.cumsum(mass)
     target = jax.random.uniform(key, (batch_size,)) * cumulative[-1]
     # A parallel float32 sum is not quite monotone (measured at 100,000 rows): the clip keeps empty slots out of reach.

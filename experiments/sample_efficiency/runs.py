@@ -30,8 +30,15 @@ TASKS: dict[str, Config] = {
 # The batches of the preset `minatar-100k`, named by rows that were written before it had them.
 _NAMES = {task: "dreaming, batches of 16" if task.startswith("minatar-100k") else DREAMING for task in TASKS}
 
+_BY_RELATIONS = {"model.torso": "relational", "replay.event_share": 0.5}
+
 ARMS: dict[str, dict[str, Config]] = {
-    task: {_NAMES[task]: config, CONTROL: without_dreams(config)} for task, config in TASKS.items()
+    task: {
+        _NAMES[task]: config,
+        **({"by relations, half events": changed(config, _BY_RELATIONS)} if task.startswith("minatar-100k") else {}),
+        CONTROL: without_dreams(config),
+    }
+    for task, config in TASKS.items()
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
 

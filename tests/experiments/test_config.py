@@ -34,11 +34,12 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     config = runs.config()
     assert config.hash() == dataclasses.replace(config, seed=7).hash() == runs.in_folder(config, "elsewhere").hash()
     assert config.hash() != tiny.config(loop=dict(dream_ratio=8)).hash()
-    parts = (dict(imagine=dict(real_share=0.5)), dict(ensemble=dict(num_members=2)), dict(loop=dict(epsilon=0.1)))
-    for changed in parts:
+    dreams, ensemble = dict(imagine=dict(real_share=0.5)), dict(ensemble=dict(num_members=2))
+    for changed in (dreams, ensemble, dict(loop=dict(epsilon=0.1)), dict(replay=dict(event_share=0.5))):
         assert config.hash() != tiny.config(**changed).hash()
     assert config.hash() != tiny.config(env=dict(knobs=KnobsConfig(slip=0.1))).hash()
     assert not {"imagine", "ensemble"} & set(config.identity()) and "epsilon" not in config.identity()["loop"]  # off
+    assert "event_share" not in config.identity()["replay"]
     assert not {"knobs", "oracle", "jobworld"} & set(config.identity()["env"])
     job = tiny.config(env=EnvConfig("JobWorld-v0", "jobworld"))  # a later default is another experiment
     assert job.identity()["env"]["jobworld"] == dataclasses.asdict(JobWorldConfig())

@@ -10,11 +10,12 @@ import pytest
 from dreamer import replay
 from dreamer.core.types import Transition
 from dreamer.replay import ReplayConfig
+from dreamer.replay.buffer import eventful as find_events
 from dreamer.replay.draw import draw
 
 NUM_ACTIONS = 3
 insert = jax.jit(replay.insert, donate_argnums=0)
-sample = jax.jit(replay.sample, static_argnums=0, static_argnames=("batch_size", "length"))
+sample = jax.jit(replay.sample, static_argnums=0, static_argnames=("batch_size", "length", "reach"))
 
 
 class Life:
@@ -319,9 +320,61 @@ def test_importance_weights_by_hand(settings, progress, lighter):
         jnp.array([4.0, 1.0, 0.0]),
         jax.random.key(0),
     )
-    rank, weight = draw(config, priority, key, num_rows=2, batch_size=64, progress=jnp.float32(progress))
+    rank, weight = draw(config, priority, key, eventful=None, num_rows=2, batch_size=64, progress=jnp.float32(progress))
     np.testing.assert_allclose(weight, np.where(rank == 0, lighter, 1.0), rtol=1e-6)
     assert 0 < (rank == 1).sum() < 32
+
+
+@pytest.mark.parametrize(
+    ("settings", "priority", "eventful", "expected"),
+    [
+        (dict(), [1.0, 1.0, 1.0, 1.0, 0.0], [0, 1, 0, 0, 1], [1 / 8, 5 / 8, 1 / 8, 1 / 8, 0]),
+        (dict(priority_exponent=1.0), [3.0, 1.0, 1.0, 0.0, 0.0], [1, 1, 0, 0, 0], [0.675, 0.225, 0.1, 0, 0]),
+        (dict(), [1.0, 1.0, 0.0, 0.0, 0.0], [0, 0, 1, 0, 0], [0.5, 0.5, 0, 0, 0]),  # no row held is eventful
+        (dict(importance_exponent=1.0), [1.0, 1.0, 0.0, 0.0, 0.0], [0, 1, 0, 0, 0], [0.25, 0.75, 0, 0, 0]),
+    ],
+)
+def test_half_of_the_rows_are_drawn_from_eventful_ones(settings, priority, eventful, expected):
+    config, num = ReplayConfig(event_share=0.5, **settings), 40_000
+    rank, weight = draw(
+        config,
+        jnp.array(priority),
+        jax.random.key(0),
+        eventful=jnp.array(eventful, bool),
+        num_rows=jnp.sum(jnp.array(priority) > 0),
+        batch_size=num,
+        progress=0.0,
+    )
+    np.testing.assert_allclose(np.bincount(rank, minlength=5) / num, expected, atol=0.01)
+    assert (np.bincount(rank, minlength=5)[np.equal(expected, 0)] == 0).all()
+    by_hand = np.array([1.0, 1 / 3]) if settings.get("importance_exponent") else np.ones(5)
+    np.testing.assert_allclose(weight, by_hand[rank], rtol=1e-5)
+
+
+def test_what_happens_within_reach_is_an_event():
+    nothing = jnp.zeros((2, 8), bool)
+    rows = empty(2, 16).rows.replace(
+        reward=jnp.zeros((2, 8)).at[0, 2].set(-1.0).at[0, 7].set(1.0),
+        terminated=nothing.at[1, 1].set(True),
+        truncated=nothing.at[0, 6].set(True),
+    )
+    # Tick 11 is the newest, at slot 3; slot 4 is the oldest. Slot 6 is truncated, so nothing after it is to come.
+    state = empty(2, 16).replace(rows=rows, stored=jnp.int32(12))
+    expected = [[1, 1, 1, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0, 0, 1]]
+    np.testing.assert_array_equal(find_events(state, 3), np.array(expected, bool))
+    np.testing.assert_array_equal(find_events(state, 1), (rows.reward != 0) | rows.terminated)
+    # A lone event in the oldest row is none of the newest row's.
+    state = state.replace(rows=rows.replace(reward=jnp.zeros((2, 8)).at[0, 4].set(1.0), terminated=nothing))
+    np.testing.assert_array_equal(find_events(state, 3)[0], [0, 0, 0, 0, 1, 0, 0, 0])
+
+
+def test_the_sampler_asks_for_events():
+    _, state = lives((40,), num_envs=1, capacity=40, end_prob=0.0)
+    state = state.replace(rows=state.rows.replace(reward=jnp.zeros((1, 40)).at[0, 30].set(1.0)))
+    config = ReplayConfig(capacity=40, event_share=1.0)
+    batch = sample(config, state, jax.random.key(0), batch_size=64, length=8, reach=3)
+    assert set(np.asarray(batch.index)) == {28, 29, 30}
+    assert (batch.reward[:, :3].sum(1) == 1).all()
 
 
 def test_the_sampler_hands_its_progress_on():

@@ -9,6 +9,7 @@ import pytest
 
 from tests import tiny
 from world_models.efficientzero import EfficientZeroConfig, make_efficientzero
+from world_models.efficientzero.representation import relations
 
 K = 3
 
@@ -18,11 +19,17 @@ def make(config=tiny.MODEL, num_unroll_steps=K, **spec):
 
 
 @pytest.mark.parametrize(
-    ("obs_shape", "obs_dtype"),
-    [((3,), "float32"), ((4, 2), "int32"), ((6, 5, 2), "bool"), ((6, 5, 3), "uint8")],
+    ("obs_shape", "obs_dtype", "torso"),
+    [
+        ((3,), "float32", "dense"),
+        ((4, 2), "int32", "dense"),
+        ((6, 5, 2), "bool", "dense"),
+        ((6, 5, 3), "uint8", "dense"),
+        ((6, 5, 2), "bool", "relational"),
+    ],
 )
-def test_shapes_and_finite_losses(obs_shape, obs_dtype):
-    model = make(obs_shape=obs_shape, obs_dtype=obs_dtype)
+def test_shapes_and_finite_losses(obs_shape, obs_dtype, torso):
+    model = make(dataclasses.replace(tiny.MODEL, torso=torso), obs_shape=obs_shape, obs_dtype=obs_dtype)
     obs = jax.random.randint(jax.random.key(0), (2, K + 2, *obs_shape), 0, 2).astype(obs_dtype)
     batch = tiny.sequence(obs, jnp.zeros((2, K + 1)))
 
@@ -43,6 +50,43 @@ def test_shapes_and_finite_losses(obs_shape, obs_dtype):
     np.testing.assert_allclose(latents.state[:, 1], next_latent.state, atol=1e-5)
     assert set(metrics) == {"reward_loss", "continuation_loss", "consistency_loss"}
     assert np.isfinite(loss).all() and all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+
+
+def test_relations_by_hand():
+    board = np.zeros((2, 3, 2), bool)
+    board[0, 0, 0] = board[1, 2, 0] = board[0, 1, 1] = True
+    told = np.asarray(relations(jnp.asarray(board), 1))
+    assert told.shape == (2 * 3 * 3 * 3 + 2 * (3 + 2),)
+    around, columns, rows = np.split(told, [54, 60])
+    around = around.reshape(2, 3, 3, 3)  # of channel c, at an offset down and across, channel d or beside the board
+    expected = np.zeros((2, 3, 3, 3))
+    expected[0, 1, 1, 0] = 1.0  # both cells of channel 0 are their own
+    expected[0, 1, 2, 1] = expected[0, 0, 0, 1] = 0.5  # one has channel 1 right of it, the other up and left of it
+    expected[0, :, :, 2] = [[0.5, 0.5, 1.0], [0.5, 0.0, 0.5], [1.0, 0.5, 0.5]]  # they lie in opposite corners
+    expected[1, 1, 1, 1] = 1.0
+    expected[1, 1, 0, 0] = expected[1, 2, 2, 0] = 1.0  # cells 0, 0 and 1, 2 as seen from 0, 1
+    expected[1, 0, :, 2] = 1.0  # beyond the upper edge
+    np.testing.assert_allclose(around, expected)
+    np.testing.assert_array_equal(columns.reshape(3, 2), board.sum(0))
+    np.testing.assert_array_equal(rows.reshape(2, 2), board.sum(1))
+
+
+def test_relations_do_not_ask_where_on_the_board_or_in_the_batch():
+    board = np.zeros((2, 3, 9, 8, 2), bool)
+    board[:, :, 3:6, 3:5] = np.random.default_rng(0).random((2, 3, 3, 2, 2)) < 0.5
+    board[..., 4, 3, :] = True  # no channel is empty
+    told = np.asarray(relations(jnp.asarray(board), 2))
+    moved = np.asarray(relations(jnp.asarray(np.roll(board, (1, -1), (2, 3))), 2))
+    num_around = 2 * 25 * 3
+    np.testing.assert_array_equal(told[..., :num_around], moved[..., :num_around])
+    assert not np.array_equal(told[..., num_around:], moved[..., num_around:])
+    np.testing.assert_array_equal(told[1, 2], relations(jnp.asarray(board[1, 2]), 2))
+
+
+@pytest.mark.parametrize(("obs_shape", "obs_dtype"), [((6,), "bool"), ((6, 5, 2), "uint8"), ((11, 5, 2), "bool")])
+def test_what_is_no_board_has_no_relations(obs_shape, obs_dtype):
+    with pytest.raises(ValueError, match=r"model.torso is relational, for binary boards .*: give dense"):
+        make(dataclasses.replace(tiny.MODEL, torso="relational"), obs_shape=obs_shape, obs_dtype=obs_dtype)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ import dataclasses
 from dreamer.core import supports
 from world_models.layers import COMPUTE_DTYPES
 
-TORSOS = ("dense", "residual")
+TORSOS = ("dense", "relational", "residual")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,10 +13,12 @@ class EfficientZeroConfig:
     """Sizes and loss weights of the model."""
 
     torso: str = "dense"
-    """`dense`: the latent is a vector, for vectors and small images. `residual`: it is a grid of cells [h, w, C], as in
-    the papers, for images [H, W, C]; larger ones are halved until at most 10 cells a side are left, 6 of 96 or 84."""
+    """`dense`: the latent is a vector, for vectors and small images. `relational`: the same for binary boards [H, W, C]
+    of at most 10 cells a side, which are not laid out flat: it is shown what lies around what. `residual`: the latent
+    is a grid of cells [h, w, C], as in the papers, for images [H, W, C]; larger ones are halved until at most 10 cells
+    a side are left, 6 of 96 or 84."""
     latent_size: int = 128
-    """D, width of the dense torso's latent."""
+    """D, width of a latent that is a vector."""
     hidden_size: int = 128
     """Width of every hidden layer; of the residual torso, which has them in its heads alone, the papers' is 32."""
     num_blocks: int = 1

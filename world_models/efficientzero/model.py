@@ -13,7 +13,7 @@ from dreamer.core.ports import WorldModel
 from dreamer.core.types import EnvSpec, Latent, Metrics, PyTree, SequenceBatch
 from world_models.efficientzero.config import EfficientZeroConfig
 from world_models.efficientzero.dynamics import Dynamics, first_prefix, prefix_targets
-from world_models.efficientzero.representation import DenseEncoder, Projector, ResidualEncoder
+from world_models.efficientzero.representation import DenseEncoder, Projector, ResidualEncoder, is_large
 
 
 def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -38,6 +38,11 @@ def make_efficientzero(spec: EnvSpec, config: EfficientZeroConfig, *, num_unroll
         raise ValueError(
             f"model.torso is residual, for images [H, W, C], but {spec.id} has observations of shape {spec.obs_shape}: "
             "give dense"
+        )
+    if config.torso == "relational" and (spec.obs_dtype != "bool" or obs_rank != 3 or is_large(spec.obs_shape)):
+        raise ValueError(
+            f"model.torso is relational, for binary boards [H, W, C] of at most 10 cells a side, but {spec.id} has "
+            f"{spec.obs_dtype} observations of shape {spec.obs_shape}: give dense"
         )
     encoder = ResidualEncoder(config) if config.torso == "residual" else DenseEncoder(config, obs_rank)
     dynamics = Dynamics(config, spec.num_actions)

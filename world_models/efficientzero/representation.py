@@ -1,4 +1,4 @@
-"""What an observation looks like from inside: the two torsos' encoders, and the projection that compares latents.
+"""What an observation looks like from inside: the torsos' encoders, and the projection that compares latents.
 
 Letters: D latent size, h x w cells, C channels; leading axes [...] of any shape.
 """
@@ -13,11 +13,12 @@ from world_models.layers import BESIDE, Conv, ConvBlock, conv_norm, grid_norm, h
 
 _SMALLEST_GRID = 5  # cells a side; a 3 x 3 board would be convolved into a single cell
 _LARGEST_GRID = 10  # cells a side; larger images are halved by further convolutions until they fit
+_NEAR = 2  # cells down and across up to which the relational torso sees what lies around another cell
 
 
-def is_large(grid: jax.Array) -> bool:
-    """Whether a grid [..., h, w, C] has more cells a side than a latent or a flattened image should."""
-    return max(grid.shape[-3:-1]) > _LARGEST_GRID
+def is_large(shape: tuple[int, ...]) -> bool:
+    """Whether a grid of shape [..., h, w, C] has more cells a side than a latent or a flattened image should."""
+    return max(shape[-3:-1]) > _LARGEST_GRID
 
 
 class ResidualBlock(nn.Module):
@@ -34,7 +35,7 @@ class ResidualBlock(nn.Module):
 
 
 class DenseEncoder(nn.Module):
-    """Observation [..., *obs_shape] -> latent state [..., D]; images are convolved first."""
+    """Observation [..., *obs_shape] -> latent state [..., D]; images are convolved first, or read by `relations`."""
 
     config: EfficientZeroConfig
     obs_rank: int
@@ -44,15 +45,17 @@ class DenseEncoder(nn.Module):
         """Returns the latent state of an observation."""
         config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
         x = scaled(obs)
-        if self.obs_rank == 3:
+        lead = x.shape[: x.ndim - self.obs_rank]
+        if config.torso == "relational":
+            x = relations(x, _NEAR)
+        elif self.obs_rank == 3:
             padding = "VALID" if min(x.shape[-3:-1]) > _SMALLEST_GRID else "SAME"
             x = nn.relu(grid_norm(dtype)(Conv(config.num_channels, padding=padding, dtype=dtype)(x)))
-            while is_large(x):
+            while is_large(x.shape):
                 x = nn.relu(grid_norm(dtype)(Conv(config.num_channels, strides=2, dtype=dtype)(x)))
         elif obs.dtype not in (jnp.bool_, jnp.uint8):
             x = at_several_scales(x)
-        x = x.reshape(*x.shape[: x.ndim - self.obs_rank], -1)
-        x = hidden(x, config.hidden_size, dtype)
+        x = hidden(x.reshape(*lead, -1), config.hidden_size, dtype)
         x = nn.Dense(config.latent_size, dtype=dtype)(x)
         for _ in range(config.num_blocks):
             x = ResidualBlock(config.hidden_size, dtype)(x)
@@ -69,11 +72,11 @@ class ResidualEncoder(nn.Module):
         """Returns the latent state of an image."""
         size, dtype = self.config.num_channels, jnp.dtype(self.config.compute_dtype)
         x = trees.flatten_lead(scaled(obs), obs.ndim - 3)
-        if is_large(x):
+        if is_large(x.shape):
             x = nn.relu(conv_norm(x, size // 2, strides=2, dtype=dtype))
             x = ConvBlock(size // 2, dtype=dtype)(x)
-            x = ConvBlock(size, strides=2 if is_large(x) else 1, dtype=dtype)(x)
-            while is_large(x):
+            x = ConvBlock(size, strides=2 if is_large(x.shape) else 1, dtype=dtype)(x)
+            while is_large(x.shape):
                 x = ConvBlock(size, dtype=dtype)(x)
                 x = nn.avg_pool(x, (3, 3), strides=(2, 2), padding=BESIDE)  # counts the zeros beside the grid
         else:
@@ -115,6 +118,40 @@ def scaled(obs: jax.Array) -> jax.Array:
     if obs.dtype == jnp.bool_:
         return obs
     return obs.astype(jnp.float32) / (255.0 if obs.dtype == jnp.uint8 else 1.0)
+
+
+def relations(board: jax.Array, radius: int) -> jax.Array:
+    """Returns [..., n] what lies around the cells of each channel, wherever on the board they are, and where they are.
+
+    First, for channels c and d and each offset of at most `radius` down and across: the share of c's cells that have d
+    at that offset. What lies beside the board is one more d. This is the board's local autocorrelation, between
+    channels (within one: "A new scheme for practical flexible and intelligent vision systems", Otsu and Kurita, 1988).
+    Then how many cells of c each column and each row has. There is nothing in it to be learned.
+
+    Args:
+      board: [..., h, w, C] where 1 is a cell's being of a channel, 0 its not being.
+      radius: r, in cells.
+
+    Returns:
+      n = C * (2r + 1)^2 * (C + 1) + C * (w + h) numbers.
+    """
+    *lead, height, width, num_channels = board.shape
+    # Boards last: every number below is a vector over boards, added up cell by cell, where XLA's small products crawl.
+    cells = jnp.moveaxis(board.reshape(-1, height, width, num_channels), 0, -1).astype(jnp.float32)
+    frame = ((radius, radius), (radius, radius), (0, 0), (0, 0))
+    beside = jnp.pad(jnp.zeros_like(cells[:, :, :1]), frame, constant_values=1.0)
+    framed = jnp.concatenate([jnp.pad(cells, frame), beside], axis=2)
+    patch = (2 * radius + 1, 2 * radius + 1, *framed.shape[2:])
+
+    def add(total: jax.Array, cell: jax.Array) -> tuple[jax.Array, None]:
+        down, across = cell // width, cell % width
+        around = jax.lax.dynamic_slice(framed, (down, across, 0, 0), patch)
+        return total + cells[down, across][:, None, None, None] * around[None], None
+
+    total, _ = jax.lax.scan(add, jnp.zeros((num_channels, *patch)), jnp.arange(height * width))
+    shares = total / jnp.maximum(cells.sum((0, 1)), 1.0)[:, None, None, None]
+    parts = (shares, cells.sum(0), cells.sum(1))
+    return jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in parts]).T.reshape(*lead, -1)
 
 
 def at_several_scales(x: jax.Array) -> jax.Array:
