@@ -158,13 +158,13 @@ def test_bad_rhythms_are_refused_by_name(setting, value):
         LoopConfig(**{setting: value})
 
 
-def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, **settings):
+def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, event_share=0.0, **settings):
     """Returns (night, learner, replay) on tables; its targets are 1 + reward + the value that made them."""
     world = tiny.corridor(3)
     model, agent = make_tabular(*world.tables, num_unroll_steps=1), make_tabular_agent(*world.shape)
     target, replay = (
         TargetsConfig(unroll_steps=1, td_steps=1, clip_rewards=clip_rewards),
-        ReplayConfig(capacity=20, priority_exponent=1.0),
+        ReplayConfig(capacity=20, priority_exponent=1.0, event_share=event_share),
     )
     loop, dreams = config(batch_size=4), dreams or ImagineConfig()
     optimise = UpdateConfig(
@@ -197,6 +197,14 @@ def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, **settings):
     lived = Transition(states, ones, states, jnp.full(lead, reward), flags, flags, states)
     state = replays.insert(replays.init(replay, jax.tree.map(lambda leaf: leaf[0], lived), 1, frame_stack=1), lived)
     return night, init_learner(Params({}, agent.init(None, None)), optimizer), state
+
+
+def test_events_within_the_unroll_are_what_a_night_asks_for():
+    reward = jnp.zeros((12, 1)).at[5].set(0.5)
+    night, learner, state = whole_table_night(reward, event_share=1.0)
+    _, after, _ = jax.jit(night)(learner, state, jnp.int32(0), jnp.int32(3), jnp.uint32(0))
+    changed = np.flatnonzero(np.asarray(after.priority[0] != state.priority[0]))
+    np.testing.assert_array_equal(changed, [5])  # the unroll is of one step, so the row before does not reach it
 
 
 @functools.cache

@@ -216,5 +216,5 @@ def test_it_is_deployed_without_its_dynamics():
 def test_what_is_no_image_is_refused():
     with pytest.raises(ValueError, match=r"model.torso is residual, for images .* \(3,\): give dense"):
         make_efficientzero(tiny.spec(), SMALL, num_unroll_steps=1)
-    with pytest.raises(ValueError, match="model.torso is 'conv': give one of dense, residual"):
+    with pytest.raises(ValueError, match="model.torso is 'conv': give one of dense, relational, residual"):
         EfficientZeroConfig(torso="conv")
