@@ -158,12 +158,12 @@ def test_bad_rhythms_are_refused_by_name(setting, value):
         LoopConfig(**{setting: value})
 
 
-def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, event_share=0.0, **settings):
+def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, event_share=0.0, unroll_steps=1, **settings):
     """Returns (night, learner, replay) on tables; its targets are 1 + reward + the value that made them."""
     world = tiny.corridor(3)
-    model, agent = make_tabular(*world.tables, num_unroll_steps=1), make_tabular_agent(*world.shape)
+    model, agent = make_tabular(*world.tables, num_unroll_steps=unroll_steps), make_tabular_agent(*world.shape)
     target, replay = (
-        TargetsConfig(unroll_steps=1, td_steps=1, clip_rewards=clip_rewards),
+        TargetsConfig(unroll_steps=unroll_steps, td_steps=1, clip_rewards=clip_rewards),
         ReplayConfig(capacity=20, priority_exponent=1.0, event_share=event_share),
     )
     loop, dreams = config(batch_size=4), dreams or ImagineConfig()
@@ -173,9 +173,9 @@ def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, event_share=0
     optimizer = make_optimizer(optimise, num_updates=1000)
 
     def targets(params, batch, keys, *, return_spread, progress):
-        shape = len(batch.reward), 2
-        assert keys.shape == (shape[0] // 2, 2)  # half of the rows, K + 1 states
-        value = 1 + batch.reward[:, :2] + params.agent["value"][jnp.zeros(shape, jnp.int32)]
+        shape = len(batch.reward), unroll_steps + 1
+        assert keys.shape == (shape[0] // 2, shape[1])  # half of the rows, K + 1 states
+        value = 1 + batch.reward[:, : shape[1]] + params.agent["value"][jnp.zeros(shape, jnp.int32)]
         return DreamTargets(jnp.full((*shape, 2), 0.5), jnp.ones(shape), value, jnp.ones(shape))
 
     night = make_night(
@@ -201,10 +201,10 @@ def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, event_share=0
 
 def test_events_within_the_unroll_are_what_a_night_asks_for():
     reward = jnp.zeros((12, 1)).at[5].set(0.5)
-    night, learner, state = whole_table_night(reward, event_share=1.0)
-    _, after, _ = jax.jit(night)(learner, state, jnp.int32(0), jnp.int32(3), jnp.uint32(0))
+    night, learner, state = whole_table_night(reward, event_share=0.999, unroll_steps=2)
+    _, after, _ = jax.jit(night)(learner, state, jnp.int32(0), jnp.int32(8), jnp.uint32(0))
     changed = np.flatnonzero(np.asarray(after.priority[0] != state.priority[0]))
-    np.testing.assert_array_equal(changed, [5])  # the unroll is of one step, so the row before does not reach it
+    np.testing.assert_array_equal(changed, [4, 5])
 
 
 @functools.cache

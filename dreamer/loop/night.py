@@ -104,7 +104,7 @@ def make_night(
 
     @functools.partial(jax.jit, inline=True)  # traced once, although its shapes are asked for before it is looped
     def one_update(
-        learner: LearnerState, state: replays.ReplayState, made: jax.Array, seed: jax.Array
+        learner: LearnerState, state: replays.ReplayState, made: jax.Array, seed: jax.Array, events: jax.Array | None
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
         sample_key, *keys = jax.random.split(streams.stream(seed, "update", learner.updates), 3)
         batch: SequenceBatch = spread(
@@ -114,7 +114,7 @@ def make_night(
                 sample_key,
                 batch_size=loop.batch_size,
                 length=target.length,
-                reach=target.unroll_steps,
+                events=events,
                 progress=jnp.minimum(1.0, learner.updates / max(1, loop.num_updates)),
             )
         )
@@ -138,11 +138,12 @@ def make_night(
     def night(
         learner: LearnerState, state: replays.ReplayState, made: jax.Array, num_updates: jax.Array, seed: jax.Array
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
-        shapes = jax.eval_shape(one_update, learner, state, made, seed)[2]
+        events = replays.eventful(state, target.unroll_steps) if replay.event_share else None
+        shapes = jax.eval_shape(one_update, learner, state, made, seed, events)[2]
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
         def body(now: jax.Array, carry: tuple) -> tuple:
-            learner, state, metrics = one_update(*carry[:2], now, seed)
+            learner, state, metrics = one_update(*carry[:2], now, seed, events)
             return learner, state, jax.tree.map(jnp.add, carry[2], metrics)
 
         end = made + num_updates

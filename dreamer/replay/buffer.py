@@ -177,7 +177,7 @@ def sample(
     *,
     batch_size: int,
     length: int,
-    reach: int = 1,
+    events: jax.Array | None = None,
     progress: float | jax.Array = 0.0,
 ) -> SequenceBatch:
     """Returns B sequences that start at any row held, with replacement.
@@ -192,21 +192,29 @@ def sample(
       key: typed key, consumed.
       batch_size: sequences, B.
       length: rows of each, L, at most C.
-      reach: rows, the first among them, within which an event counts for `event_share`.
+      events: [E, C] bool, the slots of rows that `event_share` draws from, as `eventful` tells them; None without one.
       progress: [] see `draw`, for `importance_final`.
 
     Raises:
-      ValueError: sequences longer than a copy's ring.
+      ValueError: sequences longer than a copy's ring, or an `event_share` without events.
     """
+    if config.event_share and events is None:
+        raise ValueError(f"replay.sample: replay.event_share is {config.event_share}: give events, see `eventful`")
     num_envs, rows_per_copy = state.priority.shape
     if not 1 <= length <= rows_per_copy:
         raise ValueError(
             f"replay.sample: sequences of {length} rows from rings of {rows_per_copy}; use 1 to {rows_per_copy}, or "
             f"raise replay.capacity to {length * num_envs} or more"
         )
-    events = _by_age(state, eventful(state, reach)) if config.event_share else None
-    held = {"eventful": events, "num_rows": num_stored(state)}
-    rank, weight = draw(config, _by_age(state, state.priority), key, **held, batch_size=batch_size, progress=progress)
+    rank, weight = draw(
+        config,
+        _by_age(state, state.priority),
+        key,
+        eventful=None if events is None else _by_age(state, events),
+        num_rows=num_stored(state),
+        batch_size=batch_size,
+        progress=progress,
+    )
     copy, start = rank % num_envs, state.oldest + rank // num_envs
     step, copies = jnp.arange(length)[None], copy[:, None]
     tick = start[:, None] + step
@@ -246,9 +254,9 @@ def set_priorities(state: ReplayState, index: jax.Array, priority: jax.Array) ->
 
 
 def eventful(state: ReplayState, reach: int) -> jax.Array:
-    """Returns [E, C] bool: is there a reward or a termination in a slot's row, or in the `reach` - 1 after it?
+    """Returns [E, C] bool: is there a reward other than 0, or a termination, in a row or in the `reach` - 1 after it?
 
-    Rows of another episode do not count. Slots that hold no row say no.
+    Rows of another episode do not count. Of a slot that holds no row nothing is said; its priority is 0.
     """
     event = (state.rows.reward != 0) | state.rows.terminated
     slot = jnp.arange(event.shape[1])[None]

@@ -26,8 +26,9 @@ class ReplayConfig:
     importance_final: float | None = None
     """What `importance_exponent` has become at the run's last update, on a straight line; None leaves it as it is."""
     event_share: float = 0.0
-    """Share of start rows drawn where an event, a reward or an end, lies within the unroll; all others are drawn from
-    all rows. 0 does not ask for events."""
+    """Share of start rows drawn where an event, a reward other than 0 or a termination, lies within the unroll; all
+    others are drawn from all rows. Of no use where every decision pays. What cannot be foreseen is expected too often
+    by a model that events are shown to more often, unless `importance_exponent` is 1. 0 does not ask for events."""
     min_weight: float = 0.0
     """Importance weights, of which the batch's largest is 1, are raised to this at least."""
 
@@ -40,8 +41,8 @@ class ReplayConfig:
             raise ValueError(f"replay.importance_exponent is {self.importance_exponent}: give 0 to 1")
         if self.importance_final is not None and not 0 <= self.importance_final <= 1:
             raise ValueError(f"replay.importance_final is {self.importance_final}: give 0 to 1, or None")
-        if not 0 <= self.event_share <= 1:
-            raise ValueError(f"replay.event_share is {self.event_share}: give 0 (off) to 1")
+        if not 0 <= self.event_share < 1:
+            raise ValueError(f"replay.event_share is {self.event_share}: give 0 (off) or more, and less than 1")
         if not 0 <= self.min_weight <= 1:
             raise ValueError(f"replay.min_weight is {self.min_weight}: give 0 (as they are) to 1 (all equal)")
 

@@ -7,9 +7,11 @@ from experiments.presets import PRESETS
 REFERENCE = "as the preset"
 """The arm that every other differs from in one part."""
 
+# Of what `minatar-100k` has: the board laid out, rows drawn uniformly, in batches of 64.
 _BASE = changed(
-    PRESETS["minatar-breakout"],
-    {"name": "components", "loop.real_transitions": 10_000, "evaluation.every": 2500},
+    PRESETS["minatar-100k"],
+    {"name": "components", "loop.real_transitions": 10_000, "evaluation.every": 2500}
+    | {"model.torso": "dense", "replay.event_share": 0.0, "loop.batch_size": 64},
 )
 
 ARMS: dict[str, dict[str, Config]] = {

@@ -12,7 +12,6 @@ SOLVED = {
     "cartpole": 475.0,
     "cartpole-5000": 475.0,
     "deep-sea": 0.98,
-    "minatar-breakout": 8.0,
     "minatar-100k-breakout": 12.0,
     "minatar-100k-asterix": 2.5,
     "minatar-100k-spaceinvaders": 25.0,

@@ -18,7 +18,6 @@ TASKS: dict[str, Config] = {
         _CARTPOLE, name="cartpole-5000", loop=dataclasses.replace(_CARTPOLE.loop, real_transitions=5000)
     ),
     "deep-sea": PRESETS["deep-sea"],
-    "minatar-breakout": PRESETS["minatar-breakout"],
     **{
         (name := f"minatar-100k-{game.lower()}"): dataclasses.replace(
             _MINATAR, name=name, env=dataclasses.replace(_MINATAR.env, id=f"{game}-MinAtar")
@@ -27,19 +26,24 @@ TASKS: dict[str, Config] = {
     },
 }
 
-# The batches of the preset `minatar-100k`, named by rows that were written before it had them.
-_NAMES = {task: "dreaming, batches of 16" if task.startswith("minatar-100k") else DREAMING for task in TASKS}
+_BOARD, _UNIFORM = {"model.torso": "dense"}, {"replay.event_share": 0.0}
 
-_BY_RELATIONS = {"model.torso": "relational", "replay.event_share": 0.5}
 
-ARMS: dict[str, dict[str, Config]] = {
-    task: {
-        _NAMES[task]: config,
-        **({"by relations, half events": changed(config, _BY_RELATIONS)} if task.startswith("minatar-100k") else {}),
+def _arms(task: str, config: Config) -> dict[str, Config]:
+    """Returns the arms of a task, whose first is the task's config itself; of MinAtar with each of what reads boards
+    and what draws rows taken away, and both."""
+    if not task.startswith("minatar"):
+        return {DREAMING: config, CONTROL: without_dreams(config)}
+    return {
+        "by relations, half events": config,
+        "half events": changed(config, _BOARD),
+        "by relations": changed(config, _UNIFORM),
+        "dreaming, batches of 16": changed(config, _BOARD | _UNIFORM),
         CONTROL: without_dreams(config),
     }
-    for task, config in TASKS.items()
-}
+
+
+ARMS: dict[str, dict[str, Config]] = {task: _arms(task, config) for task, config in TASKS.items()}
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
 
 SPACE = Space(

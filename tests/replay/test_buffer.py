@@ -10,12 +10,11 @@ import pytest
 from dreamer import replay
 from dreamer.core.types import Transition
 from dreamer.replay import ReplayConfig
-from dreamer.replay.buffer import eventful as find_events
 from dreamer.replay.draw import draw
 
 NUM_ACTIONS = 3
 insert = jax.jit(replay.insert, donate_argnums=0)
-sample = jax.jit(replay.sample, static_argnums=0, static_argnames=("batch_size", "length", "reach"))
+sample = jax.jit(replay.sample, static_argnums=0, static_argnames=("batch_size", "length"))
 
 
 class Life:
@@ -361,20 +360,29 @@ def test_what_happens_within_reach_is_an_event():
     # Tick 11 is the newest, at slot 3; slot 4 is the oldest. Slot 6 is truncated, so nothing after it is to come.
     state = empty(2, 16).replace(rows=rows, stored=jnp.int32(12))
     expected = [[1, 1, 1, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0, 0, 1]]
-    np.testing.assert_array_equal(find_events(state, 3), np.array(expected, bool))
-    np.testing.assert_array_equal(find_events(state, 1), (rows.reward != 0) | rows.terminated)
+    np.testing.assert_array_equal(replay.eventful(state, 3), np.array(expected, bool))
+    np.testing.assert_array_equal(replay.eventful(state, 1), (rows.reward != 0) | rows.terminated)
     # A lone event in the oldest row is none of the newest row's.
     state = state.replace(rows=rows.replace(reward=jnp.zeros((2, 8)).at[0, 4].set(1.0), terminated=nothing))
-    np.testing.assert_array_equal(find_events(state, 3)[0], [0, 0, 0, 0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(replay.eventful(state, 3)[0], [0, 0, 0, 0, 1, 0, 0, 0])
 
 
-def test_the_sampler_asks_for_events():
-    _, state = lives((40,), num_envs=1, capacity=40, end_prob=0.0)
-    state = state.replace(rows=state.rows.replace(reward=jnp.zeros((1, 40)).at[0, 30].set(1.0)))
-    config = ReplayConfig(capacity=40, event_share=1.0)
-    batch = sample(config, state, jax.random.key(0), batch_size=64, length=8, reach=3)
-    assert set(np.asarray(batch.index)) == {28, 29, 30}
-    assert (batch.reward[:, :3].sum(1) == 1).all()
+@pytest.mark.parametrize("days", [(6,), (9, 20, 7)])  # a ring of 20 that is not full, one written over
+def test_rows_near_events_agree_with_the_twin(days):
+    life, state = lives(days, num_envs=2, capacity=40)
+    paid = np.random.default_rng(1).random((2, 20)) < 0.1  # by slot; the life's own rewards are never 0
+    state = state.replace(rows=state.rows.replace(reward=jnp.asarray(paid, jnp.float32)))
+    events, near = replay.eventful(state, 3), set()
+    for copy, lived in enumerate(life.lived):
+        for start in life.held(20):
+            walked = walk(lived, start, 3)
+            happens = any(paid[copy, (start + i) % 20] or row.terminated for i, row in enumerate(walked))
+            assert bool(events[copy, start % 20]) == happens
+            near |= {copy * 20 + start % 20} if happens else set()
+    config = ReplayConfig(capacity=40, event_share=0.99)
+    batch = sample(config, state, jax.random.key(0), batch_size=2000, length=3, events=events)
+    assert 0 < len(near) < 2 * len(life.held(20)) and near <= set(np.asarray(batch.index))
+    assert 0.985 < np.isin(batch.index, list(near)).mean() < 1
 
 
 def test_the_sampler_hands_its_progress_on():
@@ -446,6 +454,10 @@ def test_a_day_and_its_batches_are_one_program_traced_once():
             "sequences of 5 rows.*replay.capacity to 10 or more",
             lambda s: replay.sample(ReplayConfig(capacity=8), s, jax.random.key(0), batch_size=1, length=5),
         ),
+        (
+            "event_share is 0.5: give events",
+            lambda s: replay.sample(ReplayConfig(event_share=0.5), s, jax.random.key(0), batch_size=1, length=1),
+        ),
     ],
 )
 def test_misuse_is_refused_with_the_fix(message, act):
@@ -463,6 +475,8 @@ def test_misuse_is_refused_with_the_fix(message, act):
         ("importance_exponent", dict(importance_exponent=1.5)),
         ("importance_final", dict(importance_final=-0.1)),
         ("min_weight", dict(min_weight=1.1)),
+        ("event_share", dict(event_share=1.0)),
+        ("event_share", dict(event_share=-0.1)),
     ],
 )
 def test_impossible_configs_are_refused(field, bad):

@@ -217,7 +217,7 @@ def test_help_explains_every_field(cli):
     assert "--control, --no-control" in words
     code, out, _ = cli("--help")
     assert code == 0
-    assert "minatar-breakout" in out
+    assert "minatar-100k" in out
 
 
 def test_constructor_arguments_from_the_command_line():
