@@ -198,23 +198,14 @@ def sample(
     Raises:
       ValueError: sequences longer than a copy's ring, or an `event_share` without events.
     """
-    if config.event_share and events is None:
-        raise ValueError(f"replay.sample: replay.event_share is {config.event_share}: give events, see `eventful`")
     num_envs, rows_per_copy = state.priority.shape
     if not 1 <= length <= rows_per_copy:
         raise ValueError(
             f"replay.sample: sequences of {length} rows from rings of {rows_per_copy}; use 1 to {rows_per_copy}, or "
             f"raise replay.capacity to {length * num_envs} or more"
         )
-    rank, weight = draw(
-        config,
-        _by_age(state, state.priority),
-        key,
-        eventful=None if events is None else _by_age(state, events),
-        num_rows=num_stored(state),
-        batch_size=batch_size,
-        progress=progress,
-    )
+    held = {"eventful": None if events is None else _by_age(state, events), "num_rows": num_stored(state)}
+    rank, weight = draw(config, _by_age(state, state.priority), key, **held, batch_size=batch_size, progress=progress)
     copy, start = rank % num_envs, state.oldest + rank // num_envs
     step, copies = jnp.arange(length)[None], copy[:, None]
     tick = start[:, None] + step

@@ -72,7 +72,12 @@ def draw(
       num_rows: [] int32 rows held; of none, rank 0 is drawn.
       batch_size: B.
       progress: [] share of all the run's updates that are done.
+
+    Raises:
+      ValueError: an `event_share` without `eventful`.
     """
+    if config.event_share and eventful is None:
+        raise ValueError(f"replay.event_share is {config.event_share}: give events, as `replay.eventful` tells them")
     num_rows = jnp.maximum(num_rows, 1)
     if config.priority_exponent == 0 and not config.event_share:
         return jax.random.randint(key, (batch_size,), 0, num_rows), jnp.ones(batch_size, jnp.float32)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import table
-from experiments.consolidation.runs import ARMS, PANELS, PERIODS
+from experiments.consolidation.runs import ARMS, DAYS, LATE, PANELS, PERIODS
 from experiments.figures import against, learning_curve
 from experiments.measures import bits
 from experiments.results import newest_of
@@ -28,9 +28,11 @@ _OF_SEQUENCES = (
     "nats from the first agent: after the first job, after the last",
 )  # fmt: skip
 _OF_PERIODS = (
-    "task", "arm", "seeds", "bits an answer that yesterday's job leaves open",
-    "success the next day, without memory: IQM [95 %]", "success the same day, by session",
+    "task", "arm", "seeds", "jobs", "bits an answer that yesterday's job leaves open",
+    "success as a day begins, without memory: IQM [95 %]", "success that day, by session",
+    "success without memory as the first job ends, as the last ends",
 )  # fmt: skip
+_FIRST = "the first agent, by a session"
 
 
 def analyse() -> tuple[str, list[Path]]:
@@ -45,9 +47,15 @@ def analyse() -> tuple[str, list[Path]]:
         if not ran:
             continue
         if task == "sequence":
-            tables[_OF_SEQUENCES] += [_line_of_sequence(task, arm, own) for arm, own in ran.items()]
+            tables[_OF_SEQUENCES] += [
+                *[_line_of_sequence(task, arm, own) for arm, own in ran.items()],
+                *_lines_of_first(task, rows, ["-", "-", "-", "{}", "0"]),
+            ]
         elif task == "dreams":
-            tables[_OF_STATES] += [_line_of_states(task, arm, own) for arm, own in ran.items()]
+            tables[_OF_STATES] += [
+                *[_line_of_states(task, arm, own) for arm, own in ran.items()],
+                *_lines_of_first(task, rows, ["0", "64", "-", "-", "{}"]),
+            ]
             figures.append(_draw_states(ran, FOLDER / "figures" / f"{task}.png"))
         elif task == "period":
             tables[_OF_PERIODS] += [_line_of_period(task, arm, own) for arm, own in ran.items()]
@@ -60,7 +68,8 @@ def analyse() -> tuple[str, list[Path]]:
             shown = [row for arm in panel for row in ran.get(arm, ())]
             if shown:
                 path = FOLDER / "figures" / f"{task}-{number + 1}.png"
-                said = {"its teacher, with the session in memory": teacher_return(rows)}
+                # In later jobs teachers are what they have become, and no one line says how much they know.
+                said = {"its teacher, with the session in memory": teacher_return(rows)} if task != "sequence" else {}
                 figures.append(learning_curve.draw(shown, path, references=said, log_transitions=task == "jobworld"))
     told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
     return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures
@@ -80,22 +89,36 @@ def bits_left_open(days: int | None, num_answers: int) -> float:
 
 
 def late_means(rows: list[dict]) -> tuple[float, float]:
-    """Returns the mean success of one run over its second half of days: the next day without memory, by session.
+    """Returns the mean success of one run over its last `LATE` days: as a day begins without memory, then by session.
 
-    The next day's is what the student of last night does before it has lived anything of the day; the last night has
-    none. Where the job stays it is what the student does in it.
+    The first is what the student of last night does before it has lived anything of the day; where the job stays it is
+    what the student does in it.
     """
-    rows = sorted(rows, key=lambda row: row["real"])[:-1]
-    late = rows[len(rows) // 2 :]
-    next_day = [row["student_return"] if row["next_return"] is None else row["next_return"] for row in late]
-    return float(np.mean(next_day)), float(np.mean([row["session_return"] for row in late]))
+    rows = sorted(rows, key=lambda row: row["real"])
+    before = rows[-LATE - 1 : -1]
+    begins = [row["student_return"] if row["next_return"] is None else row["next_return"] for row in before]
+    return float(np.mean(begins)), float(np.mean([row["session_return"] for row in rows[-LATE:]]))
 
 
 def teacher_return(rows: list[dict]) -> float:
     """Returns the IQM over seeds of what agents reach with their first session of the job in memory; nan without."""
+    first = _first_returns(rows)
+    return interquartile_mean(first)[0] if first else float("nan")
+
+
+def _first_returns(rows: list[dict]) -> list[float]:
+    """Returns, for each seed, what its agent reaches with its first session in memory, before the first night."""
     read = [row for row in rows if row["session_return"] is not None]
-    first = {row["seed"]: row["session_return"] for row in sorted(read, key=lambda row: -row["real"])}
-    return interquartile_mean(list(first.values()))[0] if first else float("nan")
+    return list({row["seed"]: row["session_return"] for row in sorted(read, key=lambda row: -row["real"])}.values())
+
+
+def _lines_of_first(task: str, rows: list[dict], cells: list[str]) -> list[str]:
+    """Returns the line of the agents before their first night, what they reach by a session in the place of {}; none
+    where no session was lived."""
+    if not (first := _first_returns(rows)):
+        return []
+    said = table.interval(interquartile_mean(first))
+    return [table.joined([task, _FIRST, str(len(first)), *(cell.format(said) for cell in cells)])]
 
 
 def transitions_to_reach(curve: list[tuple[int, float]], threshold: float) -> int | None:
@@ -176,9 +199,17 @@ def _of_seeds(rows: list[dict]) -> list[tuple[float, float]]:
 
 
 def _line_of_period(task: str, arm: str, rows: list[dict]) -> str:
-    means = _of_seeds(rows)
+    """Returns the line of an arm by how long its jobs last: of its late days, and as its first and last job end."""
+    means, days = _of_seeds(rows), PERIODS[arm] or DAYS
     said = [table.interval(interquartile_mean(values)) for values in zip(*means, strict=True)]
-    return table.joined([task, arm, str(len(means)), f"{_open_bits(arm):.2f}", *said])
+    ends = sorted({row["real"] for row in rows})
+    first, last = (
+        table.interval(interquartile_mean([row["student_return"] for row in rows if row["real"] == real]))
+        for real in (ends[days - 1], ends[-1])
+    )
+    return table.joined(
+        [task, arm, str(len(means)), str(DAYS // days), f"{_open_bits(arm):.2f}", *said, f"{first}, {last}"]
+    )
 
 
 def _open_bits(arm: str) -> float:
@@ -190,7 +221,7 @@ def _draw_periods(ran: dict[str, list[dict]], path: Path) -> Path:
     points = [(_open_bits(arm), _of_seeds(rows)) for arm, rows in ran.items()]
     lines = {
         said: [(x, [mean[place] for mean in means]) for x, means in points]
-        for place, said in enumerate(("the next day, without memory", "the same day, its session in memory"))
+        for place, said in enumerate(("as a day begins, without memory", "that day, its session in memory"))
     }
     rows = [row for own in ran.values() for row in own]
     return against.draw(rows, path, lines=lines, x="bits an answer that yesterday's job leaves open, I(A; Z | S)")

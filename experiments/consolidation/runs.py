@@ -26,6 +26,8 @@ _REWARDS = _arm("consolidation", objective="reinforce", session_length=0, num_ni
 DAYS = 24
 PERIODS = {"a job a day": 1, **{f"{days} days a job": days for days in (2, 4, 8)}, "one job": None}
 """Arm of the task `period` -> days, each with a night, that a job lasts; None is all of them."""
+LATE = 16
+"""The last days of `period`, of which means are told: of every arm as many begin a job as its days a job say."""
 _DREAMS = _arm("consolidation-dreams", num_nights=1, num_updates=64)
 
 ARMS: dict[str, dict[str, DistillationConfig]] = {

@@ -1,5 +1,6 @@
 """A mean return against a number that each condition has, one line a measure, with the interval over seeds."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,14 +29,16 @@ def draw(
       ValueError: no rows, or rows of several environments.
     """
     world = require_one_world(rows)
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), constrained_layout=True)
-    for (said, points), colour in zip(lines.items(), COLOURS, strict=False):
+    figure, axes = plt.subplots(figsize=(7.2, 4.8), constrained_layout=True)
+    dashes = itertools.cycle(("-", (0, (4, 2)), (0, (1, 1.5))))  # lines that lie on one another show through
+    for (said, points), colour in zip(lines.items(), itertools.cycle(COLOURS), strict=False):
         ordered = sorted(points)
         places = [place for place, _ in ordered]
         centre, low, high = zip(*(interquartile_mean(scores) for _, scores in ordered), strict=True)
         num_seeds = min(len(scores) for _, scores in ordered)
         label = f"{said} (IQM of {num_seeds} seeds, 95 % interval)"
-        axes.plot(places, centre, color=colour, linewidth=1.8, marker="o", markersize=4, label=label)
+        look = {"color": colour, "linewidth": 1.8, "linestyle": next(dashes), "marker": "o", "markersize": 4}
+        axes.plot(places, centre, **look, label=label)
         axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.vlines(places, low, high, color=colour, linewidth=1)
         for place, scores in ordered:
@@ -46,5 +49,5 @@ def draw(
     axes.set_xlabel(x)
     axes.set_ylabel("mean return")
     axes.set_title(world, loc="left")
-    axes.legend(frameon=False, loc="best")
+    figure.legend(frameon=False, loc="outside lower left", fontsize=8)
     return save(figure, path)

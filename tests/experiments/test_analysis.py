@@ -202,9 +202,11 @@ def test_jobs_in_sequence_by_hand(tmp_path, monkeypatch):
     written = rows(sessions_runs.REFERENCE, {0: [0.5, 1, 0, 0.8], 1: [0.5, 1, 0, 0.8]}, task="consolidation-sequence")
     ends = {200: {"other_session_return": 0.9, "old_kl": 0.1}}
     ends[400] = {"other_session_return": 0.4, "old_kl": 2.0, "earlier_return": 0.25}
-    write_rows(tmp_path / "results" / "sequence.csv", [row | ends.get(row["real"], {}) for row in written])
+    read = [row | ends.get(row["real"], {}) | {"session_return": 1.0 - row["real"] / 1000} for row in written]
+    write_rows(tmp_path / "results" / "sequence.csv", read)
     table, figures = sessions_analysis.analyse()
-    (line,) = [line for line in table.splitlines() if line.startswith("| sequence")]
+    line, first = [line for line in table.splitlines() if line.startswith("| sequence")]
+    assert first == "| sequence | the first agent, by a session | 2 | - | - | - | 0.90 [0.90, 0.90] | 0 |"
     cells = [cell.replace(" [", "[").split("[")[0] for cell in line.split(" | ")[2:5]]
     assert cells == ["2", "200", "1.00"]
     assert ", 0.80 [" in line and "| 0.25 [" in line and "| 0.90 [" in line and ", 0.40 [" in line
@@ -247,23 +249,32 @@ def test_bits_left_open_by_hand(days, num_answers, left_open):
 
 
 def test_days_of_a_job_by_hand(tmp_path, monkeypatch):
-    """Five days; the last has no next one, so the late ones are the third and the fourth."""
+    """Whoever can do all that yesterday's job asks, and nothing else, fails on the days that begin a job."""
     monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
-    stays = rows("one job", {seed: [0, 0, 0.6, 0.8, 1] for seed in (0, 1)}, task="consolidation-period")
-    changes = rows("a job a day", {seed: [1, 1, 1, 1, 1] for seed in (0, 1)}, task="consolidation-period")
-    for row in stays:
-        row["session_return"] = 0.9
-    for row in changes:
-        row |= {"session_return": row["real"] / 500, "next_return": None if row["final"] else row["real"] / 1000}
-    write_rows(tmp_path / "results" / "period.csv", stays + changes)
+    written = []
+    for arm, days in sessions_runs.PERIODS.items():
+        lived = rows(arm, {seed: np.linspace(0.5, 0.04, 24) for seed in (0, 1)}, task="consolidation-period")
+        for row in lived:
+            night = row["real"] // 100
+            begins = bool(days) and night % days == 0
+            row["session_return"] = 0.25 if night == 9 else 0.5  # of the 16 days, the first
+            row["next_return"] = None if row["final"] or not days else float(not begins)
+            row["student_return"] = row["student_return"] if days else 1.0
+        written += lived
+    write_rows(tmp_path / "results" / "period.csv", written)
     table, figures = sessions_analysis.analyse()
-    daily, one = [line for line in table.splitlines() if line.startswith("| period")]
-    assert daily == "| period | a job a day | 2 | 2.00 | 0.35 [0.35, 0.35] | 0.70 [0.70, 0.70] |"
-    assert one == "| period | one job | 2 | 0.00 | 0.70 [0.70, 0.70] | 0.90 [0.90, 0.90] |"
+    lines = {line.split(" | ")[1]: line.split(" | ")[3:] for line in table.splitlines() if line.startswith("| period")}
+    for arm, days in sessions_runs.PERIODS.items():
+        share, jobs = (1 - 1 / days, 24 // days) if days else (1.0, 1)
+        assert lines[arm][0] == str(jobs)
+        assert lines[arm][2:4] == [f"{share:.2f} [{share:.2f}, {share:.2f}]", "0.48 [0.48, 0.48]"]
+    assert lines["a job a day"][4] == "0.50 [0.50, 0.50], 0.04 [0.04, 0.04] |"
+    assert lines["4 days a job"][4].startswith("0.44 [0.44, 0.44], 0.04") and lines["one job"][1] == "0.00"
     assert figures == [tmp_path / "figures" / "period.png"] and figures[0].stat().st_size > 10_000
 
 
 def test_all_periods_live_as_many_days():
+    assert all(sessions_runs.LATE % days == 0 for days in sessions_runs.PERIODS.values() if days)
     arms = sessions_runs.ARMS["period"]
     assert {config.num_nights for config in arms.values()} == {sessions_runs.DAYS}
     assert [arms[arm].consolidation.num_nights for arm in arms] == [1, 2, 4, 8, sessions_runs.DAYS]

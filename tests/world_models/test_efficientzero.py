@@ -69,6 +69,7 @@ def test_relations_by_hand():
     np.testing.assert_allclose(around, expected)
     np.testing.assert_array_equal(columns.reshape(3, 2), board.sum(0))
     np.testing.assert_array_equal(rows.reshape(2, 2), board.sum(1))
+    np.testing.assert_array_equal(relations(jnp.zeros((2, 3, 2), bool), 1), np.zeros(64))
 
 
 def test_relations_do_not_ask_where_on_the_board_or_in_the_batch():

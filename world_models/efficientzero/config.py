@@ -13,10 +13,11 @@ class EfficientZeroConfig:
     """Sizes and loss weights of the model."""
 
     torso: str = "dense"
-    """`dense`: the latent is a vector, for vectors and small images. `relational`: the same for binary boards [H, W, C]
-    of at most 10 cells a side, which are not laid out flat: it is shown what lies around what. `residual`: the latent
-    is a grid of cells [h, w, C], as in the papers, for images [H, W, C]; larger ones are halved until at most 10 cells
-    a side are left, 6 of 96 or 84."""
+    """`dense`: the latent is a vector, for vectors and small images, which are convolved and laid out flat.
+    `relational`: the same for binary boards [H, W, C] of at most 10 cells a side, which are read by what lies up to two
+    cells around the cells of each channel, wherever these are, and by how many each row and column has. `residual`: the
+    latent is a grid of cells [h, w, C], as in the papers, for images [H, W, C]; larger ones are halved until at most 10
+    cells a side are left, 6 of 96 or 84."""
     latent_size: int = 128
     """D, width of a latent that is a vector."""
     hidden_size: int = 128
@@ -29,8 +30,8 @@ class EfficientZeroConfig:
     reduced_channels: int = 16
     """Channels that a head of the residual torso reduces each cell to before it reads the grid as a whole."""
     action_embedding: int = 0
-    """Width of a learned action embedding (V2: 16). 0 shows the action itself: the dense torso a one-hot, the residual
-    one a plane of a / A (V1)."""
+    """Width of a learned action embedding (V2: 16). 0 shows the action itself: as a one-hot where the latent is a
+    vector, as a plane of a / A (V1) where it is a grid."""
     value_prefix: int = 0
     """H, dreamed steps over which an LSTM adds up rewards before it starts again (the papers' is 5); the reward of a
     step is the difference of two sums. 0 predicts each reward by itself."""

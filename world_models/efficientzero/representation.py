@@ -124,9 +124,10 @@ def relations(board: jax.Array, radius: int) -> jax.Array:
     """Returns [..., n] what lies around the cells of each channel, wherever on the board they are, and where they are.
 
     First, for channels c and d and each offset of at most `radius` down and across: the share of c's cells that have d
-    at that offset. What lies beside the board is one more d. This is the board's local autocorrelation, between
-    channels (within one: "A new scheme for practical flexible and intelligent vision systems", Otsu and Kurita, 1988).
-    Then how many cells of c each column and each row has. There is nothing in it to be learned.
+    at that offset; of a channel without cells, 0. What lies beside the board is one more d. Then how many cells of c
+    each column and each row has. There is nothing in it to be learned. Local autocorrelations of a whole image go back
+    to Otsu and Kurita, "A new scheme for practical flexible and intelligent vision systems" (IAPR Workshop on Computer
+    Vision, 1988), of second order there too, but sums within one channel; ours are shares, between channels.
 
     Args:
       board: [..., h, w, C] where 1 is a cell's being of a channel, 0 its not being.
