@@ -214,6 +214,8 @@ class Config:
                 del tree[name]
         if self.env.knobs == KnobsConfig():
             del tree["env"]["knobs"]
+        if self.env.frame_stack == 1:
+            del tree["env"]["frame_stack"]
         if not self.replay.event_share:
             del tree["replay"]["event_share"]
         if not self.loop.epsilon:

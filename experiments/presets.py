@@ -91,7 +91,7 @@ _ATOMS = Support(-300.0, 300.0, 601, "signed_sqrt")
 
 ATARI_V2 = Config(
     name="atari100k-v2",
-    env=EnvConfig("ALE/Pong-v5", "atari", num_envs=4),
+    env=EnvConfig("ALE/Pong-v5", "atari", num_envs=4, frame_stack=4),
     # The originals' learner runs beside 4 copies and refreshes their weights every 100 updates: a day of 100 decisions.
     loop=LoopConfig(
         real_transitions=100_000,
@@ -157,7 +157,9 @@ ATARI_V1 = dataclasses.replace(
 ATARI_SMOKE = dataclasses.replace(
     ATARI_V2,
     name="atari-smoke",
-    env=EnvConfig("ALE/Pong-v5", "atari", num_envs=4, max_steps=500, atari=AtariConfig(size=48, grey=True)),
+    env=EnvConfig(
+        "ALE/Pong-v5", "atari", num_envs=4, frame_stack=4, max_steps=500, atari=AtariConfig(size=48, grey=True)
+    ),
     loop=LoopConfig(
         real_transitions=2000, steps_per_day=25, dream_ratio=1, batch_size=8, learn_after=200, final_updates=20
     ),

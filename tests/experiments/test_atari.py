@@ -12,13 +12,13 @@ from experiments.evaluate import evaluate, film
 from tests import runs
 
 # So many frames a decision that an agent which knows nothing loses several lives in the six days.
-GAME = AtariConfig(frame_skip=24, size=16, grey=True, frame_stack=2)
+GAME = AtariConfig(frame_skip=24, size=16, grey=True)
 
 
 @pytest.fixture(scope="module")
 def wired():
     pytest.importorskip("ale_py")
-    env = EnvConfig("ALE/Breakout-v5", "atari", num_envs=2, max_steps=30, atari=GAME)
+    env = EnvConfig("ALE/Breakout-v5", "atari", num_envs=2, max_steps=30, frame_stack=2, atari=GAME)
     parts = build(runs.config(env=env, evaluation=EvaluationConfig(episodes=1, every=48)))
     yield parts
     parts.close()

@@ -12,14 +12,14 @@ from dreamer.wake.envs import AtariConfig, EnvConfig, for_evaluation, is_jax, ma
 from dreamer.wake.envs.base import episode_seed
 from dreamer.wake.session import HostSession
 
-SMALL = AtariConfig(size=24, grey=True, frame_stack=3, noop_max=0)
+SMALL = AtariConfig(size=24, grey=True, noop_max=0)
 SEED, FIRE = 5, 1
 
 
-def atari(game="Breakout", *, num_envs=1, seed=SEED, max_steps=None, **changes):
+def atari(game="Breakout", *, num_envs=1, seed=SEED, max_steps=None, frame_stack=3, **changes):
     pytest.importorskip("ale_py")
     settings = dataclasses.replace(SMALL, **changes)
-    return make_host(EnvConfig(f"ALE/{game}-v5", "atari", num_envs, max_steps, atari=settings), seed)
+    return make_host(EnvConfig(f"ALE/{game}-v5", "atari", num_envs, max_steps, frame_stack, atari=settings), seed)
 
 
 def begin(env, episode=0):
@@ -304,7 +304,6 @@ def test_evaluation_plays_whole_games():
     [
         ({"frame_skip": 0}, r"atari.frame_skip is 0: set 1 or more"),
         ({"size": 0}, r"atari.size is 0: set 1 or more"),
-        ({"frame_stack": -1}, r"atari.frame_stack is -1: set 1 or more"),
         ({"noop_max": -1}, r"atari.noop_max is -1: set 0 or more frames"),
         ({"sticky_actions": 1.0}, r"atari.sticky_actions is 1.0: set a probability from 0 to below 1"),
         ({"max_frames": 3}, r"atari.max_frames is 3, less than the 4 frames of one decision"),

@@ -303,3 +303,30 @@ def test_corridor_is_truncated_where_nobody_leaves_it():
         state, obs, reward, terminated, truncated = env.step(jax.random.key(0), state, jnp.int32(0))
         assert (bool(terminated), bool(truncated), float(reward)) == (False, t == 7, 0.0)
     np.testing.assert_array_equal(obs, [1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("suite", "game"), [("gymnax", "CartPole-v1"), ("gymnax", "Freeway-MinAtar"), ("gymnasium", "CartPole-v1")]
+)
+def test_stacks_hold_the_frames_that_were_seen(suite, game):
+    """Of two copies, one of which begins anew: what is seen now comes last, and a start is seen as if it had lasted."""
+    plain, looking = (make_host(EnvConfig(game, suite, num_envs=2, frame_stack=k), seed=3) for k in (1, 3))
+    *sides, size = plain.spec.obs_shape
+    assert looking.spec.obs_shape == (*sides, 3 * size) and looking.spec.frame_stack == 3
+    assert (looking.spec.obs_dtype, looking.spec.id) == (plain.spec.obs_dtype, game)
+    both, second = np.array([True, True]), np.array([False, True])
+    frame, seen = (env.reset(both, [0, 0]) for env in (plain, looking))
+    lived = [frame] * 3
+    np.testing.assert_array_equal(seen, np.concatenate(lived, axis=-1))
+    for tick, action in enumerate(np.random.default_rng(0).integers(0, 2, (6, 2))):
+        (frame, *told), (seen, *told_looking) = plain.step(action), looking.step(action)
+        lived = [*lived[1:], frame]
+        np.testing.assert_array_equal(seen, np.concatenate(lived, axis=-1))
+        for mine, other in zip(told, told_looking, strict=True):
+            np.testing.assert_array_equal(mine, other)
+        if tick == 3:
+            frame, seen = (env.reset(second, [0, 1]) for env in (plain, looking))
+            lived = [np.where(second.reshape(-1, *[1] * (frame.ndim - 1)), frame, before) for before in lived]
+            np.testing.assert_array_equal(seen, np.concatenate(lived, axis=-1))
+    for env in (plain, looking):
+        env.close()

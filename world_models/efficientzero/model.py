@@ -44,7 +44,9 @@ def make_efficientzero(spec: EnvSpec, config: EfficientZeroConfig, *, num_unroll
             f"model.torso is relational, for binary boards [H, W, C] of at most 10 cells a side, but {spec.id} has "
             f"{spec.obs_dtype} observations of shape {spec.obs_shape}: give dense"
         )
-    encoder = ResidualEncoder(config) if config.torso == "residual" else DenseEncoder(config, obs_rank)
+    encoder = (
+        ResidualEncoder(config) if config.torso == "residual" else DenseEncoder(config, obs_rank, spec.frame_stack)
+    )
     dynamics = Dynamics(config, spec.num_actions)
     projector = Projector(config)
 

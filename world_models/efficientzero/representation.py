@@ -39,6 +39,7 @@ class DenseEncoder(nn.Module):
 
     config: EfficientZeroConfig
     obs_rank: int
+    frame_stack: int = 1
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
@@ -47,7 +48,7 @@ class DenseEncoder(nn.Module):
         x = scaled(obs)
         lead = x.shape[: x.ndim - self.obs_rank]
         if config.torso == "relational":
-            x = relations(x, _NEAR)
+            x = relations(x, _NEAR, num_frames=self.frame_stack)
         elif self.obs_rank == 3:
             padding = "VALID" if min(x.shape[-3:-1]) > _SMALLEST_GRID else "SAME"
             x = nn.relu(grid_norm(dtype)(Conv(config.num_channels, padding=padding, dtype=dtype)(x)))
@@ -120,11 +121,11 @@ def scaled(obs: jax.Array) -> jax.Array:
     return obs.astype(jnp.float32) / (255.0 if obs.dtype == jnp.uint8 else 1.0)
 
 
-def relations(board: jax.Array, radius: int) -> jax.Array:
+def relations(board: jax.Array, radius: int, *, num_frames: int = 1) -> jax.Array:
     """Returns [..., n] what lies around the cells of each channel, wherever on the board they are, and where they are.
 
-    First, for channels c and d and each offset of at most `radius` down and across: the share of c's cells that have d
-    at that offset; of a channel without cells, 0. What lies beside the board is one more d. Then how many cells of c
+    First, for channels c of the newest frame, d of any frame and each offset of at most `radius` down and across: the
+    share of c's cells that have d at that offset; of a channel without cells, 0. What lies beside the board is one more d. Then how many cells of c
     each column and each row has. There is nothing in it to be learned. Local autocorrelations of a whole image go back
     to Otsu and Kurita, "A new scheme for practical flexible and intelligent vision systems" (IAPR Workshop on Computer
     Vision, 1988), of second order there too, but sums within one channel; ours are shares, between channels.
@@ -132,9 +133,10 @@ def relations(board: jax.Array, radius: int) -> jax.Array:
     Args:
       board: [..., h, w, C] where 1 is a cell's being of a channel, 0 its not being.
       radius: r, in cells.
+      num_frames: k, that lie side by side along the last axis, the newest last.
 
     Returns:
-      n = C * (2r + 1)^2 * (C + 1) + C * (w + h) numbers.
+      n = C / k * (2r + 1)^2 * (C + 1) + C * (w + h) numbers.
     """
     *lead, height, width, num_channels = board.shape
     # Boards last: every number below is a vector over boards, added up cell by cell, where XLA's small products crawl.
@@ -143,14 +145,15 @@ def relations(board: jax.Array, radius: int) -> jax.Array:
     beside = jnp.pad(jnp.zeros_like(cells[:, :, :1]), frame, constant_values=1.0)
     framed = jnp.concatenate([jnp.pad(cells, frame), beside], axis=2)
     patch = (2 * radius + 1, 2 * radius + 1, *framed.shape[2:])
+    now = cells[:, :, -(num_channels // num_frames) :]
 
     def add(total: jax.Array, cell: jax.Array) -> tuple[jax.Array, None]:
         down, across = cell // width, cell % width
         around = jax.lax.dynamic_slice(framed, (down, across, 0, 0), patch)
-        return total + cells[down, across][:, None, None, None] * around[None], None
+        return total + now[down, across][:, None, None, None] * around[None], None
 
-    total, _ = jax.lax.scan(add, jnp.zeros((num_channels, *patch)), jnp.arange(height * width))
-    shares = total / jnp.maximum(cells.sum((0, 1)), 1.0)[:, None, None, None]
+    total, _ = jax.lax.scan(add, jnp.zeros((now.shape[2], *patch)), jnp.arange(height * width))
+    shares = total / jnp.maximum(now.sum((0, 1)), 1.0)[:, None, None, None]
     parts = (shares, cells.sum(0), cells.sum(1))
     return jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in parts]).T.reshape(*lead, -1)
 

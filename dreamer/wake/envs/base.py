@@ -32,8 +32,6 @@ class AtariConfig:
     """Height and width of an observation in pixels, averaged over areas."""
     grey: bool = False
     """One channel of luminance instead of red, green and blue."""
-    frame_stack: int = 4
-    """Decisions that an observation looks back on, one picture of each, along its last axis, the oldest first."""
     noop_max: int = 30
     """A game begins with 0 to this many frames without an action, drawn from its seed."""
     sticky_actions: float = 0.0
@@ -46,7 +44,7 @@ class AtariConfig:
     """Frames after which a game is truncated, over all its lives, as `EnvConfig.max_steps` decisions if that is set."""
 
     def __post_init__(self):
-        for name in ("frame_skip", "size", "frame_stack"):
+        for name in ("frame_skip", "size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"atari.{name} is {getattr(self, name)}: set 1 or more.")
         if self.noop_max < 0:
@@ -106,6 +104,9 @@ class EnvConfig:
     """Copies that live side by side, E."""
     max_steps: int | None = None
     """Decisions after which an episode is truncated; None keeps the environment's own limit."""
+    frame_stack: int = 1
+    """Decisions that an observation looks back on, a frame of each, side by side along its last axis, the oldest first:
+    what moves, and when, where one frame does not show it. Every frame is stored once."""
     kwargs: tuple[tuple[str, bool | int | float | str], ...] = ()
     """Further arguments of the environment's constructor, names and values in turn: on the command line
     `--env.kwargs size 10` for `DeepSea-bsuite`, in Python `kwargs=(("size", 10),)`."""
@@ -128,6 +129,8 @@ class EnvConfig:
             raise ValueError(
                 f"num_envs is {self.num_envs}: a session needs at least one environment, set it to 1 or more."
             )
+        if self.frame_stack < 1:
+            raise ValueError(f"frame_stack is {self.frame_stack}: set 1 frame, which looks back on nothing, or more.")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(
                 f"max_steps is {self.max_steps}: set 1 or more decisions, or None for the environment's own limit."

@@ -64,10 +64,10 @@ class _HostAtari:
             id=config.id,
             suite="atari",
             version=importlib.metadata.version("ale-py"),
-            obs_shape=(atari.size, atari.size, atari.frame_stack * self._num_channels),
+            obs_shape=(atari.size, atari.size, config.frame_stack * self._num_channels),
             obs_dtype="uint8",
             num_actions=int(self._games[0].single_action_space.n),
-            frame_stack=atari.frame_stack,
+            frame_stack=config.frame_stack,
         )
         self._obs = np.zeros((self.num_envs, *self.spec.obs_shape), np.uint8)
         self._episode = np.zeros(self.num_envs, np.int64)

@@ -38,7 +38,10 @@ def make(config: EnvConfig, seed: int, *, render: bool = False) -> HostEnv:
             num_envs=config.num_envs,
             vectorization_mode="sync",
             vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.DISABLED},
-            wrappers=[lambda copy: _Checked(copy, config.id, next(copies))],
+            wrappers=[
+                lambda copy: _Checked(copy, config.id, next(copies)),
+                lambda copy: _looking_back(copy, config.frame_stack),
+            ],
             disable_env_checker=True,  # it only warns; `_Checked` stops
             **arguments,
         )
@@ -64,6 +67,7 @@ class _HostGymnasium:
             obs_shape=obs_space.shape,
             obs_dtype=_NARROWED.get(obs_dtype, obs_dtype),
             num_actions=int(action_space.n),
+            frame_stack=config.frame_stack,
         )
         self.num_envs = config.num_envs
         self.max_steps = env.envs[0].get_wrapper_attr("spec").max_episode_steps
@@ -103,6 +107,21 @@ class _HostGymnasium:
     def close(self) -> None:
         """See `HostEnv.close`."""
         self._env.close()
+
+
+def _looking_back(env: gym.Env, num_frames: int) -> gym.Env:
+    """Returns an environment whose observations are stacks of `num_frames`, side by side along the last axis."""
+    if num_frames == 1:
+        return env
+    env = gym.wrappers.FrameStackObservation(env, num_frames, padding_type="reset")
+
+    def beside(frames: np.ndarray) -> np.ndarray:
+        return np.concatenate(list(frames), axis=-1)
+
+    box = env.observation_space
+    return gym.wrappers.TransformObservation(
+        env, beside, spaces.Box(beside(box.low), beside(box.high), dtype=box.dtype)
+    )
 
 
 class _Checked(gym.Wrapper):

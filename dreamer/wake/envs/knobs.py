@@ -14,14 +14,16 @@ from flax import struct
 from dreamer.core.keys import stream
 from dreamer.core.types import PyTree
 from dreamer.wake.envs.base import EnvConfig, JaxEnv
+from dreamer.wake.envs.stacked import with_frame_stack
 
 _NUM_KEPT = 64  # V: enough that a start is rarely the one before, and megabytes a copy at most
 
 
 def with_knobs(env: JaxEnv, config: EnvConfig) -> JaxEnv:
-    """Returns a bare environment with `config.knobs` turned; where all are neutral, `env` itself.
+    """Returns a bare environment with `config.knobs` turned, then its frames stacked; where all is neutral, `env`.
 
-    Of `config` nothing else is read but `max_steps`, which under `continuing` is the limit of the one life.
+    Of `config` nothing else is read but `max_steps`, which under `continuing` is the limit of the one life, and
+    `frame_stack`.
 
     Raises:
       ValueError: a knob that does not fit the environment.
@@ -43,7 +45,7 @@ def with_knobs(env: JaxEnv, config: EnvConfig) -> JaxEnv:
         env = _delayed(env, knobs.reward_delay)
     if knobs.drift_every:  # around all else, so that no kept state brings back the rules of its day
         env = _drifting(env, knobs.drift_every)
-    return env
+    return with_frame_stack(env, config.frame_stack)
 
 
 def settled(env: JaxEnv, *, seed: int | jax.Array, life: int | jax.Array, num_envs: int) -> JaxEnv:
