@@ -40,7 +40,8 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     assert config.hash() != tiny.config(env=dict(knobs=KnobsConfig(slip=0.1))).hash()
     assert not {"imagine", "ensemble"} & set(config.identity()) and "epsilon" not in config.identity()["loop"]  # off
     assert "event_share" not in config.identity()["replay"]
-    assert not {"knobs", "oracle", "jobworld"} & set(config.identity()["env"])
+    assert not {"knobs", "oracle", "jobworld", "frame_stack"} & set(config.identity()["env"])
+    assert tiny.config(env=dict(frame_stack=2)).identity()["env"]["frame_stack"] == 2
     job = tiny.config(env=EnvConfig("JobWorld-v0", "jobworld"))  # a later default is another experiment
     assert job.identity()["env"]["jobworld"] == dataclasses.asdict(JobWorldConfig())
     assert config.hash() == config_hash(config.identity())  # the one that is written into the run's folder and rows

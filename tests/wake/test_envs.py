@@ -238,6 +238,7 @@ def test_what_is_not_supported_is_said_once_and_clearly(suite, env_id, message):
     [
         ({"num_envs": 0}, "num_envs is 0: a session needs at least one environment"),
         ({"max_steps": 0}, "max_steps is 0: set 1 or more"),
+        ({"frame_stack": 0}, "frame_stack is 0: set 1 frame"),
         ({"suite": "gymnaks"}, "unknown suite 'gymnaks'; did you mean: .*gymnax"),
     ],
 )

@@ -72,6 +72,21 @@ def test_relations_by_hand():
     np.testing.assert_array_equal(relations(jnp.zeros((2, 3, 2), bool), 1), np.zeros(64))
 
 
+def test_what_lies_around_the_newest_cells_is_seen_in_every_frame():
+    """A cell that moves to the right: beside where it is now it was before."""
+    boards = np.zeros((3, 1, 4, 1), bool)
+    for time, board in enumerate(boards):
+        board[0, time] = True
+    told = np.asarray(relations(jnp.asarray(np.concatenate(boards, axis=-1)), 1, num_frames=3))
+    around, columns, rows = np.split(told, [9 * 4, 9 * 4 + 4 * 3])
+    expected = np.zeros((3, 3, 4))
+    expected[1, 1, 2] = expected[1, 0, 1] = 1.0  # now, and a frame ago; two frames ago it was farther off
+    expected[[0, 2], :, 3] = 1.0  # the board has one row
+    np.testing.assert_array_equal(around.reshape(3, 3, 4), expected)
+    np.testing.assert_array_equal(columns.reshape(4, 3), boards[:, 0, :, 0].T)
+    np.testing.assert_array_equal(rows, np.ones(3))
+
+
 def test_relations_do_not_ask_where_on_the_board_or_in_the_batch():
     board = np.zeros((2, 3, 9, 8, 2), bool)
     board[:, :, 3:6, 3:5] = np.random.default_rng(0).random((2, 3, 3, 2, 2)) < 0.5

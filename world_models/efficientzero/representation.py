@@ -125,10 +125,11 @@ def relations(board: jax.Array, radius: int, *, num_frames: int = 1) -> jax.Arra
     """Returns [..., n] what lies around the cells of each channel, wherever on the board they are, and where they are.
 
     First, for channels c of the newest frame, d of any frame and each offset of at most `radius` down and across: the
-    share of c's cells that have d at that offset; of a channel without cells, 0. What lies beside the board is one more d. Then how many cells of c
-    each column and each row has. There is nothing in it to be learned. Local autocorrelations of a whole image go back
-    to Otsu and Kurita, "A new scheme for practical flexible and intelligent vision systems" (IAPR Workshop on Computer
-    Vision, 1988), of second order there too, but sums within one channel; ours are shares, between channels.
+    share of c's cells that have d at that offset; of a channel without cells, 0. What lies beside the board is one more
+    d. Then how many cells of each channel every column and row has. There is nothing in it to be learned. Local
+    autocorrelations of a whole image go back to Otsu and Kurita, "A new scheme for practical flexible and intelligent
+    vision systems" (IAPR Workshop on Computer Vision, 1988): sums within one channel there, shares between channels
+    here.
 
     Args:
       board: [..., h, w, C] where 1 is a cell's being of a channel, 0 its not being.
