@@ -7,7 +7,6 @@ environment copies and `actor` is (Params, running spread of returns in reward u
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Params, PyTree
@@ -51,23 +50,3 @@ def make_planner(model: WorldModel, agent: Agent, search: Search, *, greedy: boo
         return found.action, memory
 
     return act
-
-
-def exploring(act: Act, epsilon: float) -> Act:
-    """Returns `act` with a share `epsilon` of its decisions drawn from all allowed actions instead.
-
-    A policy that is certain lives the same episode again and again where the world leaves nothing to chance.
-    """
-    if not epsilon:
-        return act
-
-    def explore(
-        actor: Actor, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: PyTree
-    ) -> tuple[jax.Array, PyTree]:
-        act_keys, coin_keys, draw_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
-        action, memory = act(actor, act_keys, obs, action_mask, memory)
-        drawn = jax.vmap(jax.random.categorical)(draw_keys, jnp.where(action_mask, 0.0, -jnp.inf))
-        explores = jax.vmap(lambda key: jax.random.bernoulli(key, epsilon))(coin_keys)
-        return jnp.where(explores, drawn, action).astype(jnp.int32), memory
-
-    return explore

@@ -18,7 +18,7 @@ from dreamer import loop as loops
 from dreamer.core import trees
 from dreamer.core.types import Params
 from dreamer.sleep.update import LearnerState
-from dreamer.wake import envs, session
+from dreamer.wake import envs, host_session, session
 from experiments.build import Parts, build
 from experiments.config import Config
 from experiments.drivers import actor_of
@@ -92,7 +92,7 @@ def _environment(parts: Parts, repeats: int) -> Line:
         (seconds,) = _medians([lambda: live(state)], repeats)
     else:
         env = envs.make_host(config.env, 0)
-        life = session.HostSession(env, jax.jit(act), seed=0)
+        life = host_session.HostSession(env, jax.jit(act), seed=0)
         life.begin()
         (seconds,) = _medians([lambda: life.live((), num_steps)], repeats)
         env.close()

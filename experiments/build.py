@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.acting import Act, exploring, make_planner, make_student
+from agents.acting import Act, make_planner, make_student
 from agents.actor_critic import make_actor_critic
 from agents.ensemble import make_ensemble as ensemble_of_agents
 from dreamer import loop as loops
@@ -26,8 +26,9 @@ from dreamer.sleep.imagine import make_imagine
 from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
 from dreamer.sleep.update import init_learner, init_params, make_optimizer
-from dreamer.wake import envs, recorded, session
+from dreamer.wake import envs, host_session, recorded, session
 from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
+from dreamer.wake.explore import make_explore
 from experiments.config import Config
 from experiments.cost import cost_of
 from experiments.drivers import Evaluate, evaluation, on_device, on_host
@@ -95,6 +96,11 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
       ValueError: settings that do not fit the environment; the message names field, value and fix.
     """
     devices = devices_for(config, num_devices, on_device=env is not None or envs.is_jax(config.env))
+    if config.replay.placement == "host" and max(num_seeds, devices.num) > 1:
+        raise ValueError(
+            f"replay.placement is 'host', but {num_seeds} seeds on {devices.num} devices would share its frames: give "
+            "device, or one seed on one device"
+        )
     world, host = _world(config, env, num_seeds)
     measured = _on_knobs(envs.for_evaluation(config.env, config.evaluation.episodes), env) if world else None
     try:
@@ -114,8 +120,7 @@ def _wire(
     devices: mesh.Devices,
 ) -> Parts:
     """Returns the parts around an environment on the device and the one to measure it in, or one on the host."""
-    days, begin_at = None, None
-    spec = (world or host).spec
+    days, begin_at, spec = None, None, (world or host).spec
     config.search.considered(spec.num_actions)
     model, agent = _ports(config, spec)
     gamma = config.targets.gamma
@@ -139,13 +144,14 @@ def _wire(
     )
     gate = None if config.gate.is_open else make_gate(model, agent, config.gate, gamma=gamma)
     judge = loops.make_judge(gate)
-    act = exploring(_actors(model, agent, search, greedy=False)[config.loop.actor], config.loop.epsilon)
-    greedy = _actors(model, agent, search, greedy=True)
+    by_day, greedy = (_actors(model, agent, search, greedy=greedy) for greedy in (False, True))
+    act, explore = by_day[config.loop.actor], make_explore(config.loop.epsilon, spell=config.loop.spell)
     if world is not None:
-        begin, step = on_device(world, act, night, judge, config, num_seeds=num_seeds, devices=devices)
+        begin, step = on_device(world, act, explore, night, judge, config, num_seeds=num_seeds, devices=devices)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
-        days = recorded.HostDays(session.HostSession(host, jax.jit(act), seed=config.seed))
+        life = host_session.HostSession(host, jax.jit(act), seed=config.seed, explore=explore)
+        days = recorded.HostDays(life)
         begin, step = on_host(days, night, judge, config, devices=devices)
     return Parts(
         config=config,
@@ -244,8 +250,9 @@ def _initialiser(
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
     num_envs = config.env.num_envs
     tick = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], blank_day(spec, 1, num_envs)))
-    needed = num_seeds * replays.num_bytes(config.replay, tick, num_envs, frame_stack=spec.frame_stack)
-    replays.require_room(needed, replays.memory_bytes(jax.local_devices()[0]), capacity=config.replay.capacity)
+    needed = replays.num_bytes(config.replay, tick, num_envs, frame_stack=spec.frame_stack)
+    for size, place in zip(needed, (jax.local_devices()[0], None), strict=True):
+        replays.require_room(num_seeds * size, replays.memory_bytes(place), capacity=config.replay.capacity)
 
     @jax.jit
     def first_params(seed: jax.Array) -> Params:

@@ -216,10 +216,13 @@ class Config:
             del tree["env"]["knobs"]
         if self.env.frame_stack == 1:
             del tree["env"]["frame_stack"]
+        del tree["replay"]["placement"]  # the same rows, wherever they lie
         if not self.replay.event_share:
             del tree["replay"]["event_share"]
         if not self.loop.epsilon:
             del tree["loop"]["epsilon"]
+        if self.loop.spell == 1:
+            del tree["loop"]["spell"]
         if self.env.suite != "jobworld":
             del tree["env"]["jobworld"]
         if not self.env.oracle:

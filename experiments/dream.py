@@ -15,7 +15,7 @@ import numpy as np
 from agents.acting import Actor, make_student
 from dreamer.core.types import Latent, PyTree, Transition
 from dreamer.io import FactLog, RunFolder
-from dreamer.wake import session
+from dreamer.wake import host_session, session
 from experiments.build import Parts
 from experiments.drivers import actor_of
 from experiments.evaluate import make_world, open_checkpoint
@@ -74,7 +74,7 @@ def dream(path: str | Path, *, horizon: int = 15, after: int = 0, seed: int = 0)
     env = make_world(parts.config, real, num_envs=1, seed=episode_seed)
     try:
         student = jax.jit(make_student(parts.model, parts.agent, greedy=True))
-        alive = session.HostSession(env, student, seed=episode_seed)
+        alive = host_session.HostSession(env, student, seed=episode_seed)
         alive.begin()
         lived = jax.tree.map(lambda leaf: leaf[:, 0], alive.live(actor, after + horizon))
     finally:

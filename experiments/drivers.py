@@ -16,8 +16,9 @@ from dreamer import replay as replays
 from dreamer.core import mesh
 from dreamer.core.types import PyTree, Transition
 from dreamer.sleep.update import LearnerState
-from dreamer.wake import envs, recorded, session
+from dreamer.wake import envs, host_session, recorded, session
 from dreamer.wake.envs import HostEnv, JaxEnv
+from dreamer.wake.explore import Explore
 from experiments.config import Config
 from experiments.parallel import each_seed, seeds_of
 
@@ -32,6 +33,7 @@ def actor_of(config: Config, acting: LearnerState | loops.Deployment) -> Actor:
 def on_device(
     env: JaxEnv,
     act: Act,
+    explore: Explore | None,
     night: loops.Night,
     judge: loops.Judge,
     config: Config,
@@ -40,7 +42,7 @@ def on_device(
     devices: mesh.Devices,
 ) -> tuple:
     """Day and night as one XLA program: night first, so that a day has left the device before it is learned from."""
-    live = functools.partial(session.live, env, act, num_steps=config.loop.steps_per_day)
+    live = functools.partial(session.live, env, act, num_steps=config.loop.steps_per_day, explore=explore)
 
     def turn(
         state: loops.LoopState, made: jax.Array, num_updates: jax.Array, store: jax.Array, live_on: jax.Array
@@ -171,6 +173,6 @@ def evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, dev
         return session.episode_returns(env, act, actor, seed=seed, num_episodes=num_episodes, max_steps=limit)
 
     def on_host(env: HostEnv, actor: Actor, seed: int) -> np.ndarray:
-        return session.host_episode_returns(env, jitted, actor, seed=seed, max_steps=env.max_steps or most)
+        return host_session.host_episode_returns(env, jitted, actor, seed=seed, max_steps=env.max_steps or most)
 
     return measured(env, on_device, on_host, config, num_copies=num_episodes, num_seeds=num_seeds, devices=devices)

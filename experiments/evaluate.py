@@ -14,7 +14,7 @@ from dreamer.io import Checkpoints, RunFolder, Versions
 from dreamer.loop import Deployment, in_force
 from dreamer.sleep.honesty import Honesty
 from dreamer.sleep.update import LearnerState
-from dreamer.wake import Deployed, envs, session
+from dreamer.wake import Deployed, envs, host_session, session
 from dreamer.wake.envs import HostEnv
 from experiments.build import Parts, build
 from experiments.config import Config, from_dict
@@ -158,7 +158,7 @@ def make_world(config: Config, real: int, *, num_envs: int, seed: int, render: b
 
 def _returns(env: HostEnv, act: Act, params: PyTree, config: Config, seed: int) -> np.ndarray:
     limit = env.max_steps or config.evaluation.max_steps
-    return session.host_episode_returns(env, act, params, seed=seed, max_steps=limit)
+    return host_session.host_episode_returns(env, act, params, seed=seed, max_steps=limit)
 
 
 def film_path(target: str | Path, *, option: str) -> Path:

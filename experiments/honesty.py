@@ -11,7 +11,7 @@ from dreamer.core import mesh
 from dreamer.core.ports import WorldModel
 from dreamer.core.types import Transition
 from dreamer.sleep.honesty import Honesty, open_loop
-from dreamer.wake import session
+from dreamer.wake import host_session, session
 from dreamer.wake.envs import HostEnv, JaxEnv
 from experiments.config import Config
 from experiments.drivers import Evaluate, measured
@@ -52,7 +52,7 @@ def on_host_of(act: Act, model: WorldModel) -> Callable[[HostEnv, Actor, int], H
     act, compare = jax.jit(act), jax.jit(functools.partial(open_loop, model, horizon=HORIZON))
 
     def measure(env: HostEnv, actor: Actor, seed: int) -> Honesty:
-        alive = session.HostSession(env, act, seed=seed)
+        alive = host_session.HostSession(env, act, seed=seed)
         alive.begin()
         lived: Transition = alive.live(actor, NUM_DECISIONS)
         return jax.device_get(compare(actor[0].model, lived))

@@ -30,7 +30,9 @@ class LoopConfig:
     actor: str = "planner"
     """Who acts by day: the `planner` (EfficientZero's way) or the search-free `student`."""
     epsilon: float = 0.0
-    """Share of its decisions that are drawn from all allowed actions instead."""
+    """Share of the days that is left to chance: actions drawn from all allowed ones instead."""
+    spell: int = 1
+    """Decisions in a row that such an action is held for, where a single one leads nowhere."""
 
     def __post_init__(self) -> None:
         for name in ("real_transitions", "steps_per_day", "batch_size", "final_night"):
@@ -41,6 +43,11 @@ class LoopConfig:
                 raise ValueError(f"loop.{name} is {getattr(self, name)}: give 0 or more")
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"loop.epsilon is {self.epsilon}: give a share in [0, 1], 0 for the actor alone")
+        if self.spell < 1 or (self.spell > 1 and not self.epsilon):
+            raise ValueError(
+                f"loop.spell is {self.spell} at loop.epsilon {self.epsilon}: give 1 decision or more, and 1 where "
+                "nothing is left to chance"
+            )
         if self.actor not in ACTORS:
             raise ValueError(f"loop.actor is {self.actor!r}: give one of {', '.join(ACTORS)}")
 

@@ -1,10 +1,12 @@
-"""What really happened: two rings a copy, as pure functions on device arrays. Every frame is stored once.
+"""What really happened: two rings a copy, as functions on arrays that are pure but where frames lie on the host.
+
+Every frame is stored once.
 
 A ring of *rows* holds what was decided and what came of it; all copies advance it together, one row a tick. A ring of
 *frames* holds what was seen: one frame a state, which is the whole observation where the environment stacks none. The
 state a decision led to is the one the next decision is taken in, so a tick stores one frame; an end stores one more,
 for nothing is decided in an episode's last state. Copies advance this ring by themselves, and each row names the place
-of its state in it. Stacks are made on sampling, from frames of the same episode.
+of its state in it. Stacks are made on sampling, from frames of the same episode. `ReplayConfig.placement` moves frames.
 
 Own functions, because flashbax 0.1.3 (its trajectory buffers, read in source) starts sequences only at rows followed
 by a full sequence, so the newest rows wait; its samples carry neither the slot nor the insertion count an age needs;
@@ -26,6 +28,7 @@ from flax import struct
 from dreamer.core import returns, stacks
 from dreamer.core.types import SequenceBatch, Transition
 from dreamer.replay.draw import ReplayConfig, draw
+from dreamer.replay.frames import HostFrames, put, ring, take
 
 _MIN_PRIORITY = 1e-6  # Keeps every lived row within reach, and its importance weight finite.
 
@@ -54,7 +57,7 @@ class Rows:
 class ReplayState:
     """The rings of all copies."""
 
-    frames: jax.Array
+    frames: jax.Array | HostFrames
     """[E, S, *frame_shape] the newest frame of each state, in the dtype it was seen in."""
     rows: Rows
     """The ring that all copies advance together."""
@@ -94,7 +97,7 @@ def init(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stac
     lead = (num_envs, rows_per_copy)
     facts = {name: jnp.zeros((*lead, *leaf.shape[1:]), leaf.dtype) for name, leaf in _fields(example, seen=False)}
     return ReplayState(
-        frames=jnp.zeros((num_envs, rows_per_copy + frame_stack, *frame_shape), example.obs.dtype),
+        frames=ring((num_envs, rows_per_copy + frame_stack, *frame_shape), example.obs.dtype, config.placement),
         rows=Rows(**facts, place=jnp.zeros(lead, jnp.int32), begin=jnp.zeros(lead, jnp.int32)),
         priority=jnp.zeros(lead, jnp.float32),
         stored=jnp.int32(0),
@@ -105,10 +108,11 @@ def init(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stac
     )
 
 
-def num_bytes(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stack: int) -> int:
-    """Returns the bytes that `init` of the same arguments allocates, which it raises the errors of; nothing is made."""
+def num_bytes(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stack: int) -> tuple[int, int]:
+    """Returns the bytes that `init`, which it raises the errors of, takes on the device, and of frames on the host."""
     shapes = jax.eval_shape(lambda: init(config, example, num_envs, frame_stack=frame_stack))
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    on_device = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    return on_device, shapes.frames.nbytes if isinstance(shapes.frames, HostFrames) else 0
 
 
 def insert(state: ReplayState, trajectory: Transition) -> ReplayState:
@@ -142,7 +146,7 @@ def insert(state: ReplayState, trajectory: Transition) -> ReplayState:
     ):
         # Of two frames for one slot neither is sure to be written last: the older is sent out of bounds, and dropped.
         slots = jnp.where(wanted & (where > beyond), where % num_slots, num_slots)
-        frames = frames.at[copies, slots].set(stacks.newest(obs, state.frame_stack), mode="drop")
+        frames = put(frames, copies, slots, stacks.newest(obs, state.frame_stack))
 
     stored = state.stored + place.shape[1]
     slots = (state.stored + jnp.arange(place.shape[1])) % rows_per_copy
@@ -216,7 +220,7 @@ def sample(
     last = jnp.maximum(jnp.sum(valid, axis=1, keepdims=True) - 1, 0)
     slots = (start[:, None] + jnp.minimum(step, last)) % rows_per_copy
     return SequenceBatch(
-        obs=_states(state, copy, slots[:, 0], jnp.minimum(jnp.arange(length + 1)[None], last + 1)),
+        obs=_states(state, copy, slots[:, 0], last + 1, length),
         action_mask=state.rows.action_mask[copies, slots],
         action=state.rows.action[copies, slots],
         reward=jnp.where(valid, state.rows.reward[copies, slots], 0),
@@ -294,13 +298,18 @@ def _places(state: ReplayState, trajectory: Transition) -> tuple[jax.Array, jax.
     return place, begin, ended
 
 
-def _states(state: ReplayState, copy: jax.Array, slot: jax.Array, step: jax.Array) -> jax.Array:
-    """Returns the states [B, L + 1, *obs_shape] that are `step` [B, L + 1] steps after rows, by copy and slot [B]."""
-    place, begin = (ring[copy, slot][:, None, None] for ring in (state.rows.place, state.rows.begin))
-    back = jnp.arange(state.frame_stack - 1, -1, -1)[None, None]
-    # Before an episode's first frame come copies of it.
-    slots = jnp.maximum(place + step[..., None] - back, begin) % state.frames.shape[1]
-    return stacks.stack(state.frames[copy[:, None, None], slots], axis=2)
+def _states(state: ReplayState, copy: jax.Array, slot: jax.Array, last: jax.Array, length: int) -> jax.Array:
+    """Returns the states [B, L + 1, *obs_shape] from rows on, by copy and slot [B]; the one `last` [B, 1] repeats."""
+    place, begin = (ring[copy, slot][:, None] for ring in (state.rows.place, state.rows.begin))
+    older = state.frame_stack - 1
+    # Every frame leaves the ring once. Before an episode's first come copies of it.
+    window = jnp.maximum(place + jnp.minimum(jnp.arange(-older, length + 1)[None], last), begin)
+    frames = take(state.frames, copy[:, None], window % state.frames.shape[1])
+    if not older:
+        return frames
+    newest = jnp.minimum(jnp.arange(length + 1)[None], last)[..., None] + older
+    of_stacks = newest - jnp.arange(older, -1, -1)[None, None]
+    return stacks.stack(frames[jnp.arange(len(copy))[:, None, None], of_stacks], axis=2)
 
 
 def _fields(transition: Transition, *, seen: bool = True) -> list[tuple[str, jax.Array]]:

@@ -9,6 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from dreamer.replay.frames import PLACEMENTS
+
 _TINY = 1e-30  # for sums over no row, which nothing is drawn by
 
 
@@ -19,6 +21,9 @@ class ReplayConfig:
     capacity: int = 100_000
     """Real transitions held at most, over all environment copies; the oldest leave first. The last state of an episode
     takes the room of one."""
+    placement: str = "device"
+    """Where frames lie: on the `device` that learns, or in the memory of its `host`, for more than an accelerator has
+    room for: each update then waits for its rows, which are the same. Of one seed, on one device."""
     priority_exponent: float = 0.0
     """0 samples start rows uniformly, 1 in proportion to their priority."""
     importance_exponent: float = 0.0
@@ -35,6 +40,8 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         if self.capacity < 1:
             raise ValueError(f"replay.capacity is {self.capacity}: give 1 transition or more")
+        if self.placement not in PLACEMENTS:
+            raise ValueError(f"replay.placement is {self.placement!r}: give one of {', '.join(PLACEMENTS)}")
         if not (math.isfinite(self.priority_exponent) and self.priority_exponent >= 0):
             raise ValueError(f"replay.priority_exponent is {self.priority_exponent}: give 0 (uniform) or more")
         if not 0 <= self.importance_exponent <= 1:

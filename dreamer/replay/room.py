@@ -5,11 +5,15 @@ import os
 import jax
 
 
-def memory_bytes(device: jax.Device) -> int:
-    """Returns the bytes that arrays on the device may take: its allocator's limit, or a share of the host's."""
-    stats = device.memory_stats() or {}
+def memory_bytes(device: jax.Device | None) -> int:
+    """Returns the bytes that arrays on the device may take: its allocator's limit, or a share of the host's.
+
+    Of None, the bytes of the host.
+    """
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return stats.get("bytes_limit") or host // jax.local_device_count()
+    if device is None:
+        return host
+    return (device.memory_stats() or {}).get("bytes_limit") or host // jax.local_device_count()
 
 
 def require_room(needed: int, there: int, *, capacity: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from dreamer.core.types import PyTree, Transition
-from dreamer.wake.session import HostSession
+from dreamer.wake.host_session import HostSession
 
 
 class Days(Sequence[Transition]):

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.acting import exploring, make_planner, make_student
+from agents.acting import make_planner, make_student
 from agents.tabular import make_tabular_agent
 from dreamer.core.types import Params
 from dreamer.sleep.search import SearchConfig, make_search
@@ -66,16 +66,3 @@ def test_planner_sees_what_the_student_does_not():
 def test_planner_explores_by_day_only():
     by_day = decide(planner(greedy=False), 64, spread=10_000.0)
     assert set(by_day) == {0, 1, 2}
-
-
-def test_a_share_of_decisions_is_drawn_from_all_that_are_allowed():
-    greedy = make_student(tiny.TABLES, AGENT, greedy=True)
-    actions = decide(exploring(greedy, 0.3), 4000, mask=(1, 0, 1))
-    np.testing.assert_allclose(np.bincount(actions, minlength=3) / 4000, [0.85, 0, 0.15], atol=0.03)
-    assert (decide(exploring(greedy, 1.0), 4000, mask=(0, 0, 1)) == 2).all()
-    np.testing.assert_array_equal(decide(exploring(greedy, 0.3), 4000, mask=(1, 0, 1)), actions)
-
-
-def test_without_epsilon_the_actor_is_left_as_it_is():
-    act = make_student(tiny.TABLES, AGENT, greedy=False)
-    assert exploring(act, 0.0) is act

@@ -38,8 +38,12 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     for changed in (dreams, ensemble, dict(loop=dict(epsilon=0.1)), dict(replay=dict(event_share=0.5))):
         assert config.hash() != tiny.config(**changed).hash()
     assert config.hash() != tiny.config(env=dict(knobs=KnobsConfig(slip=0.1))).hash()
-    assert not {"imagine", "ensemble"} & set(config.identity()) and "epsilon" not in config.identity()["loop"]  # off
+    assert not {"imagine", "ensemble"} & set(config.identity()) and not {"epsilon", "spell"} & set(
+        config.identity()["loop"]
+    )
     assert "event_share" not in config.identity()["replay"]
+    on_host = dataclasses.replace(config, replay=dataclasses.replace(config.replay, placement="host"))
+    assert config.hash() == on_host.hash()  # the same rows, wherever they lie
     assert not {"knobs", "oracle", "jobworld", "frame_stack"} & set(config.identity()["env"])
     assert tiny.config(env=dict(frame_stack=2)).identity()["env"]["frame_stack"] == 2
     job = tiny.config(env=EnvConfig("JobWorld-v0", "jobworld"))  # a later default is another experiment
@@ -66,6 +70,7 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
         (dict(loop=dict(real_transitions=3)), "real_transitions is 3, .*: give 10"),
         (dict(loop=dict(actor="nobody")), "loop.actor is 'nobody': give one of planner, student"),
         (dict(loop=dict(batch_size=0)), "loop.batch_size is 0: give 1 or more"),
+        (dict(loop=dict(spell=4)), "loop.spell is 4 at loop.epsilon 0.0: give 1 decision or more, and 1 where"),
         (dict(loop=dict(epsilon=1.5)), r"loop.epsilon is 1.5: give a share in \[0, 1\]"),
         (
             dict(loop=dict(epsilon=0.1), targets=dict(unsearched_policy="action")),

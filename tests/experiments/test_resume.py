@@ -10,7 +10,7 @@ from dreamer.core import trees
 from dreamer.io import CheckpointError, Checkpoints, FactLog, Log, RunFolderError
 from dreamer.wake import Deployed
 from dreamer.wake.envs import EnvConfig, KnobsConfig
-from dreamer.wake.session import HostSession
+from dreamer.wake.host_session import HostSession
 from experiments import resume, run
 from experiments.build import build
 from experiments.diary import DivergedError
@@ -206,6 +206,21 @@ def test_new_days_after_facts_of_another_machine_are_a_new_life(monkeypatch, tmp
     assert [continues for _, continues, _ in stored] == [True] * len(before) + [False] + [True] * 2
     for left, right in zip(before, stored, strict=False):
         jax.tree.map(np.testing.assert_array_equal, left, right)
+    assert wired.step.program._cache_size() == 1
+
+
+def test_frames_on_the_host_make_the_same_run_interrupted_or_not(monkeypatch, tmp_path):
+    base = runs.config("gymnax")
+    settings = dataclasses.replace(base, replay=dataclasses.replace(base.replay, placement="host"))
+    start = runs.in_folder(settings, tmp_path / "run")
+    with (
+        runs.interrupt(monkeypatch, FactLog, "append", call=5, done=True),  # the checkpoint is of two days before
+        pytest.raises(KeyboardInterrupt),
+    ):
+        run(start, parts=build(settings))
+    wired = build(settings)  # another process begins with empty rings
+    result = resume(tmp_path / "run", parts=wired)
+    runs.assert_same_run("gymnax", result, runs.finished("gymnax"))
     assert wired.step.program._cache_size() == 1
 
 

@@ -9,7 +9,7 @@ from agents.acting import make_student
 from dreamer.core.types import Transition
 from dreamer.io import FactLog, RunFolder, RunFolderError, read_log
 from dreamer.loop import days_and_nights
-from dreamer.wake import Deployed, session
+from dreamer.wake import Deployed, host_session, session
 from dreamer.wake.envs import make_host
 from experiments import resume, run
 from experiments.build import build
@@ -84,7 +84,7 @@ def test_the_deployed_agent_is_the_student(suite):
     seed = int(session.evaluation_seed(result.config.seed, 48))  # the round of the final evaluation
     config = dataclasses.replace(result.config.env, num_envs=3)
     env = make_host(config, seed)
-    np.testing.assert_array_equal(session.host_episode_returns(env, act, (), seed=seed), result.student)
+    np.testing.assert_array_equal(host_session.host_episode_returns(env, act, (), seed=seed), result.student)
     env.close()
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamer.core import mesh
 from dreamer.core.types import Transition
 from dreamer.io import FactLog, RunFolder
 from dreamer.wake import Deployed
@@ -18,7 +19,7 @@ from experiments.bench import seeds_together
 from experiments.build import build
 from experiments.config import from_dict
 from scripts import train
-from tests import runs
+from tests import runs, tiny
 
 SEEDS = (0, 1)
 
@@ -111,6 +112,14 @@ def test_groups_that_cannot_be(tmp_path, suite, num_seeds, message):
     with pytest.raises(ValueError, match=message):
         run_seeds(runs.config(suite, tmp_path / "run"), num_seeds)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("num_seeds", "num_devices"), [(2, 1), (1, 2)])
+def test_frames_on_the_host_are_of_one_seed_on_one_device(monkeypatch, num_seeds, num_devices):
+    monkeypatch.setattr("experiments.build.devices_for", lambda *_, **__: mesh.ONE._replace(num=num_devices))
+    message = f"replay.placement is 'host', but {num_seeds} seeds on {num_devices} devices .*: give device, or one seed"
+    with pytest.raises(ValueError, match=message):
+        build(tiny.config(replay={"placement": "host"}), num_seeds=num_seeds)
 
 
 def test_parts_of_another_group_are_refused(tmp_path):

@@ -11,6 +11,7 @@ from dreamer import replay
 from dreamer.core.types import Transition
 from dreamer.replay import ReplayConfig
 from dreamer.replay.draw import draw
+from dreamer.replay.frames import HostFrames
 
 NUM_ACTIONS = 3
 insert = jax.jit(replay.insert, donate_argnums=0)
@@ -396,26 +397,70 @@ def test_the_sampler_hands_its_progress_on():
 def test_bytes_are_known_before_anything_is_allocated():
     state = empty(3, 26, frame_stack=4)
     size = replay.num_bytes(ReplayConfig(capacity=26), example(3, 4), 3, frame_stack=4)
-    assert size == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert size == (sum(leaf.nbytes for leaf in jax.tree.leaves(state)), 0)
     assert state.frames.shape == (3, 8 + 4, 2, 3, 2)
+    size = replay.num_bytes(ReplayConfig(capacity=26, placement="host"), example(3, 4), 3, frame_stack=4)
+    frames = state.frames.nbytes
+    assert size == (sum(leaf.nbytes for leaf in jax.tree.leaves(state)) - frames, frames)
 
 
 def test_a_hundred_thousand_atari_transitions_hold_in_three_gigabytes():
     shapes = {"obs": ((96, 96, 12), jnp.uint8), "action_mask": ((18,), bool), "action": ((), jnp.int32)}
     shapes |= {"reward": ((), jnp.float32), "terminated": ((), bool), "truncated": ((), bool)}
     leaves = {name: jax.ShapeDtypeStruct((4, *shape), dtype) for name, (shape, dtype) in shapes.items()}
-    size = replay.num_bytes(
-        ReplayConfig(capacity=100_000), Transition(**leaves, next_obs=leaves["obs"]), 4, frame_stack=4
-    )
+    tick = Transition(**leaves, next_obs=leaves["obs"])
+    size, _ = replay.num_bytes(ReplayConfig(capacity=100_000), tick, 4, frame_stack=4)
     frames, rows = 4 * (25_000 + 4) * 96 * 96 * 3, 100_000 * (18 + 4 + 4 + 1 + 1 + 4 + 4 + 4)
     assert size == frames + rows + 2 * 4 + 2 * 4 * 4 < 3e9
+    on_host = replay.num_bytes(ReplayConfig(capacity=100_000, placement="host"), tick, 4, frame_stack=4)
+    assert on_host == (size - frames, frames)
 
 
 def test_what_does_not_fit_is_refused_before_it_is_allocated():
     replay.require_room(900, 1000, capacity=10)
     with pytest.raises(ValueError, match=r"replay.capacity is 10, .* 1,001 bytes of the 500 .*give at most 4"):
         replay.require_room(1001, 500, capacity=10)
-    assert replay.memory_bytes(jax.devices("cpu")[0]) > 2**28  # of the host, which has no allocator with a limit
+    # Of a CPU those of the host, which has no allocator with a limit.
+    assert replay.memory_bytes(None) >= replay.memory_bytes(jax.devices("cpu")[0]) > 2**28
+
+
+@pytest.mark.parametrize(("frame_stack", "num_envs", "capacity"), [(1, 2, 8), (3, 3, 26)])
+def test_frames_on_the_host_are_those_on_the_device(frame_stack, num_envs, capacity):
+    """Over several turns of the ring; stored and drawn in one program, under a condition and in a loop, as a night."""
+    placed = {place: ReplayConfig(capacity=capacity, placement=place) for place in ("device", "host")}
+    states = {
+        place: replay.init(config, example(num_envs, frame_stack), num_envs, frame_stack=frame_stack)
+        for place, config in placed.items()
+    }
+
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def turn(config, state, day, store, seed):
+        state = jax.lax.cond(store, replay.insert, lambda state, _: state, state, day)
+
+        def one(number, total):
+            key = jax.random.fold_in(jax.random.key(seed), number)
+            batch = replay.sample(config, state, key, batch_size=64, length=4)
+            return total + batch.obs.astype(jnp.int32)
+
+        shape = jax.eval_shape(lambda: replay.sample(config, state, jax.random.key(0), batch_size=64, length=4)).obs
+        return state, jax.lax.fori_loop(0, 3, one, jnp.zeros(shape.shape, jnp.int32))
+
+    life = Life(num_envs, 5, 0.2, frame_stack)
+    for number in range(9):
+        day = life.day(3)
+        drawn = {}
+        for place, config in placed.items():
+            states[place], drawn[place] = turn(config, states[place], day, number != 4, number)
+        np.testing.assert_array_equal(drawn["host"], drawn["device"])
+    np.testing.assert_array_equal(states["host"].frames.array, states["device"].frames)
+    assert (
+        isinstance(states["host"].frames, HostFrames) and states["host"].frames.nbytes == states["device"].frames.nbytes
+    )
+
+
+def test_a_placement_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="replay.placement is 'disk': give one of device, host"):
+        ReplayConfig(placement="disk")
 
 
 def test_a_day_and_its_batches_are_one_program_traced_once():

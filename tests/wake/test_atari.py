@@ -10,7 +10,7 @@ import pytest
 from dreamer.wake import recorded
 from dreamer.wake.envs import AtariConfig, EnvConfig, for_evaluation, is_jax, make_host, make_jax
 from dreamer.wake.envs.base import episode_seed
-from dreamer.wake.session import HostSession
+from dreamer.wake.host_session import HostSession
 
 SMALL = AtariConfig(size=24, grey=True, noop_max=0)
 SEED, FIRE = 5, 1

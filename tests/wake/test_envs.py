@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dreamer.wake.envs import EnvConfig, HostFromJax, is_jax, make_host, make_jax
-from dreamer.wake.session import HostSession, begin, live
+from dreamer.wake.host_session import HostSession
+from dreamer.wake.session import begin, live
 from tests import toys
 
 MINATAR = [f"{game}-MinAtar" for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")]

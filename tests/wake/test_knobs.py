@@ -10,7 +10,8 @@ from dreamer.core.keys import stream
 from dreamer.wake.envs import EnvConfig, HostFromJax, KnobsConfig, for_evaluation, make_host, settled, with_knobs
 from dreamer.wake.envs.base import DEVICE_SUITES, SUITES, pure_env
 from dreamer.wake.envs.jax_gymnax import make as make_bare
-from dreamer.wake.session import HostSession, begin, live
+from dreamer.wake.host_session import HostSession
+from dreamer.wake.session import begin, live
 from tests import toys
 
 SEED, EVERY = 7, 7

@@ -5,7 +5,8 @@ import pytest
 
 from dreamer.wake import recorded
 from dreamer.wake.envs import HostFromJax
-from dreamer.wake.session import HostSession, begin, live
+from dreamer.wake.host_session import HostSession
+from dreamer.wake.session import begin, live
 from tests import toys
 
 SEED, NUM_ENVS, NUM_STEPS = 3, 2, 3

@@ -7,12 +7,12 @@ import pytest
 
 from dreamer.core.keys import stream
 from dreamer.wake.envs import EnvConfig, HostFromJax, make_host, make_jax
+from dreamer.wake.explore import make_explore
+from dreamer.wake.host_session import HostSession, host_episode_returns
 from dreamer.wake.session import (
-    HostSession,
     begin,
     episode_returns,
     evaluation_seed,
-    host_episode_returns,
     live,
 )
 from tests import toys
@@ -31,7 +31,7 @@ def constant_act(params, keys, obs, action_mask, memory):
 
 
 jitted_begin = jax.jit(begin, static_argnums=0, static_argnames="num_envs")
-jitted_live = jax.jit(live, static_argnums=(0, 1), static_argnames=("num_steps", "remember"))
+jitted_live = jax.jit(live, static_argnums=(0, 1), static_argnames=("num_steps", "remember", "explore"))
 jitted_random_act = jax.jit(random_act)
 
 
@@ -150,6 +150,61 @@ def test_memory_takes_in_every_transition_and_sees_the_ends(driver):
         state = session.state
     np.testing.assert_array_equal(state.memory["lived"], [15, 15])
     np.testing.assert_array_equal(state.memory["episodes"], state.episode)
+
+
+def explored(epsilon, spell, *, num_envs, num_steps, mask=(1, 1, 1), first=0):
+    """Returns the actions [T, E] of copies that decide on 0 at decisions `first` ... of their lives."""
+    explore, masks = make_explore(epsilon, spell=spell), jnp.broadcast_to(jnp.array(mask, bool), (num_envs, 3))
+
+    @jax.jit
+    def at(life):
+        return explore(jnp.uint32(SEED), jnp.full(num_envs, life), masks, jnp.zeros(num_envs, jnp.int32))
+
+    return np.asarray(jax.lax.map(at, first + jnp.arange(num_steps)))
+
+
+def test_a_share_of_decisions_is_drawn_from_all_that_are_allowed():
+    actions = explored(0.3, 1, num_envs=400, num_steps=10, mask=(1, 0, 1))
+    np.testing.assert_allclose(np.bincount(actions.ravel(), minlength=3) / 4000, [0.85, 0, 0.15], atol=0.03)
+    assert (explored(1.0, 1, num_envs=9, num_steps=5, mask=(0, 0, 1)) == 2).all()
+    assert make_explore(0.0) is None
+
+
+def test_a_spell_holds_one_action_in_a_copy_that_is_left_to_chance():
+    actions = explored(0.5, 4, num_envs=300, num_steps=12)
+    spells = actions.reshape(3, 4, 300)
+    assert (spells == spells[:, :1]).all()
+    np.testing.assert_allclose(np.bincount(spells[:, 0].ravel(), minlength=3) / 900, [4 / 6, 1 / 6, 1 / 6], atol=0.06)
+    assert all((spells[one] != spells[other]).any() for one, other in ((0, 1), (1, 2)))  # each is drawn anew
+    np.testing.assert_array_equal(explored(0.5, 4, num_envs=300, num_steps=6, first=6), actions[6:])
+    # What is not allowed gives way to another action, which is held as well.
+    masked = explored(0.5, 4, num_envs=300, num_steps=4, mask=(1, 0, 1))
+    allowed = actions[:4] != 1
+    np.testing.assert_array_equal(masked[allowed], actions[:4][allowed])
+    assert (masked == masked[:1]).all() and set(masked[~allowed]) == {0, 2}
+
+
+@pytest.mark.parametrize("driver", ["jitted", "host"])
+def test_what_is_left_to_chance_is_what_is_lived(driver):
+    """Spells go on over the ends of episodes, under both drivers, and the record holds what was carried out."""
+    num_envs, num_steps, explore = 6, 24, make_explore(0.5, spell=8)
+    if driver == "jitted":
+        state = jitted_begin(COUNTING, seed=SEED, num_envs=num_envs)
+        _, lived = jitted_live(
+            COUNTING, constant_act, 0, state, seed=SEED, num_steps=num_steps, remember=None, explore=explore
+        )
+    else:
+        env = HostFromJax(COUNTING, num_envs=num_envs, seed=SEED)
+        session = HostSession(env, jax.jit(constant_act), seed=SEED, explore=explore)
+        session.begin()
+        lived = session.live(0, num_steps)
+    mask = jnp.ones((num_envs, COUNTING.spec.num_actions), bool)
+    expected = [
+        explore(jnp.uint32(SEED), jnp.full(num_envs, life), mask, jnp.zeros(num_envs, jnp.int32))
+        for life in range(num_steps)
+    ]
+    np.testing.assert_array_equal(lived.action, expected)
+    assert len(np.unique(np.asarray(lived.action)[:8], axis=0)) == 1 and (lived.terminated | lived.truncated)[:7].any()
 
 
 def test_evaluation_lives_exactly_one_episode_in_each_copy():

@@ -72,19 +72,22 @@ def test_relations_by_hand():
     np.testing.assert_array_equal(relations(jnp.zeros((2, 3, 2), bool), 1), np.zeros(64))
 
 
-def test_what_lies_around_the_newest_cells_is_seen_in_every_frame():
-    """A cell that moves to the right: beside where it is now it was before."""
-    boards = np.zeros((3, 1, 4, 1), bool)
-    for time, board in enumerate(boards):
-        board[0, time] = True
+def test_of_several_frames_is_told_for_how_long_something_has_been_there():
+    """On a board of one row a cell moves to the right, and beside where it arrives one waits since the second frame."""
+    boards = np.zeros((3, 1, 4, 2), bool)
+    boards[[0, 1, 2], 0, [0, 1, 2], 0] = boards[1:, 0, 3, 1] = True
     told = np.asarray(relations(jnp.asarray(np.concatenate(boards, axis=-1)), 1, num_frames=3))
-    around, columns, rows = np.split(told, [9 * 4, 9 * 4 + 4 * 3])
-    expected = np.zeros((3, 3, 4))
-    expected[1, 1, 2] = expected[1, 0, 1] = 1.0  # now, and a frame ago; two frames ago it was farther off
-    expected[[0, 2], :, 3] = 1.0  # the board has one row
-    np.testing.assert_array_equal(around.reshape(3, 3, 4), expected)
-    np.testing.assert_array_equal(columns.reshape(4, 3), boards[:, 0, :, 0].T)
-    np.testing.assert_array_equal(rows, np.ones(3))
+    around, columns, rows = np.split(told, [2 * 9 * 5, 2 * 9 * 5 + 4 * 4])
+    moving, waiting = around.reshape(2, 3, 3, 5)  # at an offset: both channels now, their shares of frames, and beside
+    expected = np.zeros((2, 3, 3, 5))
+    expected[:, [0, 2], :, 4] = expected[1, 1, 2, 4] = 1.0  # the board has one row, and ends on the right
+    expected[0, 1, 1, [0, 2]] = expected[1, 1, 0, [0, 2]] = 1.0, 1 / 3  # came just now
+    expected[0, 1, 0, 2] = 1 / 3  # from there
+    expected[1, 1, 1, [1, 3]] = expected[0, 1, 2, [1, 3]] = 1.0, 2 / 3
+    np.testing.assert_allclose([moving, waiting], expected, rtol=1e-6)
+    shares = boards[:, 0].mean(0)
+    np.testing.assert_allclose(columns.reshape(4, 4), np.concatenate([boards[2, 0], shares], axis=-1), rtol=1e-6)
+    np.testing.assert_allclose(rows, [1, 1, 1, 2 / 3], rtol=1e-6)
 
 
 def test_relations_do_not_ask_where_on_the_board_or_in_the_batch():

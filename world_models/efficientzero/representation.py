@@ -124,36 +124,40 @@ def scaled(obs: jax.Array) -> jax.Array:
 def relations(board: jax.Array, radius: int, *, num_frames: int = 1) -> jax.Array:
     """Returns [..., n] what lies around the cells of each channel, wherever on the board they are, and where they are.
 
-    First, for channels c of the newest frame, d of any frame and each offset of at most `radius` down and across: the
-    share of c's cells that have d at that offset; of a channel without cells, 0. What lies beside the board is one more
-    d. Then how many cells of each channel every column and row has. There is nothing in it to be learned. Local
-    autocorrelations of a whole image go back to Otsu and Kurita, "A new scheme for practical flexible and intelligent
-    vision systems" (IAPR Workshop on Computer Vision, 1988): sums within one channel there, shares between channels
-    here.
+    First, for each channel c, each feature d and each offset of at most `radius` down and across: the mean of d at
+    that offset from the cells that have c now; of a channel without cells, 0. The features of a cell are its channels
+    now, where several frames are seen also the share of them in which it had each channel, which tells how long
+    something has been there ("The recognition of human movement using temporal templates", Bobick and Davis, 2001, has
+    such histories of motion), and, beside the board, being beside it. Then the sums of all features but the last over
+    every column and row. There is nothing in it to be learned. Local autocorrelations of a whole image go back to Otsu
+    and Kurita, "A new scheme for practical flexible and intelligent vision systems" (IAPR Workshop on Computer Vision,
+    1988): sums within one channel there, means between channels here.
 
     Args:
-      board: [..., h, w, C] where 1 is a cell's being of a channel, 0 its not being.
+      board: [..., h, w, k * C] where 1 is a cell's being of a channel, 0 its not being.
       radius: r, in cells.
       num_frames: k, that lie side by side along the last axis, the newest last.
 
     Returns:
-      n = C / k * (2r + 1)^2 * (C + 1) + C * (w + h) numbers.
+      n = C * (2r + 1)^2 * (F + 1) + F * (w + h) numbers, with F = C of one frame, 2C of several.
     """
     *lead, height, width, num_channels = board.shape
     # Boards last: every number below is a vector over boards, added up cell by cell, where XLA's small products crawl.
-    cells = jnp.moveaxis(board.reshape(-1, height, width, num_channels), 0, -1).astype(jnp.float32)
+    frames = jnp.moveaxis(board.reshape(-1, height, width, num_channels), 0, -1).astype(jnp.float32)
+    frames = frames.reshape(height, width, num_frames, -1, frames.shape[-1])
+    now = frames[:, :, -1]
+    cells = now if num_frames == 1 else jnp.concatenate([now, frames.mean(2)], axis=2)
     frame = ((radius, radius), (radius, radius), (0, 0), (0, 0))
     beside = jnp.pad(jnp.zeros_like(cells[:, :, :1]), frame, constant_values=1.0)
     framed = jnp.concatenate([jnp.pad(cells, frame), beside], axis=2)
     patch = (2 * radius + 1, 2 * radius + 1, *framed.shape[2:])
-    now = cells[:, :, -(num_channels // num_frames) :]
 
     def add(total: jax.Array, cell: jax.Array) -> tuple[jax.Array, None]:
         down, across = cell // width, cell % width
         around = jax.lax.dynamic_slice(framed, (down, across, 0, 0), patch)
         return total + now[down, across][:, None, None, None] * around[None], None
 
-    total, _ = jax.lax.scan(add, jnp.zeros((now.shape[2], *patch)), jnp.arange(height * width))
+    total, _ = jax.lax.scan(add, jnp.zeros((now.shape[2], *patch)), jnp.arange(height * width), unroll=5)
     shares = total / jnp.maximum(now.sum((0, 1)), 1.0)[:, None, None, None]
     parts = (shares, cells.sum(0), cells.sum(1))
     return jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in parts]).T.reshape(*lead, -1)
