@@ -1,5 +1,8 @@
-"""What is run: MinAtar Breakout with one setting changed at a time; a part that the preset has is taken away, one that
-it lacks is added."""
+"""What is run: MinAtar with one setting changed at a time; a part that the reference has is taken away, one that it lacks
+is added.
+
+Breakout asks for the parts of EfficientZero, Freeway, where a walk at random hardly ever arrives, for ways to explore.
+"""
 
 from experiments.config import Config, changed
 from experiments.presets import PRESETS
@@ -7,24 +10,34 @@ from experiments.presets import PRESETS
 REFERENCE = "as the preset"
 """The arm that every other differs from in one part."""
 
+_BUDGET = {"name": "components", "loop.real_transitions": 10_000, "evaluation.every": 2500}
 # Of what `minatar-100k` has: the board laid out, rows drawn uniformly, in batches of 64.
-_BASE = changed(
-    PRESETS["minatar-100k"],
-    {"name": "components", "loop.real_transitions": 10_000, "evaluation.every": 2500}
-    | {"model.torso": "dense", "replay.event_share": 0.0, "loop.batch_size": 64},
+_BREAKOUT = changed(
+    PRESETS["minatar-100k"], _BUDGET | {"model.torso": "dense", "replay.event_share": 0.0, "loop.batch_size": 64}
 )
+# Six frames show when something moves; nearer to now than the preset looks, waiting costs more.
+_FREEWAY = changed(
+    PRESETS["minatar-100k"], _BUDGET | {"env.id": "Freeway-MinAtar", "env.frame_stack": 6, "targets.gamma": 0.98}
+)
+_SPELLS = {"loop.epsilon": 0.2, "loop.spell": 32}
 
 ARMS: dict[str, dict[str, Config]] = {
     "minatar-breakout": {
-        REFERENCE: _BASE,
-        "no consistency": changed(_BASE, {"model.consistency_weight": 0.0}),
-        "no reanalysis": changed(_BASE, {"targets.research_fraction": 0.0, "targets.unsearched_policy": "action"}),
-        "n-step values": changed(_BASE, {"targets.value_source": "n_step"}),
-        "mixed values": changed(_BASE, {"targets.value_source": "mixed"}),
-        "value prefix": changed(_BASE, {"model.value_prefix": 5, "model.lstm_size": 64}),
-        "prioritised replay": changed(_BASE, {"replay.priority_exponent": 0.6, "replay.importance_exponent": 0.4}),
-        "epsilon 0.1": changed(_BASE, {"loop.epsilon": 0.1}),
-        "batches of 16": changed(_BASE, {"loop.batch_size": 16}),
-    }
+        REFERENCE: _BREAKOUT,
+        "no consistency": changed(_BREAKOUT, {"model.consistency_weight": 0.0}),
+        "no reanalysis": changed(_BREAKOUT, {"targets.research_fraction": 0.0, "targets.unsearched_policy": "action"}),
+        "n-step values": changed(_BREAKOUT, {"targets.value_source": "n_step"}),
+        "mixed values": changed(_BREAKOUT, {"targets.value_source": "mixed"}),
+        "value prefix": changed(_BREAKOUT, {"model.value_prefix": 5, "model.lstm_size": 64}),
+        "prioritised replay": changed(_BREAKOUT, {"replay.priority_exponent": 0.6, "replay.importance_exponent": 0.4}),
+        "epsilon 0.1": changed(_BREAKOUT, {"loop.epsilon": 0.1}),
+        "batches of 16": changed(_BREAKOUT, {"loop.batch_size": 16}),
+    },
+    "minatar-freeway": {
+        REFERENCE: _FREEWAY,
+        "epsilon 0.2": changed(_FREEWAY, {"loop.epsilon": 0.2}),
+        "epsilon 0.2, spells of 32": changed(_FREEWAY, _SPELLS),
+        "spells, range of Q 0.05": changed(_FREEWAY, _SPELLS | {"search.relative_q_range": 0.05}),
+    },
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
