@@ -1,5 +1,5 @@
-"""What is run: MinAtar with one setting changed at a time; a part that the reference has is taken away, one that it lacks
-is added.
+"""What is run: MinAtar with one setting changed at a time; a part that the reference has is taken away, or one that it
+lacks is added.
 
 Breakout asks for the parts of EfficientZero, Freeway, where a walk at random hardly ever arrives, for ways to explore.
 """
