@@ -214,10 +214,7 @@ class Config:
                 del tree[name]
         if self.env.knobs == KnobsConfig():
             del tree["env"]["knobs"]
-        if self.env.frame_stack == 1:
-            del tree["env"]["frame_stack"]
-        if self.env.suite != "atari":  # of no effect there; this much of it is in the hashes of recorded rows
-            tree["env"]["atari"]["frame_stack"] = 4
+        tree["env"] = frames_as_recorded(self.env, tree["env"])
         del tree["replay"]["placement"]  # the same rows, wherever they lie
         if not self.replay.event_share:
             del tree["replay"]["event_share"]
@@ -234,6 +231,13 @@ class Config:
     def hash(self) -> str:
         """Returns the first 12 hex digits of the SHA-256 of `identity()`: equal for runs that differ in seed alone."""
         return config_hash(self.identity())
+
+
+def frames_as_recorded(env: EnvConfig, tree: dict) -> dict:
+    """Returns an environment's JSON with its frames where hashed configs have them: those of Atari once stood alone."""
+    frames = {"frame_stack": env.frame_stack} if env.frame_stack > 1 else {}
+    atari = tree["atari"] if env.suite == "atari" else tree["atari"] | {"frame_stack": 4}  # of no effect elsewhere
+    return {name: part for name, part in tree.items() if name != "frame_stack"} | frames | {"atari": atari}
 
 
 _OFF_BY_DEFAULT = ("imagine", "ensemble", "gate")

@@ -10,7 +10,7 @@ from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import UpdateConfig
 from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig
 from dreamer.wake.envs.jobs import pool_jobs
-from experiments.config import RunConfig, config_hash, restore, to_dict
+from experiments.config import RunConfig, config_hash, frames_as_recorded, restore, to_dict
 
 _WORLD = EnvConfig("JobWorld-v0", "jobworld", jobworld=JobWorldConfig(slack=2, pool="pretraining", job=None))
 
@@ -284,4 +284,4 @@ def _identity(config: SessionsConfig) -> dict:
     tree = sessions_to_dict(config)
     for name in ("seed", "run"):
         del tree[name]
-    return tree
+    return tree | {"env": frames_as_recorded(config.env, tree["env"])}

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from experiments.figures import learning_curve
 from experiments.presets import PRESETS
 from experiments.replayability import analysis as replay_analysis
 from experiments.replayability import runs as replay_runs
-from experiments.results import write_rows
+from experiments.results import newest_of, write_rows
 from experiments.sample_efficiency import analysis
 from experiments.sample_efficiency.runs import ARMS, TASKS
+from experiments.sweep import questions, runs_of
 
 ROW = {
     "env_id": "CartPole-v1",
@@ -292,6 +294,16 @@ def test_worlds_differ_in_one_thing_and_live_as_much():
             assert made.loop.real_transitions == replay_runs.REAL and made.loop.dream_ratio == ratio
         assert len(values) == (0 if world == replay_runs.ONE_COPY else 2 if world == replay_runs.MOST_ALLOWED else 1)
     assert once[replay_runs.FEW].env == PRESETS["cartpole-jax"].env
+
+
+@pytest.mark.parametrize("question", questions())
+def test_rows_are_of_arms_as_they_are(question):
+    """What is recorded would not be made again: a setting that is added changes no hash of what does without it."""
+    module = runs_of(question)
+    for task, arms in module.ARMS.items():
+        rows = newest_of(Path(module.__file__).parent / "results" / f"{task}.csv")
+        made = {row["arm"]: row["config_hash"] for row in rows}
+        assert made == {arm: arms[arm].hash() for arm in made}, (question, task)
 
 
 def test_what_dreams_win_back_by_hand():
