@@ -144,8 +144,7 @@ def test_no_arm_is_left_out(tmp_path, monkeypatch):
 
 def test_components_by_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(components_analysis, "FOLDER", tmp_path)
-    (task,) = components_runs.ARMS
-    reference = components_runs.REFERENCE
+    task, reference = "minatar-breakout", components_runs.REFERENCE
     written = rows("no consistency", {0: [1, 2], 1: [1, 4]}) + rows(reference, {0: [3, 7], 1: [3, 7], 2: [3, 9]})
     write_rows(tmp_path / "results" / f"{task}.csv", written)
     table, figures = components_analysis.analyse()
@@ -163,14 +162,14 @@ def test_arms_of_two_budgets_share_no_figure(tmp_path):
         arms_figure.draw(final, tmp_path / "arms.png", arms=["a", "b"], reference="a")
 
 
-def test_each_arm_changes_something_and_keeps_the_budget():
-    (arms,) = components_runs.ARMS.values()
+@pytest.mark.parametrize("arms", components_runs.ARMS.values(), ids=components_runs.ARMS)
+def test_each_arm_changes_something_and_keeps_the_budget(arms):
     reference = config.to_dict(arms[components_runs.REFERENCE])
     for arm, changed in arms.items():
         tree = config.to_dict(changed)
         differing = {name for name in tree if tree[name] != reference[name]}
         assert (arm == components_runs.REFERENCE) == (not differing)
-        assert differing <= {"model", "targets", "replay", "loop"}
+        assert differing <= {"model", "targets", "replay", "loop", "search"}
         assert all(tree["loop"][name] == reference["loop"][name] for name in ("real_transitions", "dream_ratio"))
 
 
