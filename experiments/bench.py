@@ -34,7 +34,7 @@ def bench(config: Config, *, repeats: int = 7, num_seeds: int = 4) -> list[Line]
     Args:
       config: whose sizes.
       repeats: timed calls of each part, at least 1.
-      num_seeds: seeds of the program that is held against one seed's; environments on the host have none.
+      num_seeds: seeds of the program that is held against one seed's; environments or frames on the host have none.
     """
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}: give 1 or more")
@@ -54,7 +54,7 @@ def bench(config: Config, *, repeats: int = 7, num_seeds: int = 4) -> list[Line]
         lines += _search(parts, state.learner.params, repeats)
         lines += _acting(parts, state.learner, repeats)
         lines += _shares(parts, state, compiled, repeats)
-        if parts.host is None and num_seeds > 1:
+        if parts.host is None and num_seeds > 1 and config.replay.placement == "device":
             lines.append(seeds_together(parts, build(config, num_seeds=num_seeds), repeats))
     finally:
         parts.close()

@@ -77,10 +77,15 @@ class Parts(NamedTuple):
             return [tree]
         return [jax.tree.map(lambda leaf, place=place: leaf[place], tree) for place in range(self.num_seeds)]
 
+    frames: replays.HostFrames | None
+    """Where replays keep their frames if that is on the host: one ring, which the states of `init` use by turns."""
+
     def close(self) -> None:
-        """Frees what the host environment holds."""
+        """Frees what the host environment and frames on the host hold."""
         if self.host is not None:
             self.host.session.env.close()
+        if self.frames is not None:
+            self.frames.release()
 
 
 def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_devices: int | None = None) -> Parts:
@@ -121,6 +126,7 @@ def _wire(
 ) -> Parts:
     """Returns the parts around an environment on the device and the one to measure it in, or one on the host."""
     days, begin_at, spec = None, None, (world or host).spec
+    empty, frames = _replays(config, spec, num_seeds)
     config.search.considered(spec.num_actions)
     model, agent = _ports(config, spec)
     gamma = config.targets.gamma
@@ -144,13 +150,13 @@ def _wire(
     )
     gate = None if config.gate.is_open else make_gate(model, agent, config.gate, gamma=gamma)
     judge = loops.make_judge(gate)
-    by_day, greedy = (_actors(model, agent, search, greedy=greedy) for greedy in (False, True))
-    act, explore = by_day[config.loop.actor], make_explore(config.loop.epsilon, spell=config.loop.spell)
+    act = _actors(model, agent, search, greedy=False)[config.loop.actor]
+    explore = make_explore(config.loop.epsilon, spell=config.loop.spell)
     if world is not None:
         begin, step = on_device(world, act, explore, night, judge, config, num_seeds=num_seeds, devices=devices)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
-        life = host_session.HostSession(host, jax.jit(act), seed=config.seed, explore=explore)
+        life = host_session.HostSession(host, jax.jit(act), seed=config.seed, explore=explore and jax.jit(explore))
         days = recorded.HostDays(life)
         begin, step = on_host(days, night, judge, config, devices=devices)
     return Parts(
@@ -160,16 +166,14 @@ def _wire(
         model=model,
         agent=agent,
         search=search,
-        init=_initialiser(config, spec, model, agent, optimizer, begin, num_seeds, gate=gate, devices=devices),
+        init=_initialiser(config, spec, model, agent, optimizer, begin, empty, num_seeds, gate=gate, devices=devices),
         step=step,
         night=night,
         cost_of=functools.partial(cost_of, config, spec),
-        evaluate={
-            **{name: evaluation(measured, act, config, num_seeds, devices) for name, act in greedy.items()},
-            "honesty": honesty(measured, greedy["student"], model, config, num_seeds, devices),
-        },
+        evaluate=_measures(measured, _actors(model, agent, search, greedy=True), model, config, num_seeds, devices),
         host=days,
         begin_at=begin_at,
+        frames=frames,
     )
 
 
@@ -185,6 +189,14 @@ def _ports(config: Config, spec: EnvSpec) -> tuple[WorldModel, Agent]:
     if num_members == 1:
         return model, agent
     return ensemble_of_models(model, num_members), ensemble_of_agents(agent, num_members)
+
+
+def _measures(
+    env: JaxEnv | None, actors: dict[str, Act], model: WorldModel, config: Config, num_seeds: int, devices: mesh.Devices
+) -> dict[str, Evaluate]:
+    """Returns what `Parts.evaluate` holds."""
+    returns = {name: evaluation(env, act, config, num_seeds, devices) for name, act in actors.items()}
+    return returns | {"honesty": honesty(env, actors["student"], model, config, num_seeds, devices)}
 
 
 def _actors(model: WorldModel, agent: Agent, search: Search, *, greedy: bool) -> dict[str, Act]:
@@ -235,6 +247,23 @@ def blank_day(spec: EnvSpec, num_steps: int, num_envs: int) -> Transition:
     )
 
 
+def _replays(
+    config: Config, spec: EnvSpec, num_seeds: int
+) -> tuple[Callable[[], replays.ReplayState], replays.HostFrames | None]:
+    """Returns what makes an empty replay, and the ring of frames on the host that all of them use; refuses too much."""
+    num_envs, capacity = config.env.num_envs, config.replay.capacity
+    tick = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], blank_day(spec, 1, num_envs)))
+    empty = functools.partial(replays.init, config.replay, tick, num_envs, frame_stack=spec.frame_stack)
+    shapes = jax.eval_shape(empty)
+    on_device, on_host = replays.num_bytes(shapes)
+    there = replays.device_bytes(jax.local_devices()[0])
+    replays.require_room(num_seeds * on_device, there, capacity=capacity, where="device")
+    replays.require_room(on_host, replays.host_bytes(), capacity=capacity, where="host")
+    if not isinstance(shapes.frames, replays.HostFrames):
+        return empty, None
+    return lambda: empty().replace(frames=shapes.frames), shapes.frames
+
+
 def _initialiser(
     config: Config,
     spec: EnvSpec,
@@ -242,28 +271,24 @@ def _initialiser(
     agent: Agent,
     optimizer,
     begin,
+    empty_replay,
     num_seeds: int,
     *,
     gate: Gate | None,
     devices: mesh.Devices,
 ) -> Callable:
     obs = jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
-    num_envs = config.env.num_envs
-    tick = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], blank_day(spec, 1, num_envs)))
-    needed = replays.num_bytes(config.replay, tick, num_envs, frame_stack=spec.frame_stack)
-    for size, place in zip(needed, (jax.local_devices()[0], None), strict=True):
-        replays.require_room(num_seeds * size, replays.memory_bytes(place), capacity=config.replay.capacity)
 
     @jax.jit
     def first_params(seed: jax.Array) -> Params:
         return init_params(model, agent, streams.stream(seed, "init"), obs)
 
     def init(seed: jax.Array) -> loops.LoopState:
-        pending = blank_day(spec, config.loop.steps_per_day, num_envs)
+        pending = blank_day(spec, config.loop.steps_per_day, config.env.num_envs)
         learner = init_learner(first_params(seed), optimizer)
         return loops.LoopState(
             learner=learner,
-            replay=replays.init(config.replay, tick, num_envs, frame_stack=spec.frame_stack),
+            replay=empty_replay(),
             session=begin(seed),
             pending=pending,
             seed=seed,

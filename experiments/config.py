@@ -234,9 +234,13 @@ class Config:
 
 
 def frames_as_recorded(env: EnvConfig, tree: dict) -> dict:
-    """Returns an environment's JSON with its frames where hashed configs have them: those of Atari once stood alone."""
-    frames = {"frame_stack": env.frame_stack} if env.frame_stack > 1 else {}
-    atari = tree["atari"] if env.suite == "atari" else tree["atari"] | {"frame_stack": 4}  # of no effect elsewhere
+    """Returns an environment's JSON with its frames where the hashes of recorded rows have them.
+
+    Atari alone could stack frames when the first rows were made; of other suites the setting was of no effect.
+    """
+    is_atari = env.suite == "atari"
+    frames = {} if is_atari or env.frame_stack == 1 else {"frame_stack": env.frame_stack}
+    atari = tree["atari"] | {"frame_stack": env.frame_stack if is_atari else 4}
     return {name: part for name, part in tree.items() if name != "frame_stack"} | frames | {"atari": atari}
 
 

@@ -30,9 +30,10 @@ class LoopConfig:
     actor: str = "planner"
     """Who acts by day: the `planner` (EfficientZero's way) or the search-free `student`."""
     epsilon: float = 0.0
-    """Share of the days that is left to chance: actions drawn from all allowed ones instead."""
+    """Share of its decisions that is left to chance: drawn from all allowed actions instead."""
     spell: int = 1
-    """Decisions in a row that such an action is held for, where a single one leads nowhere."""
+    """Decisions in a row that such an action is held for, over the ends of episodes too: where a single one leads
+    nowhere."""
 
     def __post_init__(self) -> None:
         for name in ("real_transitions", "steps_per_day", "batch_size", "final_night"):

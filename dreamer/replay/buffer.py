@@ -1,4 +1,4 @@
-"""What really happened: two rings a copy, as functions on arrays that are pure but where frames lie on the host.
+"""What really happened: two rings a copy, as functions on arrays, pure unless frames lie on the host.
 
 Every frame is stored once.
 
@@ -28,7 +28,7 @@ from flax import struct
 from dreamer.core import returns, stacks
 from dreamer.core.types import SequenceBatch, Transition
 from dreamer.replay.draw import ReplayConfig, draw
-from dreamer.replay.frames import HostFrames, put, ring, take
+from dreamer.replay.frames import HostFrames, empty_ring, put, take
 
 _MIN_PRIORITY = 1e-6  # Keeps every lived row within reach, and its importance weight finite.
 
@@ -97,7 +97,7 @@ def init(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stac
     lead = (num_envs, rows_per_copy)
     facts = {name: jnp.zeros((*lead, *leaf.shape[1:]), leaf.dtype) for name, leaf in _fields(example, seen=False)}
     return ReplayState(
-        frames=ring((num_envs, rows_per_copy + frame_stack, *frame_shape), example.obs.dtype, config.placement),
+        frames=empty_ring((num_envs, rows_per_copy + frame_stack, *frame_shape), example.obs.dtype, config.placement),
         rows=Rows(**facts, place=jnp.zeros(lead, jnp.int32), begin=jnp.zeros(lead, jnp.int32)),
         priority=jnp.zeros(lead, jnp.float32),
         stored=jnp.int32(0),
@@ -108,11 +108,10 @@ def init(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stac
     )
 
 
-def num_bytes(config: ReplayConfig, example: Transition, num_envs: int, *, frame_stack: int) -> tuple[int, int]:
-    """Returns the bytes that `init`, which it raises the errors of, takes on the device, and of frames on the host."""
-    shapes = jax.eval_shape(lambda: init(config, example, num_envs, frame_stack=frame_stack))
-    on_device = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-    return on_device, shapes.frames.nbytes if isinstance(shapes.frames, HostFrames) else 0
+def num_bytes(state: ReplayState) -> tuple[int, int]:
+    """Returns the bytes that a replay, of arrays or their shapes, takes on the device, and its frames on the host."""
+    on_device = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return on_device, state.frames.nbytes if isinstance(state.frames, HostFrames) else 0
 
 
 def insert(state: ReplayState, trajectory: Transition) -> ReplayState:

@@ -17,8 +17,8 @@ PLACEMENTS = ("device", "host")
 class HostFrames:
     """A ring [E, S, *frame_shape] in the host's memory, which programs on one device write to and read from in order.
 
-    To JAX it is no data but part of what a program is compiled for. So there is one of it, however many replays of
-    earlier days are kept: the frames of all of them are those of the newest.
+    To JAX it is no data but part of what a program is compiled for, which keeps it as long as the program lives. So
+    replays that take turns in the same programs share one, and the frames of a replay of an earlier day are today's.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
@@ -35,18 +35,22 @@ class HostFrames:
         """Bytes that all its slots take."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
+    def release(self) -> None:
+        """Gives the memory back; the frames are gone."""
+        self.__dict__.pop("array", None)
+
     def write(self, copies: np.ndarray, slots: np.ndarray, frames: np.ndarray) -> None:
-        """As `put`, at once."""
+        """Writes frames [E, T, *frame_shape] to slots [E, T] of copies [E, 1]; slot S is nowhere."""
         copies, slots, frames = (np.asarray(given) for given in (copies, slots, frames))
         kept = slots < self.shape[1]
         self.array[np.broadcast_to(copies, slots.shape)[kept], slots[kept]] = frames[kept]
 
     def read(self, copies: np.ndarray, slots: np.ndarray) -> np.ndarray:
-        """As `take`, at once."""
+        """Returns the frames [B, W, *frame_shape] in slots [B, W] of copies [B, 1]."""
         return self.array[np.asarray(copies), np.asarray(slots)]
 
 
-def ring(shape: tuple[int, ...], dtype: np.dtype, placement: str) -> jax.Array | HostFrames:
+def empty_ring(shape: tuple[int, ...], dtype: np.dtype, placement: str) -> jax.Array | HostFrames:
     """Returns an empty ring of that shape [E, S, *frame_shape], on the `device` or the `host`."""
     return HostFrames(shape, dtype) if placement == "host" else jnp.zeros(shape, dtype)
 

@@ -31,7 +31,6 @@ def make_explore(epsilon: float, *, spell: int = 1) -> Explore | None:
     if not epsilon:
         return None
 
-    @jax.jit
     def explore(seed: jax.Array, life: jax.Array, action_mask: jax.Array, action: jax.Array) -> jax.Array:
         number = life // spell
         drawn = jax.vmap(jax.random.categorical)(

@@ -37,10 +37,10 @@ class HostSession:
 
         Args:
           env: made with the same seed.
-          act: see the module's docstring; jitted by the caller.
+          act: see `dreamer.wake.session`; jitted by the caller.
           seed: for the agent's own randomness.
-          remember: as in `live`, jitted by the caller.
-          explore: as in `live`.
+          remember: as in `session.live`, jitted by the caller.
+          explore: the same.
         """
         self.env = env
         self._act = act

@@ -2,7 +2,8 @@
 
 The *jitted* driver runs a `JaxEnv` and the agent as one `lax.scan`; the *host* driver (`host_session`) loops over a
 `HostEnv` with a jitted agent. Both write down every decision exactly once, see the true last observation of an episode
-before anything restarts, and draw their randomness from counters: key = (seed, use, copy, episode, decision).
+before anything restarts, and draw their randomness from counters: key = (seed, use, copy, episode, decision), and of
+what is left to chance (seed, use, copy, spell of its life).
 
 An agent acts through one function, the planner and the search-free student alike:
 

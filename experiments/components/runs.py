@@ -1,14 +1,14 @@
-"""What is run: MinAtar with one setting changed at a time; a part that the reference has is taken away, or one that it
-lacks is added.
+"""What is run: MinAtar with a part that the reference has taken away, or one that it lacks added.
 
-Breakout asks for the parts of EfficientZero, Freeway, where a walk at random hardly ever arrives, for ways to explore.
+Breakout asks for the parts of EfficientZero, one at a time. Freeway, where a walk at random hardly ever arrives, asks
+for ways to explore, each arm one step beyond the one before it.
 """
 
 from experiments.config import Config, changed
 from experiments.presets import PRESETS
 
 REFERENCE = "as the preset"
-"""The arm that every other differs from in one part."""
+"""The arm that others are held against: the preset, but for what the task changes in all arms."""
 
 _BUDGET = {"name": "components", "loop.real_transitions": 10_000, "evaluation.every": 2500}
 # Of what `minatar-100k` has: the board laid out, rows drawn uniformly, in batches of 64.

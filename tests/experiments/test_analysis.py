@@ -297,7 +297,7 @@ def test_worlds_differ_in_one_thing_and_live_as_much():
 
 @pytest.mark.parametrize("question", questions())
 def test_rows_are_of_arms_as_they_are(question):
-    """What is recorded would not be made again: a setting that is added changes no hash of what does without it."""
+    """No sweep would make again what is recorded: a setting that is added changes no hash of what does without it."""
     module = runs_of(question)
     for task, arms in module.ARMS.items():
         rows = newest_of(Path(module.__file__).parent / "results" / f"{task}.csv")

@@ -34,6 +34,7 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     config = runs.config()
     assert config.hash() == dataclasses.replace(config, seed=7).hash() == runs.in_folder(config, "elsewhere").hash()
     assert config.hash() != tiny.config(loop=dict(dream_ratio=8)).hash()
+    assert tiny.config(loop=dict(epsilon=0.1)).hash() != tiny.config(loop=dict(epsilon=0.1, spell=2)).hash()
     dreams, ensemble = dict(imagine=dict(real_share=0.5)), dict(ensemble=dict(num_members=2))
     for changed in (dreams, ensemble, dict(loop=dict(epsilon=0.1)), dict(replay=dict(event_share=0.5))):
         assert config.hash() != tiny.config(**changed).hash()

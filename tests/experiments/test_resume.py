@@ -2,6 +2,7 @@ import dataclasses
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
@@ -10,6 +11,7 @@ from dreamer.core import trees
 from dreamer.io import CheckpointError, Checkpoints, FactLog, Log, RunFolderError
 from dreamer.wake import Deployed
 from dreamer.wake.envs import EnvConfig, KnobsConfig
+from dreamer.wake.explore import make_explore
 from dreamer.wake.host_session import HostSession
 from experiments import resume, run
 from experiments.build import build
@@ -209,19 +211,41 @@ def test_new_days_after_facts_of_another_machine_are_a_new_life(monkeypatch, tmp
     assert wired.step.program._cache_size() == 1
 
 
-def test_frames_on_the_host_make_the_same_run_interrupted_or_not(monkeypatch, tmp_path):
-    base = runs.config("gymnax")
+@pytest.mark.parametrize("suite", runs.SUITES)
+def test_frames_on_the_host_make_the_same_run_interrupted_or_not(monkeypatch, tmp_path, suite):
+    base = runs.config(suite)
     settings = dataclasses.replace(base, replay=dataclasses.replace(base.replay, placement="host"))
-    start = runs.in_folder(settings, tmp_path / "run")
+    wired = build(settings)
     with (
         runs.interrupt(monkeypatch, FactLog, "append", call=5, done=True),  # the checkpoint is of two days before
         pytest.raises(KeyboardInterrupt),
     ):
-        run(start, parts=build(settings))
-    wired = build(settings)  # another process begins with empty rings
+        run(runs.in_folder(settings, tmp_path / "run"), parts=wired)
+    wired.frames.release()  # another process begins with an empty ring
     result = resume(tmp_path / "run", parts=wired)
-    runs.assert_same_run("gymnax", result, runs.finished("gymnax"))
-    assert wired.step.program._cache_size() == 1
+    runs.assert_same_run(suite, result, runs.finished(suite))
+    assert wired.step.program._cache_size() == 1  # both runs share the ring, and what was compiled for it
+
+
+@pytest.mark.parametrize("suite", runs.SUITES)
+def test_what_is_left_to_chance_is_lived_and_resumes_bit_for_bit(monkeypatch, tmp_path, suite):
+    loop = dataclasses.replace(runs.config().loop, actor="student", epsilon=0.5, spell=4)
+    settings = runs.config(suite, loop=loop)
+    wired = build(settings)
+    whole = run(runs.in_folder(settings, tmp_path / "whole"), parts=wired)
+    lived = np.concatenate([trajectory.action for _, _, trajectory in runs.facts(whole.folder)])
+    explore, everything, nothing = make_explore(0.5, spell=4), jnp.ones((2, 2), bool), jnp.full(2, -1)
+    chance = np.stack(
+        [explore(jnp.uint32(settings.seed), jnp.full(2, life), everything, nothing) for life in range(24)]
+    )
+    assert 0 < (chance >= 0).sum() < chance.size
+    np.testing.assert_array_equal(lived[chance >= 0], chance[chance >= 0])
+    with (
+        runs.interrupt(monkeypatch, FactLog, "append", call=4, done=True),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        run(runs.in_folder(settings, tmp_path / "cut"), parts=wired)
+    runs.assert_same_run(suite, resume(tmp_path / "cut", parts=wired), whole)
 
 
 def test_a_run_with_every_knob_turned_resumes_bit_for_bit(monkeypatch, tmp_path):

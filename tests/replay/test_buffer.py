@@ -394,34 +394,51 @@ def test_the_sampler_hands_its_progress_on():
     np.testing.assert_allclose(batch.weight, np.where(batch.index == 0, 0.5, 1.0), rtol=1e-6)
 
 
+def shapes(capacity, tick, num_envs, *, frame_stack, placement="device"):
+    config = ReplayConfig(capacity=capacity, placement=placement)
+    return jax.eval_shape(lambda: replay.init(config, tick, num_envs, frame_stack=frame_stack))
+
+
 def test_bytes_are_known_before_anything_is_allocated():
     state = empty(3, 26, frame_stack=4)
-    size = replay.num_bytes(ReplayConfig(capacity=26), example(3, 4), 3, frame_stack=4)
-    assert size == (sum(leaf.nbytes for leaf in jax.tree.leaves(state)), 0)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert replay.num_bytes(shapes(26, example(3, 4), 3, frame_stack=4)) == replay.num_bytes(state) == (size, 0)
     assert state.frames.shape == (3, 8 + 4, 2, 3, 2)
-    size = replay.num_bytes(ReplayConfig(capacity=26, placement="host"), example(3, 4), 3, frame_stack=4)
-    frames = state.frames.nbytes
-    assert size == (sum(leaf.nbytes for leaf in jax.tree.leaves(state)) - frames, frames)
+    on_host = shapes(26, example(3, 4), 3, frame_stack=4, placement="host")
+    assert replay.num_bytes(on_host) == (size - state.frames.nbytes, state.frames.nbytes)
 
 
 def test_a_hundred_thousand_atari_transitions_hold_in_three_gigabytes():
-    shapes = {"obs": ((96, 96, 12), jnp.uint8), "action_mask": ((18,), bool), "action": ((), jnp.int32)}
-    shapes |= {"reward": ((), jnp.float32), "terminated": ((), bool), "truncated": ((), bool)}
-    leaves = {name: jax.ShapeDtypeStruct((4, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+    leaves = {"obs": ((96, 96, 12), jnp.uint8), "action_mask": ((18,), bool), "action": ((), jnp.int32)}
+    leaves |= {"reward": ((), jnp.float32), "terminated": ((), bool), "truncated": ((), bool)}
+    leaves = {name: jax.ShapeDtypeStruct((4, *shape), dtype) for name, (shape, dtype) in leaves.items()}
     tick = Transition(**leaves, next_obs=leaves["obs"])
-    size, _ = replay.num_bytes(ReplayConfig(capacity=100_000), tick, 4, frame_stack=4)
+    size, on_host = replay.num_bytes(shapes(100_000, tick, 4, frame_stack=4))
     frames, rows = 4 * (25_000 + 4) * 96 * 96 * 3, 100_000 * (18 + 4 + 4 + 1 + 1 + 4 + 4 + 4)
-    assert size == frames + rows + 2 * 4 + 2 * 4 * 4 < 3e9
-    on_host = replay.num_bytes(ReplayConfig(capacity=100_000, placement="host"), tick, 4, frame_stack=4)
-    assert on_host == (size - frames, frames)
+    assert size == frames + rows + 2 * 4 + 2 * 4 * 4 < 3e9 and on_host == 0
+    placed = shapes(100_000, tick, 4, frame_stack=4, placement="host")
+    assert replay.num_bytes(placed) == (size - frames, frames)
 
 
 def test_what_does_not_fit_is_refused_before_it_is_allocated():
-    replay.require_room(900, 1000, capacity=10)
-    with pytest.raises(ValueError, match=r"replay.capacity is 10, .* 1,001 bytes of the 500 .*give at most 4"):
-        replay.require_room(1001, 500, capacity=10)
+    replay.require_room(900, 1000, capacity=10, where="device")
+    message = r"capacity is 10, .* 1,001 bytes of the 500 that the device has.*give at most 4, or .*placement host"
+    with pytest.raises(ValueError, match=message):
+        replay.require_room(1001, 500, capacity=10, where="device")
+    with pytest.raises(ValueError, match="that the host has, .*give at most 4$"):
+        replay.require_room(1001, 500, capacity=10, where="host")
     # Of a CPU those of the host, which has no allocator with a limit.
-    assert replay.memory_bytes(None) >= replay.memory_bytes(jax.devices("cpu")[0]) > 2**28
+    assert replay.host_bytes() >= replay.device_bytes(jax.devices("cpu")[0]) > 2**28
+
+
+def test_a_ring_on_the_host_is_empty_before_its_first_frame_and_once_it_is_released():
+    ring = HostFrames((1, 3, 2), np.uint8)
+    np.testing.assert_array_equal(ring.read(np.zeros((1, 1), int), np.array([[0, 2]])), np.zeros((1, 2, 2)))
+    ring.write(np.zeros((1, 1), int), np.array([[2, 3]]), np.array([[[5, 6], [7, 8]]]))  # the second is nowhere
+    np.testing.assert_array_equal(ring.array[0], [[0, 0], [0, 0], [5, 6]])
+    ring.release()
+    ring.release()
+    np.testing.assert_array_equal(ring.array, np.zeros((1, 3, 2)))
 
 
 @pytest.mark.parametrize(("frame_stack", "num_envs", "capacity"), [(1, 2, 8), (3, 3, 26)])

@@ -195,7 +195,7 @@ def test_what_is_left_to_chance_is_what_is_lived(driver):
         )
     else:
         env = HostFromJax(COUNTING, num_envs=num_envs, seed=SEED)
-        session = HostSession(env, jax.jit(constant_act), seed=SEED, explore=explore)
+        session = HostSession(env, jax.jit(constant_act), seed=SEED, explore=jax.jit(explore))
         session.begin()
         lived = session.live(0, num_steps)
     mask = jnp.ones((num_envs, COUNTING.spec.num_actions), bool)
