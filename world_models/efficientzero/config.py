@@ -15,9 +15,10 @@ class EfficientZeroConfig:
     torso: str = "dense"
     """`dense`: the latent is a vector, for vectors and small images, which are convolved and laid out flat.
     `relational`: the same for binary boards [H, W, C] of at most 10 cells a side, which are read by what lies up to two
-    cells around the cells of each channel, wherever these are, and by how many each row and column has. `residual`: the
-    latent is a grid of cells [h, w, C], as in the papers, for images [H, W, C]; larger ones are halved until at most 10
-    cells a side are left, 6 of 96 or 84."""
+    cells around the cells of each channel, wherever these are, and by how many each row and column has; of several
+    frames also by the share of them in which each cell had each channel. `residual`: the latent is a grid of cells
+    [h, w, C], as in the papers, for images [H, W, C]; larger ones are halved until at most 10 cells a side are left, 6
+    of 96 or 84."""
     latent_size: int = 128
     """D, width of a latent that is a vector."""
     hidden_size: int = 128
