@@ -110,7 +110,7 @@ def test_what_the_spec_says():
     np.testing.assert_array_equal(env.render(1)[::2, ::2], obs[1, ..., -3:])
     grey = atari("Pong")
     obs = begin(grey)
-    assert (obs.shape, grey.render(0).shape, grey.render(0).dtype) == ((1, 24, 24, 3), (96, 96, 3), np.uint8)
+    assert (obs.shape, grey.render(0).shape, grey.render(0).dtype) == ((1, 24, 24, 3), (48, 48, 3), np.uint8)
     with pytest.raises(ValueError, match=r"ALE/Pong-v5 has actions 0 to 5, got \[6\]"):
         grey.step(np.array([6]))
 
