@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from experiments import table
-from experiments.dream_scaling.runs import ARMS, BUDGETS, arm
+from experiments.dream_scaling.runs import ARMS, FAMILIES, arm
 from experiments.figures import surface
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean, middle_mean
 
 FOLDER = Path(__file__).parent
 SOLVED = {"cartpole": 475.0, "deep-sea": 0.98}
-"""Family -> mean return over the evaluation episodes from which it counts as solved."""
+"""Family -> mean return over the evaluation episodes from which it counts as solved; the others have no such score."""
 NUM_DRAWS = 500
 """Bootstrap draws behind each interval of a real-data equivalence."""
 _COLUMNS = (
@@ -31,8 +31,8 @@ def analyse() -> tuple[str, list[Path]]:
     """
     lines = table.titled(_COLUMNS)
     figures = []
-    for family, budgets in BUDGETS.items():
-        finals = {budget: _final(f"{family}-{budget}") for budget in budgets}
+    for family, own in FAMILIES.items():
+        finals = {budget: _final(f"{family}-{budget}") for budget in own.budgets}
         finals = {budget: rows for budget, rows in finals.items() if rows}
         if not finals:
             continue
@@ -41,7 +41,7 @@ def analyse() -> tuple[str, list[Path]]:
             for name in (name for name in ARMS[f"{family}-{budget}"] if any(row["arm"] == name for row in rows)):
                 own = [row for row in rows if row["arm"] == name]
                 worth = _worth(_returns(own, name), budget, alone) if name != arm(1) else "1"
-                lines.append(_line(f"{family}-{budget}", name, own, worth, solved=SOLVED[family]))
+                lines.append(_line(f"{family}-{budget}", name, own, worth, solved=SOLVED.get(family)))
         figures.append(surface.draw(finals, FOLDER / "figures" / f"{family}.png"))
     return "\n".join(lines), figures
 
@@ -108,13 +108,14 @@ def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> 
     return f"{measured} [{said(low)}, {said(high)}]"
 
 
-def _line(task: str, name: str, rows: list[dict], worth: str, *, solved: float) -> str:
+def _line(task: str, name: str, rows: list[dict], worth: str, *, solved: float | None) -> str:
     returns = [row["student_return"] for row in rows]
-    row, num_solved = rows[0], sum(score >= solved for score in returns)
+    row = rows[0]
+    num_solved = "" if solved is None else str(sum(score >= solved for score in returns))
     kind = re.sub(r"^ratio \d+(, )?", "", name) or "plain"
     cells = (
         task, str(row["dream_ratio"]), kind, str(len(rows)), table.interval(interquartile_mean(returns)),
-        str(num_solved), worth,
+        num_solved, worth,
         f"{row['updates']:,}", f"{row['searched']:,}",
     )  # fmt: skip
     return table.joined(cells)

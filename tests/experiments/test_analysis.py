@@ -357,12 +357,14 @@ def test_of_one_seed_no_share_and_no_multiple_has_an_interval():
 
 def test_arms_of_the_surface_differ_in_dreams_alone():
     for task, arms in scaling_runs.ARMS.items():
-        budget = int(task.rsplit("-", 1)[1])
+        family, budget = task.rsplit("-", 1)[0], int(task.rsplit("-", 1)[1])
+        most = scaling_runs.FAMILIES[family].most_rows
         assert list(arms)[:2] == ["ratio 0", "ratio 1"]
         for name, settings in arms.items():
             ratio, _, kind = name.removeprefix("ratio ").partition(", ")
             assert settings.loop.real_transitions == settings.evaluation.every == budget
-            assert settings.loop.dream_ratio == int(ratio) and (int(ratio) <= 1 or int(ratio) * budget <= 400_000)
+            assert settings.loop.dream_ratio == int(ratio) and (int(ratio) <= 1 or int(ratio) * budget <= most)
+            assert settings.replay.capacity >= budget  # nothing lived is forgotten
             assert settings.update.warmup_updates <= settings.loop.num_updates / 10 or int(ratio) == 0
             assert (kind == "renewed") == (settings.update.reset_every > 0)
             assert (kind == "half imagined") == (settings.imagine.real_share == 0.5)
