@@ -13,9 +13,11 @@ from agents.tabular import make_tabular_agent
 from dreamer.core import divergences
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Transition
-from dreamer.loop import ConsolidationConfig, make_day_and_night
-from dreamer.loop.consolidation import make_loss, rows_of
+from dreamer.loop import ConsolidationConfig, DreamedWorld, make_day_and_night
+from dreamer.loop.consolidation import make_loss
+from dreamer.loop.refinement import rows_of
 from dreamer.sleep.distill import DistillConfig
+from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import UpdateConfig, init_train_state, make_optimizer
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
@@ -39,8 +41,9 @@ def params():
 
 
 def turn_of(teacher=None, distill=None, **night):
-    def dream(key, believed):
-        return of_codebook(WORLD, believed(prompts(WORLD.jobworld)).argmax(axis=-1).astype(jnp.int32))
+    def dream(key, reader):
+        answers = reader(prompts(WORLD.jobworld)).argmax(axis=-1).astype(jnp.int32)
+        return DreamedWorld(of_codebook(WORLD, answers), at=None, judge=None)
 
     lengths = {"session_length": SESSION, "states_length": STUDENT, "num_updates": UPDATES}
     return make_day_and_night(
@@ -50,6 +53,7 @@ def turn_of(teacher=None, distill=None, **night):
         config=ConsolidationConfig(**{"num_nights": 1} | lengths | night),
         teacher=teacher or TeacherConfig(),
         distill=distill or DistillConfig(),
+        refine=RefineConfig(),
     )
 
 

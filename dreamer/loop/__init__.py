@@ -4,6 +4,7 @@ from dreamer.loop.consolidation import ConsolidationConfig, Lived, make_day_and_
 from dreamer.loop.days import CostOf, Event, LoopState, Step, days_and_nights
 from dreamer.loop.deployment import JUDGED, Deployment, Judge, first_deployment, in_force, make_judge
 from dreamer.loop.night import Night, make_night
+from dreamer.loop.refinement import Dream, DreamedWorld, go_on
 from dreamer.loop.rhythm import LoopConfig
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "ConsolidationConfig",
     "CostOf",
     "Deployment",
+    "Dream",
+    "DreamedWorld",
     "Event",
     "Judge",
     "Lived",
@@ -20,6 +23,7 @@ __all__ = [
     "Step",
     "days_and_nights",
     "first_deployment",
+    "go_on",
     "in_force",
     "make_day_and_night",
     "make_judge",

@@ -18,8 +18,10 @@ from dreamer.core import divergences
 from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Evaluation, Metrics, PyTree, Transition
+from dreamer.loop.refinement import Dream, Rows, refined, rows_of
 from dreamer.sleep import reinforce
 from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, trajectory_mean
+from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig, follow, teacher_policy
 from dreamer.sleep.update import Optimizer, TrainState, train_step
 from dreamer.wake.envs import JaxEnv
@@ -90,20 +92,6 @@ class ConsolidationConfig:
 
 
 @struct.dataclass
-class Rows:
-    """The states that a night learns from, and what was done there; leading [N], in the order they were met."""
-
-    lived: Transition
-    """[N]"""
-    trajectory: jax.Array
-    """[N] int32 number of the episode, from 0 on."""
-    total: jax.Array
-    """[N] by number, the return of an episode as far as it went; 0 for those that are none."""
-    whole: jax.Array
-    """[N] by number, bool, whether an episode came to its end."""
-
-
-@struct.dataclass
 class Lived:
     """The real transitions of a day."""
 
@@ -113,19 +101,7 @@ class Lived:
     """[T] without memory; () where the student did not act."""
 
 
-Dream = Callable[[jax.Array, Callable[[jax.Array], jax.Array]], JaxEnv]
-"""(key, policy of observations [n, ...] -> [n, A] of who has the session in memory) -> the world as it is dreamed."""
 Night = Callable[..., tuple[TrainState, Lived, Metrics]]
-
-
-def rows_of(lived: Transition) -> Rows:
-    """Returns decisions [N] in their order with what is known of the episodes that they belong to."""
-    ended = lived.terminated | lived.truncated
-    trajectory = (jnp.cumsum(ended) - ended).astype(jnp.int32)
-    num = ended.shape[0]
-    total = jax.ops.segment_sum(lived.reward, trajectory, num)
-    whole = jax.ops.segment_sum(ended.astype(jnp.int32), trajectory, num) > 0
-    return Rows(lived, trajectory, total, whole)
 
 
 def make_day_and_night(
@@ -136,16 +112,18 @@ def make_day_and_night(
     config: ConsolidationConfig,
     teacher: TeacherConfig,
     distill: DistillConfig,
+    refine: RefineConfig,
 ) -> Night:
     """Returns the pure `day_and_night(student, env, taught_in, seed, number, old)`, for one job.
 
     Args:
       slot: the agent.
-      dream: where the student acts if `config.states` is `dream`.
+      dream: where the student acts if `config.states` is `dream`, and the teacher as it refines; else not asked.
       optimizer: as made by `make_optimizer`.
       config: the day, and what its night learns from.
       teacher: who labels.
       distill: how the student is moved towards it.
+      refine: what becomes of the student's trajectories before.
 
     Args of the function:
       student: who is deployed.
@@ -156,7 +134,8 @@ def make_day_and_night(
       old: [T] a session of an old job, and what the agent that was first deployed plays in it [T, A]; read where
         `distill.anchor_weight` is positive.
 
-    It returns the student after the night, what was lived, and means over the night's updates.
+    It returns the student after the night, what was lived, and means over the night's updates, with how many
+    `lived_states` and `dreamed_states` each of them learned from.
     """
     loss_of = make_loss(slot, config, distill)
 
@@ -173,21 +152,28 @@ def make_day_and_night(
             own = live_one(slot, env, params, seed=seeds[1], num_steps=config.states_length, remembers=False)
         return Lived(session, own)
 
-    def states_of(lived: Lived, params: PyTree, seed: jax.Array) -> Transition:
+    def states_of(lived: Lived, params: PyTree, seed: jax.Array) -> Rows:
         if config.states == "session":
-            return lived.session
-        if config.states == "student":
-            return lived.student
+            return rows_of(lived.session)
+        if config.states == "student" and refine.arm == "raw":
+            return rows_of(lived.student)
 
-        def believed(obs: jax.Array) -> jax.Array:
-            return jax.nn.softmax(evaluate(params, lived.session, obs).logits)
+        def reader(obs: jax.Array) -> jax.Array:
+            return evaluate(params, lived.session, obs).logits
 
-        world = dream(streams.stream(seed, "dream"), believed)
-        return live_one(slot, world, params, seed=seed, num_steps=config.states_length, remembers=False)
+        def alone(obs: jax.Array) -> jax.Array:
+            return evaluate(params, (), obs).logits
+
+        world = dream(streams.stream(seed, "dream"), reader)
+        if config.states == "dream":
+            met = live_one(slot, world.env, params, seed=seed, num_steps=config.states_length, remembers=False)
+            return rows_of(met, dreamed=True)
+        key = streams.stream(seed, "refine")
+        return refined(refine, rows_of(lived.student), world=world, student=alone, teacher=reader, key=key)
 
     def night(student: TrainState, lived: Lived, seed: jax.Array, old: tuple) -> tuple[TrainState, Metrics]:
         deployed = student.params
-        rows = rows_of(states_of(lived, deployed, seed))
+        rows = states_of(lived, deployed, seed)
         before = slot.agent.evaluate(deployed, (), rows.lived.obs).logits
 
         def labels(params: PyTree, teaching: PyTree) -> jax.Array | tuple:
@@ -206,7 +192,9 @@ def make_day_and_night(
             return (student, follow(teacher, teaching, student.params)), metrics | {"grad_norm": grad_norm}
 
         (student, _), metrics = jax.lax.scan(one_update, (student, deployed), length=config.num_updates)
-        return student, jax.tree.map(jnp.mean, metrics)
+        dreamed = (rows.kept * rows.dreamed).sum()
+        counts = {"lived_states": rows.kept.sum() - dreamed, "dreamed_states": dreamed}
+        return student, jax.tree.map(jnp.mean, metrics) | counts
 
     def day_and_night(
         student: TrainState, env: JaxEnv, taught_in: JaxEnv, *, seed: jax.Array, number: jax.Array, old: tuple = ()
@@ -231,8 +219,8 @@ def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillC
     """
 
     def mean_of(terms: jax.Array, rows: Rows, counted: jax.Array) -> jax.Array:
-        """Returns [] the mean over the episodes [N] that count of the means over their states."""
-        return trajectory_mean(terms, rows.trajectory, counted[rows.trajectory].astype(terms.dtype))
+        """Returns [] the mean over the episodes [N] that count of the means over those of their states that do."""
+        return trajectory_mean(terms, rows.trajectory, rows.kept * counted[rows.trajectory])
 
     def own_returns(logits: jax.Array, rows: Rows, before: jax.Array) -> jax.Array:
         # One job: all of its whole episodes are one group. What did not come to its end has no return.
@@ -242,7 +230,7 @@ def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillC
 
     def towards_teacher(logits: jax.Array, rows: Rows, policy: jax.Array) -> jax.Array:
         weight = state_weights(distill, policy, logits, rows.lived.action, rows.trajectory)
-        terms = distill_loss(logits, policy, weight, beta=distill.beta, clip=distill.max_entry)
+        terms = distill_loss(logits, policy, weight * rows.certainty, beta=distill.beta, clip=distill.max_entry)
         return mean_of(terms, rows, jnp.ones_like(rows.whole))
 
     def cloned(logits: jax.Array, rows: Rows) -> jax.Array:
@@ -254,13 +242,14 @@ def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillC
         params: PyTree, *, rows: Rows, before: jax.Array, policy: jax.Array | tuple, old: tuple
     ) -> tuple[jax.Array, Metrics]:
         logits = slot.agent.evaluate(params, (), rows.lived.obs).logits
+        kept = rows.kept / jnp.maximum(rows.kept.sum(), 1)
         metrics = {
-            "entropy": divergences.entropy(logits).mean(),
-            "moved_kl": divergences.forward_kl(jax.nn.softmax(before), logits).mean(),
+            "entropy": (kept * divergences.entropy(logits)).sum(),
+            "moved_kl": (kept * divergences.forward_kl(jax.nn.softmax(before), logits)).sum(),
         }
         if config.objective == "distil":
             total = towards_teacher(logits, rows, policy)
-            metrics["teacher_kl"] = divergences.forward_kl(policy, logits).mean()
+            metrics["teacher_kl"] = (kept * divergences.forward_kl(policy, logits)).sum()
         elif config.objective == "reinforce":
             total = own_returns(logits, rows, before)
         else:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from agents.session_slot import SessionSlotConfig
 from dreamer.loop import ConsolidationConfig
 from dreamer.sleep.distill import DistillConfig
+from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import UpdateConfig
 from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig
@@ -149,6 +150,8 @@ class DistillationConfig:
     """Who labels."""
     distill: DistillConfig = DistillConfig()
     """How the student is moved."""
+    refine: RefineConfig = RefineConfig()
+    """What becomes of its trajectories before."""
     update: UpdateConfig = UpdateConfig(
         learning_rate=3e-4, warmup_updates=0, final_share=1.0, weight_decay=0.0, max_grad_norm=1.0
     )
@@ -157,6 +160,9 @@ class DistillationConfig:
     """Share of the answers of a dreamed codebook that are drawn at random: how wrong a dream is on purpose."""
     episodes: int = 64
     """Episodes of each measurement in each job."""
+    recovery_episodes: int = 0
+    """Episodes of the deployed agent in each job, of whose failures it is measured what its teacher makes by taking
+    over; 0 measures nothing of it."""
     run: RunConfig = RunConfig()
     """Where it writes."""
 
@@ -189,8 +195,7 @@ class DistillationConfig:
                 )
         if (self.teacher.kind == "other_job" or world.pool == "test") and world.job + 2 * wanted > pool:
             raise ValueError(
-                f"{asked}, after which the pool {world.pool!r} of {pool} has not as many other jobs: take fewer jobs, "
-                "or a smaller number"
+                f"{asked}, after which the pool {world.pool!r} of {pool} has not as many other jobs: take fewer"
             )
         if self.consolidation.session_length > self.agent.slot.num_slots:
             raise ValueError(
@@ -199,12 +204,13 @@ class DistillationConfig:
             )
         if not 0 <= self.dream_error <= 1:
             raise ValueError(f"dream_error is {self.dream_error}: give a share from 0 to 1")
-        if self.dream_error and self.consolidation.states != "dream":
+        if self.dream_error and self.consolidation.states != "dream" and not self.refine.dreams:
             raise ValueError(
-                f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r}, so "
-                "nothing is dreamed: give 0, or states 'dream'"
+                f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r} and "
+                f"refine.arm {self.refine.arm!r}, so nothing is dreamed: give 0, or states 'dream'"
             )
         self._check_objective()
+        self._check_refine()
 
     def _check_objective(self) -> None:
         """Refuses settings that the objective does not look at."""
@@ -230,6 +236,32 @@ class DistillationConfig:
                     "are changed: leave them out (but distill.anchor_weight), or give objective 'distil'"
                 )
 
+    def _check_refine(self) -> None:
+        """Refuses refined trajectories where they would not be what a paper says, or nobody could judge them; and
+        failures that no teacher could take over."""
+        night, world = self.consolidation, self.env.jobworld
+        reads = night.session_length > 0 and self.teacher.kind == "session" and not world.aliased
+        if self.recovery_episodes < 0 or (self.recovery_episodes and not reads):
+            raise ValueError(
+                f"recovery_episodes is {self.recovery_episodes}: give 0 (not measured), or more where a teacher has "
+                "read a session of the job (teacher.kind 'session') and no key is aliased"
+            )
+        if self.refine.arm == "raw":
+            return
+        for name, value, wanted in (
+            ("consolidation.objective", night.objective, "distil"),
+            ("consolidation.states", night.states, "student"),
+            ("teacher.kind", self.teacher.kind, "session"),
+            ("distill.state_weight", self.distill.state_weight, "uniform"),
+            ("distill.reinforce_weight", self.distill.reinforce_weight, 0.0),
+            ("env.jobworld.aliased", world.aliased, 0.0),
+        ):
+            if value != wanted:
+                raise ValueError(
+                    f"refine.arm is {self.refine.arm!r} and {name} {value!r}: it refines states that the student came "
+                    f"to, for a teacher with the session: give {name} {wanted!r}, or refine.arm 'raw'"
+                )
+
     @property
     def jobs(self) -> range:
         """The numbers of the jobs among all: the first of every student, then the second of every student, and on."""
@@ -245,7 +277,7 @@ class DistillationConfig:
     def row(self) -> dict:
         """What its rows say of it."""
         night = self.consolidation
-        ratio = night.num_updates * night.rows_per_update // night.real_per_night
+        ratio = night.num_updates * night.rows_per_update // night.real_per_night  # of what is not refined
         return {"dream_ratio": ratio, "actor": "session", "episodes": self.num_jobs * self.episodes}
 
     def finished(self, real: int, updates: int) -> bool:
@@ -256,8 +288,9 @@ class DistillationConfig:
     def identity(self) -> dict:
         """Returns all that decides the outcome but the seed."""
         identity = _identity(self) | {"agent": self.agent.identity()}
-        if self.sequence == 1:
-            del identity["sequence"]  # rows older than the setting are of the same runs
+        for name in ("sequence", "refine", "recovery_episodes"):  # rows older than these settings are of the same runs
+            if getattr(self, name) == getattr(DistillationConfig, name):
+                del identity[name]
         return identity
 
     def hash(self) -> str:

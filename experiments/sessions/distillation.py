@@ -21,13 +21,13 @@ from dreamer.io import Log, RunFolder
 from dreamer.loop import Lived, make_day_and_night
 from dreamer.sleep.update import Optimizer, TrainState, init_train_state, make_optimizer
 from dreamer.wake import session as sessions
-from dreamer.wake.envs import JaxEnv
 from dreamer.wake.envs.jobs import codebook, pool_jobs
-from dreamer.wake.envs.jobworld import of_codebook, of_job, prompts, session_seed
+from dreamer.wake.envs.jobworld import of_job, session_seed
 from dreamer.wake.policy import live_one
 from experiments.measures.beliefs import prior, read_on
 from experiments.sessions.config import DistillationConfig, sessions_to_dict
-from experiments.sessions.measure import answers, bits_of, returns, with_and_without
+from experiments.sessions.dreams import make_dream
+from experiments.sessions.measure import CUTS, Recovery, answers, bits_of, recovery, returns, with_and_without
 from experiments.sessions.pretraining import Watch, require_finite, summary
 
 
@@ -59,6 +59,8 @@ class Outcome(NamedTuple):
     """[] in the present job with its session; nan where there was none of it."""
     answers: jax.Array
     """[K, A] logits of the student."""
+    recovery: Recovery | tuple
+    """What the teacher makes of the failures of who was deployed by day; () where it is not measured."""
     metrics: Metrics
     """Means over the night's updates."""
 
@@ -69,22 +71,6 @@ def jobs_of(config: DistillationConfig) -> Jobs:
     others = numbers + numbers.size if config.teacher.kind == "other_job" else numbers
     seeds = jax.vmap(lambda number: session_seed(config.seed, number))(jnp.array(numbers[:, 0]))
     return Jobs(jnp.array(numbers, jnp.int32), jnp.array(others, jnp.int32), seeds)
-
-
-def dreamed_world(config: DistillationConfig) -> Callable[[jax.Array, Callable], JaxEnv]:
-    """Returns how the world is dreamed: its rules, under a codebook drawn from what whoever has read the session
-    answers, each answer of it drawn at random instead with probability `dream_error`."""
-    world = config.env.jobworld
-
-    def dream(key: jax.Array, believed: Callable[[jax.Array], jax.Array]) -> JaxEnv:
-        draw_key, error_key, wrong_key = jax.random.split(key, 3)
-        policy = believed(prompts(world)[: world.num_keys])[:, : world.num_answers]
-        drawn = jax.random.categorical(draw_key, jnp.log(policy))
-        wrong = jax.random.randint(wrong_key, drawn.shape, 0, world.num_answers)
-        erring = jax.random.bernoulli(error_key, config.dream_error, drawn.shape)
-        return of_codebook(config.env, jnp.where(erring, wrong, drawn).astype(jnp.int32))
-
-    return dream
 
 
 def make_turn(
@@ -100,11 +86,12 @@ def make_turn(
     """
     day_and_night = make_day_and_night(
         slot,
-        dream=dreamed_world(config) if config.consolidation.states == "dream" else None,
+        dream=make_dream(config.env, config.dream_error),
         optimizer=optimizer,
         config=config.consolidation,
         teacher=config.teacher,
         distill=config.distill,
+        refine=config.refine,
     )
 
     def turn(standing: Standing, jobs: Jobs, number: jax.Array) -> tuple[Standing, Outcome]:
@@ -122,8 +109,11 @@ def make_turn(
         without = jax.vmap(lambda job: returns(slot, of_job(config.env, job), student.params, (), **same))(jobs.number)
         its_own = lived.session != () and config.teacher.kind != "other_job"
         within = returns(slot, env, deployed, lived.session, **same) if its_own else jnp.nan
-        told = answers(slot, config.env, student.params)
-        return Standing(student, belief), Outcome(without, jnp.asarray(within), told, metrics)
+        told, repaired = answers(slot, config.env, student.params), ()
+        if config.recovery_episodes:
+            same = {"number": jobs.number[stage], "seed": same["seed"], "num_episodes": config.recovery_episodes}
+            repaired = recovery(slot, config.env, deployed, lived.session, **same)
+        return Standing(student, belief), Outcome(without, jnp.asarray(within), told, repaired, metrics)
 
     return turn
 
@@ -176,11 +166,12 @@ def live_and_learn(
             stage = number // night.num_nights
             standing, outcome = turn(standing, jobs, jnp.int32(number))
             outcome = jax.device_get(outcome)
-            meters = meters.plus(cost_of(config), seconds=time.perf_counter() - began)
+            meters = meters.plus(cost_of(config, outcome.metrics), seconds=time.perf_counter() - began)
             row = require_finite(folder, number + 1, outcome.metrics)
             retained, available = bits_of(outcome.answers, np.asarray(standing.belief), truth[:, stage])
             row |= summary("student", outcome.without[:, stage])
             row |= {"session_return": float(np.mean(outcome.within))}
+            row |= _recovered(outcome.recovery)
             if stage:
                 row |= {"earlier_return": float(outcome.without[:, :stage].mean())}
             if config.sequence > 1 and (following := (number + 1) // night.num_nights) < config.sequence:
@@ -229,17 +220,28 @@ def make_kept(config: DistillationConfig, slot: SessionAgent, first: PyTree, job
     return of
 
 
-def cost_of(config: DistillationConfig) -> Meters:
-    """Returns what a day and its night add to the meters of one student, all but seconds."""
+def cost_of(config: DistillationConfig, metrics: Metrics) -> Meters:
+    """Returns what a day and its night add to the meters of one student, all but seconds.
+
+    Args:
+      config: the run.
+      metrics: of the night; how many states it learned from is a mean over the students where there are several.
+    """
     night = config.consolidation
-    rows = night.num_updates * night.rows_per_update
-    dreamed = night.states == "dream"
-    return Meters(
-        real=night.real_per_night,
-        replayed=0 if dreamed else rows,
-        dreamed=rows if dreamed else 0,
-        updates=night.num_updates,
+    replayed, dreamed = (
+        round(night.num_updates * float(np.mean(metrics[name]))) for name in ("lived_states", "dreamed_states")
     )
+    return Meters(real=night.real_per_night, replayed=replayed, dreamed=dreamed, updates=night.num_updates)
+
+
+def _recovered(recovery: Recovery | tuple) -> dict[str, float]:
+    """Returns what a row says of it, means over the jobs in which there was a failure; nothing where not measured."""
+    if recovery == ():
+        return {}
+    named = {f"recovered_{100 * cut:.0f}": recovery.recovered[:, place] for place, cut in enumerate(CUTS)}
+    named |= {"labels_right_before": recovery.right_before, "labels_right_after": recovery.right_after}
+    told = {name: values[np.isfinite(values)] for name, values in named.items()}
+    return {name: float(values.mean()) for name, values in told.items() if values.size}
 
 
 def _of_the_job(config: DistillationConfig, lived: Lived) -> list[Transition]:

@@ -1,8 +1,10 @@
-"""How good an agent with a session slot is: success with and without a session, and the bits that its weights hold.
+"""How good an agent with a session slot is: success with and without a session, and the bits that its weights hold;
+and how good a teacher it is after its student's mistakes.
 
-Letters: J jobs, T decisions, K keys, A answers.
+Letters: J jobs, T decisions of a session, L of an episode, K keys, A answers, N episodes, C cuts.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,11 +16,17 @@ from scipy import special
 from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import PyTree, Transition
+from dreamer.loop import go_on
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import EnvConfig, JaxEnv
-from dreamer.wake.envs.jobworld import of_job, prompts
+from dreamer.wake.envs.jobs import codebook
+from dreamer.wake.envs.jobworld import as_seen, of_job, prompts, view
 from dreamer.wake.policy import live_one, make_act
 from experiments.measures import bits
+
+CUTS = (0.2, 0.4, 0.6, 0.8)
+"""Shares of a failed episode after which the teacher takes over: the recovery curve of "SCOPE: Signal-Calibrated
+On-Policy Distillation Enhancement with Dual-Path Adaptive Weighting" (https://arxiv.org/abs/2604.10688)."""
 
 
 class Measured(NamedTuple):
@@ -78,3 +86,78 @@ def bits_of(logits: np.ndarray, belief: np.ndarray, codebook: np.ndarray) -> tup
     retained, available = bits.retained_bits(policy, truth), bits.retained_bits(belief, truth)
     bits.check_no_leak(retained, available)
     return retained, available
+
+
+class Recovery(NamedTuple):
+    """What a teacher makes of its student's failed episodes; of several jobs each field leads with [J]."""
+
+    recovered: jax.Array
+    """[C] share of the failed episodes that end well where the teacher takes over at each of `CUTS`."""
+    right_before: jax.Array
+    """[] share of the states up to the first wrong answer in which the teacher's likeliest answer is right."""
+    right_after: jax.Array
+    """[] the same of the states behind it."""
+
+
+def recovery(
+    slot: SessionAgent,
+    config: EnvConfig,
+    params: PyTree,
+    session: Transition,
+    *,
+    number: jax.Array,
+    seed: jax.Array,
+    num_episodes: int,
+) -> Recovery:
+    """Returns what the agent with the session [T] in memory makes of episodes that it fails without; nan where there
+    is none of a kind. Pure.
+
+    The student samples, as by day, and the teacher who takes over plays what it thinks likeliest. The episodes go on
+    from what is seen, in the true job; as many fail as do of `num_episodes`, and nobody learns from them.
+
+    Args:
+      slot: the agent.
+      config: the world, without aliased keys.
+      params: of the agent that lived the session.
+      session: [T]
+      number: [] of the job.
+      seed: [] of the episodes.
+      num_episodes: static.
+    """
+    world = config.jobworld
+    env, answers = of_job(config, number), codebook(world, number)
+    limit, N = sessions.step_limit(env, None), num_episodes
+    reset_key, act_key, state_key, own_key = jax.random.split(jax.random.key(seed), 4)
+    memory = slot.recall_in(params, session, N)
+
+    def alone(obs: jax.Array) -> jax.Array:
+        return slot.agent.evaluate(params, (), obs).logits
+
+    def reader(obs: jax.Array) -> jax.Array:
+        return slot.agent.evaluate(params, memory, obs).logits
+
+    begun = jax.vmap(env.reset)(jax.random.split(reset_key, N))
+    lived, within = go_on(env, *begun, alone, act_key, num_steps=limit)  # [L, N]
+
+    def finished(met: Transition, goes_on: jax.Array) -> jax.Array:
+        return (goes_on & (view(world, met.next_obs).progress == world.chain_length)).any(axis=0)
+
+    failed, length = ~finished(lived, within), within.sum(axis=0)
+
+    def taken_over(cut: float) -> jax.Array:
+        at = jnp.round(cut * length).astype(jnp.int32)
+        obs = jnp.take_along_axis(lived.obs, at[None, :, None], axis=0)[0]
+        states = jax.vmap(functools.partial(as_seen, world, answers))(jax.random.split(state_key, N), obs)
+        return _mean(finished(*go_on(env, states, obs, reader, own_key, num_steps=limit, greedy=True)), failed)
+
+    key = view(world, lived.obs).key
+    wrong = within & (lived.action != answers[key])
+    before = within & ((jnp.cumsum(wrong, axis=0) - wrong) == 0)
+    said_right = jax.lax.map(reader, lived.obs).argmax(axis=-1) == answers[key]
+    shares = (_mean(said_right, part & failed[None]) for part in (before, within & ~before))
+    return Recovery(jnp.stack([taken_over(cut) for cut in CUTS]), *shares)
+
+
+def _mean(values: jax.Array, counted: jax.Array) -> jax.Array:
+    """Returns [] the mean of those that count; nan where none does."""
+    return jnp.where(counted, values, 0).sum() / counted.sum()

@@ -17,6 +17,8 @@ from experiments.dream_scaling import runs as scaling_runs
 from experiments.figures import arms as arms_figure
 from experiments.figures import learning_curve
 from experiments.presets import PRESETS
+from experiments.refinement import analysis as refinement_analysis
+from experiments.refinement import runs as refinement_runs
 from experiments.replayability import analysis as replay_analysis
 from experiments.replayability import runs as replay_runs
 from experiments.results import newest_of, write_rows
@@ -303,6 +305,29 @@ def test_rows_are_of_arms_as_they_are(question):
         rows = newest_of(Path(module.__file__).parent / "results" / f"{task}.csv")
         made = {row["arm"]: row["config_hash"] for row in rows}
         assert made == {arm: arms[arm].hash() for arm in made}, (question, task)
+
+
+def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(refinement_analysis, "FOLDER", tmp_path)
+    assert refinement_analysis.analyse()[1] == []
+    told = {"retained_bits": 8.0, "available_bits": 16.0, "other_session_return": 0.5, "replayed": 120, "dreamed": 60}
+    told |= {"updates": 30, "labels_right_before": 0.9, "labels_right_after": 0.6, "env_id": "JobWorld-v0"}
+    saved = {"recovered_20": 0.7, "recovered_40": 0.5, "recovered_60": 0.25, "recovered_80": 0.0}
+    for task in ("dead-ends-0", "dead-ends-100"):
+        raw = [row | saved for row in rows(refinement_runs.REFERENCE, {0: [0.2, 0.9], 1: [0.2, 0.9]}, task=task)]
+        written = raw + rows("rewritten", {0: [0.4, 0.8], 1: [0.4, 0.8]}, task=task)
+        write_rows(tmp_path / "results" / f"{task}.csv", [row | told for row in written])
+    text, figures = refinement_analysis.analyse()
+    assert [path.name for path in figures] == ["recovery.png", "arms-1.png", "arms-2.png"]
+    failures, arms = (
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()[2:]]
+        for part in text.split("\n\n")
+    )
+    assert failures[0] == ["dead-ends-0", "2", *(f"{x:.2f} [{x:.2f}, {x:.2f}]" for x in (0.7, 0.5, 0.25, 0, 0.9, 0.6))]
+    assert [line[:2] for line in arms] == [
+        [task, arm] for task in ("dead-ends-0", "dead-ends-100") for arm in ("raw", "rewritten")
+    ]
+    assert arms[1][3:] == ["200", "0.40 [0.40, 0.40]", "0.80 [0.80, 0.80]", "8.0 of 16.0", "4, 2", "0.50 [0.50, 0.50]"]
 
 
 def test_what_dreams_win_back_by_hand():

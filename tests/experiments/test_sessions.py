@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamer.core.ports import Agent, SessionAgent
+from dreamer.core.types import Evaluation, Transition
 from dreamer.io import Checkpoints, LogError, RunFolder, read_log
 from dreamer.loop import ConsolidationConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.wake import Deployed, envs
+from dreamer.wake.envs import EnvConfig, JobWorldConfig
 from dreamer.wake.envs.jobs import codebook
-from dreamer.wake.envs.jobworld import of_job
+from dreamer.wake.envs.jobworld import of_job, view
 from dreamer.wake.policy import live_one
 from experiments import folders, sweep
 from experiments.config import RunConfig, changed
@@ -30,6 +33,8 @@ from experiments.sessions.config import (
     sessions_from_dict,
     sessions_to_dict,
 )
+from experiments.sessions.dreams import make_dream
+from experiments.sessions.measure import recovery
 from experiments.sessions.run import ContextGainError, distil, load_agent, pretrain, run_or_resume
 from experiments.workers import Ended
 from scripts import distill as distill_script
@@ -199,15 +204,14 @@ def test_what_another_job_taught_is_not_counted_for_this_one(agent, tmp_path):
 
 def test_a_dream_is_of_what_the_reader_answers_but_for_its_errors():
     world = DISTIL.env.jobworld
-    sure = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    sure = 99 * jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
 
-    def believed(obs):
+    def reader(obs):
         assert obs.shape[0] == world.num_keys
         return sure
 
     def dreamed(error, key):
-        config = changed(DISTIL, {"consolidation.states": "dream", "dream_error": error})
-        state, _ = distillation.dreamed_world(config)(key, believed).reset(jax.random.key(9))
+        state, _ = make_dream(DISTIL.env, error)(key, reader).env.reset(jax.random.key(9))
         return state.codebook
 
     keys = jax.random.split(jax.random.key(0), 64)
@@ -294,6 +298,44 @@ def test_a_damaged_pretraining_is_left_as_it_is_and_begun_anew(tmp_path, monkeyp
     assert str(begun.name) in messages[0]
 
 
+def test_trajectories_are_refined_and_failures_taken_over(agent, tmp_path):
+    config = changed(DISTIL, {"refine.arm": "rewrite", "refine.harm": 0.0, "recovery_episodes": 16})
+    rows = rows_of(distil(changed(config, {"run.folder": str(tmp_path / "run")}), agent, watch=ignore), arm="rewritten")
+    assert [row["real"] for row in rows] == [24, 48]  # a dream is no real transition
+    for row in rows:
+        assert 0 < row["replayed"] / row["updates"] < 8 and row["dreamed"] > 0
+        shares = [row[f"recovered_{percent}"] for percent in (20, 40, 60, 80)]
+        assert all(0 <= share <= 1 for share in (*shares, row["labels_right_before"], row["labels_right_after"]))
+
+
+@pytest.mark.parametrize(
+    ("deadly", "saved"),
+    [
+        # One failure in three has its first answer right, and what is lost is lost.
+        (1.0, (1 / 3, 0, 0, 0)),
+        # At most one of five answers was right; two keys take two decisions, one takes the last.
+        (0.0, (1, 1, 1, 4 / 6)),
+    ],
+)
+def test_what_a_teacher_saves_by_hand(deadly, saved):
+    world = JobWorldConfig(num_answers=2, chain_length=2, slack=3, error="dead_end", dead_end_prob=deadly)
+    config, number = EnvConfig("JobWorld-v0", "jobworld", jobworld=world), jnp.int32(3)
+    right = codebook(world, number)
+
+    def evaluate(params, memory, obs):
+        knows = 99 * jax.nn.one_hot(right[view(world, obs).key], 2)
+        return Evaluation(0 * knows if isinstance(memory, tuple) else knows, None, None)
+
+    def recall(params, session):
+        return jnp.zeros(session.action.shape[:1])
+
+    slot = SessionAgent(Agent(None, evaluate, None, None), None, None, recall)
+    session = jax.tree.map(lambda leaf: leaf[None], Transition(*jnp.zeros(7)))
+    found = recovery(slot, config, (), session, number=number, seed=jnp.uint32(0), num_episodes=4000)
+    np.testing.assert_allclose(found.recovered, saved, atol=0.03)
+    assert (found.right_before, found.right_after) == (1, 1)
+
+
 def test_configs_are_what_was_written():
     for config in (AGENT, DISTIL):
         assert sessions_from_dict(sessions_to_dict(config)) == config
@@ -315,6 +357,18 @@ def test_configs_are_what_was_written():
         (DISTIL, {"env.jobworld.pool": "pretraining"}, "which the agent knows"),
         (DISTIL, {"env.jobworld.period": 2}, "must stay: give 0"),
         (DISTIL, {"dream_error": 0.5}, "nothing is dreamed: give 0"),
+        (
+            DISTIL,
+            {"refine.arm": "rewrite", "consolidation.states": "dream"},
+            "refine.arm is 'rewrite' and consolidation.states 'dream': .* give consolidation.states 'student'",
+        ),
+        (DISTIL, {"refine.arm": "rewrite", "distill.state_weight": "trust"}, "give distill.state_weight 'uniform'"),
+        (DISTIL, {"recovery_episodes": -1}, "recovery_episodes is -1: give 0"),
+        (
+            DISTIL,
+            {"recovery_episodes": 4, "env.jobworld.aliased": 0.5, "agent.env.jobworld.aliased": 0.5},
+            "recovery_episodes is 4: give 0 .* and no key is aliased",
+        ),
         (
             DISTIL,
             {"env.jobworld.num_keys": 5},

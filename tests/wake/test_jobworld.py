@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -261,3 +262,31 @@ def test_what_does_not_fit_together_is_refused():
         config_of(settings(period=2), knobs=KnobsConfig(visited_starts=0.5))
     with pytest.raises(ValueError, match="jobworld.period is 2, but an agent is measured in lives of its own"):
         for_evaluation(config_of(settings(period=2)), 4)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"error": "detour", "detour": 2, "slack": 5},
+        {"error": "dead_end", "dead_end_prob": 0.5},
+        {"aliased": 0.5, "slack": 6},
+        {"cue": True, "period": 2},
+        {"cue": True},
+    ],
+)
+def test_a_state_in_which_something_is_seen_shows_just_that(fields):
+    world = settings(**fields)
+    env = make_jax(config_of(world))
+
+    def act(params, keys, obs, mask, memory):
+        return jax.vmap(lambda key: jax.random.randint(key, (), 0, world.num_actions))(keys), memory
+
+    _, tape = live(env, act, (), begin(env, seed=SEED, num_envs=4), seed=SEED, num_steps=40)
+    seen = jnp.concatenate([tape.obs, tape.next_obs]).reshape(-1, *env.spec.obs_shape)
+    state_of = jax.vmap(functools.partial(jobworld.as_seen, world, jobs.codebook(world, 3)))
+    states, others = (state_of(jax.random.split(jax.random.key(n), len(seen)), seen) for n in (0, 1))
+    np.testing.assert_allclose(jax.vmap(functools.partial(jobworld._observe, world))(states), seen, atol=1e-6)
+    assert (states.chain != others.chain).any()  # the keys to come are drawn
+    stepped = jax.vmap(env.step)(jax.random.split(jax.random.key(0), len(seen)), states, jnp.zeros(len(seen), int))
+    jax.tree.map(lambda leaf, like: chex.assert_equal(leaf.dtype, like.dtype), stepped[0], states)

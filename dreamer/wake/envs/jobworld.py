@@ -63,8 +63,12 @@ class JobView:
     """[...] int32 the key just answered rightly, as far as the observation says so, or -1."""
     progress: jax.Array
     """[...] int32 keys answered."""
+    time: jax.Array
+    """[...] int32 decisions left."""
     idle: jax.Array
     """[...] bool, nothing that is done now matters: a detour, or a dead end."""
+    lost: jax.Array
+    """[...] bool, in a dead end."""
 
 
 def make(config: EnvConfig) -> JaxEnv:
@@ -107,16 +111,41 @@ def session_seed(seed: int | jax.Array, number: int | jax.Array) -> jax.Array:
 
 def view(config: JobWorldConfig, obs: jax.Array) -> JobView:
     """Returns what observations [..., *obs_shape] show of the world."""
-    parts, at = {}, 0
-    for name, size in _layout(config).items():
-        parts[name], at = obs[..., at : at + size], at + size
+    parts = _parts(config, obs)
     nobody = jnp.zeros((*obs.shape[:-1], 1), obs.dtype)
-    waits, lost = parts.get("waiting", nobody), parts.get("lost", nobody)
     return JobView(
         key=_index(parts["key"]),
         answered=_index(parts.get("answered", nobody)),
-        progress=jnp.round(parts["progress"][..., 0] * config.chain_length).astype(jnp.int32),
-        idle=((waits > 0) | (lost > 0))[..., 0],
+        progress=_count(parts, "progress", config.chain_length),
+        time=_count(parts, "time", config.deadline),
+        idle=_count(parts, "waiting", config.detour) + _count(parts, "lost", 1) > 0,
+        lost=_count(parts, "lost", 1) > 0,
+    )
+
+
+def as_seen(config: JobWorldConfig, answers: jax.Array, key: jax.Array, obs: jax.Array) -> JobState:
+    """Returns a state under the codebook [K] in which `obs` is seen, as `of_codebook` has them.
+
+    What an observation does not show is drawn: the keys to come, and which of the aliased ones a hidden key is.
+    """
+    parts, K = _parts(config, obs), config.num_keys
+    coming_key, hidden_key = jax.random.split(key)
+    shown = _index(parts["key"])
+    asked = jnp.where(shown < 0, jax.random.randint(hidden_key, (), K - config.num_aliased, K), shown)
+    progress = _count(parts, "progress", config.chain_length)
+    chain = jax.random.randint(coming_key, (config.chain_length,), 0, K).at[progress].set(asked, mode="drop")
+    begun = "new" in parts and ~(parts["new"][0] > 0)
+    return JobState(
+        number=jnp.int32(0),
+        codebook=answers,
+        episode=jnp.asarray(begun, jnp.int32),
+        chain=chain,
+        progress=progress,
+        step=config.deadline - _count(parts, "time", config.deadline),
+        waiting=_count(parts, "waiting", config.detour),
+        lost=_count(parts, "lost", 1) > 0,
+        looked=(shown >= K - config.num_aliased) & (config.num_aliased > 0),
+        answered=_index(parts["answered"]) if "answered" in parts else jnp.int32(-1),
     )
 
 
@@ -210,6 +239,20 @@ def _layout(config: JobWorldConfig) -> dict[str, int]:
         "new": int(config.cue),
     }
     return {name: size for name, size in sizes.items() if size}
+
+
+def _parts(config: JobWorldConfig, obs: jax.Array) -> dict[str, jax.Array]:
+    """Returns the parts [..., size] of observations [..., *obs_shape] by name."""
+    parts, at = {}, 0
+    for name, size in _layout(config).items():
+        parts[name], at = obs[..., at : at + size], at + size
+    return parts
+
+
+def _count(parts: dict[str, jax.Array], name: str, most: int) -> jax.Array:
+    """Returns [...] int32 what a part tells as a share of `most`; 0 of a part that there is not."""
+    share = parts[name] if name in parts else jnp.zeros_like(parts["time"])
+    return jnp.round(share[..., 0] * most).astype(jnp.int32)
 
 
 def _observe(config: JobWorldConfig, state: JobState) -> jax.Array:
