@@ -2,7 +2,7 @@
 
 import tyro
 
-from experiments.sessions.config import PretrainingConfig
+from experiments.sessions.pretraining_config import PretrainingConfig
 from experiments.sessions.run import pretrain
 from scripts.display import INTERPRETER, ShareWatch, clear_errors, say, show_nights
 

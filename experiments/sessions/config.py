@@ -1,127 +1,20 @@
 """What is run: how an agent learns to use its memory, and how what a session taught enters the weights."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from agents.session_slot import SessionSlotConfig
 from dreamer.loop import ConsolidationConfig
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import UpdateConfig
-from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig
+from dreamer.wake.envs import EnvConfig
 from dreamer.wake.envs.jobs import pool_jobs
-from experiments.config import RunConfig, config_hash, frames_as_recorded, restore, to_dict
+from experiments.config import RunConfig, config_hash, restore, to_dict
+from experiments.sessions.pretraining_config import WORLD, PretrainingConfig, check, identity_of
 
-_WORLD = EnvConfig("JobWorld-v0", "jobworld", jobworld=JobWorldConfig(slack=2, pool="pretraining", job=None))
-
-
-def _check(config: Any, at_least_one: tuple[str, ...]) -> None:
-    for name in at_least_one:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} is {getattr(config, name)}: give 1 or more")
-    if config.env.suite != "jobworld":
-        raise ValueError(f"env.suite is {config.env.suite!r}: sessions are told apart by jobs; give 'jobworld'")
-    for name, neutral in (("knobs", KnobsConfig()), ("oracle", False), ("num_envs", 1)):
-        if getattr(config.env, name) != neutral:
-            raise ValueError(
-                f"env.{name} is {getattr(config.env, name)}, but sessions are lived one a job in the bare world, of "
-                f"which the exact reader knows all: leave it at {neutral}"
-            )
-    for name in ("reset_every", "target_period", "target_step"):
-        if getattr(config.update, name) != getattr(UpdateConfig, name):
-            raise ValueError(
-                f"update.{name} is {getattr(config.update, name)}, which has no effect here, where there is neither a "
-                f"lagged network nor a renewal: leave it at {getattr(UpdateConfig, name)}"
-            )
-    if not 0 <= config.seed < 2**31:
-        raise ValueError(f"seed is {config.seed}: give an integer from 0 to {2**31 - 1}")
-
-
-@dataclasses.dataclass(frozen=True)
-class PretrainingConfig:
-    """Learning to learn: sessions in ever new jobs, each decision labelled by a perfect reader of what came before."""
-
-    name: str = "session-slot"
-    """What the run is called in folders and rows."""
-    env: EnvConfig = _WORLD
-    """The world; its jobs are drawn from the pool `pretraining`."""
-    seed: int = 0
-    """The run's one source of randomness."""
-    session_length: int = 64
-    """T, decisions of a session."""
-    num_sessions: int = 32
-    """Sessions that are lived side by side, each in a job of its own, before they are learned from."""
-    num_days: int = 300
-    """How often sessions are lived."""
-    updates_per_day: int = 2
-    """Updates on each day's sessions."""
-    prior_weight: float = 0.1
-    """Weight of what the agent says with nothing in memory, beside 1 for what it says within its sessions."""
-    slot: SessionSlotConfig = SessionSlotConfig(num_slots=64)
-    """The agent."""
-    update: UpdateConfig = UpdateConfig(warmup_updates=100, final_share=0.0, max_grad_norm=1.0)
-    """The optimiser."""
-    num_jobs: int = 32
-    """Jobs of the pool `test` in which the agent is measured, with the session of each and without."""
-    episodes: int = 32
-    """Episodes of each measurement in each job."""
-    run: RunConfig = RunConfig(checkpoint_every=100_000)
-    """Where it writes."""
-
-    kind: ClassVar[str] = "pretraining"
-    """What its file says it is."""
-
-    def __post_init__(self) -> None:
-        _check(self, ("session_length", "num_sessions", "num_days", "updates_per_day", "num_jobs", "episodes"))
-        world = self.env.jobworld
-        if (world.pool, world.job) != ("pretraining", None):
-            raise ValueError(
-                f"env.jobworld.pool is {world.pool!r} and job {world.job}: an agent is pre-trained on all jobs of the "
-                "pool 'pretraining': give that pool, and job None"
-            )
-        if world.period and world.num_aliased:
-            raise ValueError(
-                f"env.jobworld.period is {world.period} and aliased {world.aliased}: nobody who labels can tell "
-                "when to look again; set one of them to 0"
-            )
-        if self.num_jobs > (pool := len(pool_jobs(dataclasses.replace(world, pool="test")))):
-            raise ValueError(f"num_jobs is {self.num_jobs}, but the pool 'test' holds {pool}: give that or less")
-        if self.session_length > self.slot.num_slots:
-            raise ValueError(
-                f"session_length is {self.session_length}, but slot.num_slots is {self.slot.num_slots}: give "
-                f"{self.slot.num_slots} or less, or more slots"
-            )
-        if self.prior_weight < 0:
-            raise ValueError(f"prior_weight is {self.prior_weight}: give 0 or more")
-
-    @property
-    def num_updates(self) -> int:
-        """Updates of the whole run."""
-        return self.num_days * self.updates_per_day
-
-    @property
-    def real_per_day(self) -> int:
-        """Transitions lived in all jobs of a day."""
-        return self.num_sessions * self.session_length
-
-    @property
-    def row(self) -> dict:
-        """What its rows say of it."""
-        return {"dream_ratio": self.updates_per_day, "actor": "session", "episodes": self.num_jobs * self.episodes}
-
-    def finished(self, real: int, updates: int) -> bool:
-        """Whether a run that made so many updates is at its end."""
-        del real
-        return updates >= self.num_updates
-
-    def identity(self) -> dict:
-        """Returns all that decides the outcome but the seed."""
-        return _identity(self)
-
-    def hash(self) -> str:
-        """Returns the hash of `identity()`, as `Config.hash`."""
-        return config_hash(self.identity())
+HORIZONS = (2, 4, 8, 16)
+"""How many times as long a chain may be asked than the one that was learned in."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +24,7 @@ class DistillationConfig:
     name: str = "distillation"
     """What the run is called in folders and rows."""
     env: EnvConfig = dataclasses.replace(
-        _WORLD, jobworld=dataclasses.replace(_WORLD.jobworld, pool="distillation", job=0)
+        WORLD, jobworld=dataclasses.replace(WORLD.jobworld, pool="distillation", job=0)
     )
     """The world, and the first of the jobs."""
     seed: int = 0
@@ -163,6 +56,9 @@ class DistillationConfig:
     recovery_episodes: int = 0
     """Episodes of the deployed agent in each job, of whose failures it is measured what its teacher makes by taking
     over; 0 measures nothing of it."""
+    horizons: tuple[int, ...] = ()
+    """How many times as long chains, with as many times the slack, the student is measured in at the end of a job, of
+    2, 4, 8 and 16; () in none."""
     run: RunConfig = RunConfig()
     """Where it writes."""
 
@@ -170,7 +66,7 @@ class DistillationConfig:
     """What its file says it is."""
 
     def __post_init__(self) -> None:
-        _check(self, ("num_jobs", "sequence", "episodes"))
+        check(self, ("num_jobs", "sequence", "episodes"))
         world, pool = self.env.jobworld, len(pool_jobs(self.env.jobworld))
         wanted = self.num_jobs * self.sequence
         asked = f"env.jobworld.job is {world.job}, num_jobs {self.num_jobs} and sequence {self.sequence}"
@@ -209,6 +105,8 @@ class DistillationConfig:
                 f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r} and "
                 f"refine.arm {self.refine.arm!r}, so nothing is dreamed: give 0, or states 'dream'"
             )
+        if unknown := set(self.horizons) - set(HORIZONS):
+            raise ValueError(f"horizons has {sorted(unknown)}: give some of {', '.join(map(str, HORIZONS))}")
         self._check_objective()
         self._check_refine()
 
@@ -287,8 +185,9 @@ class DistillationConfig:
 
     def identity(self) -> dict:
         """Returns all that decides the outcome but the seed."""
-        identity = _identity(self) | {"agent": self.agent.identity()}
-        for name in ("sequence", "refine", "recovery_episodes"):  # rows older than these settings are of the same runs
+        identity = identity_of(self) | {"agent": self.agent.identity()}
+        # Rows that are older than these settings are of the same runs.
+        for name in ("sequence", "refine", "recovery_episodes", "horizons"):
             if getattr(self, name) == getattr(DistillationConfig, name):
                 del identity[name]
         return identity
@@ -311,10 +210,3 @@ def sessions_from_dict(tree: dict) -> SessionsConfig:
     """Returns the config that `sessions_to_dict` wrote; errors as of `experiments.config.from_dict`."""
     values = dict(tree)
     return restore(_KINDS[values.pop("kind")], values)
-
-
-def _identity(config: SessionsConfig) -> dict:
-    tree = sessions_to_dict(config)
-    for name in ("seed", "run"):
-        del tree[name]
-    return tree | {"env": frames_as_recorded(config.env, tree["env"])}

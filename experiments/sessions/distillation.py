@@ -21,6 +21,7 @@ from dreamer.io import Log, RunFolder
 from dreamer.loop import Lived, make_day_and_night
 from dreamer.sleep.update import Optimizer, TrainState, init_train_state, make_optimizer
 from dreamer.wake import session as sessions
+from dreamer.wake.envs import EnvConfig
 from dreamer.wake.envs.jobs import codebook, pool_jobs
 from dreamer.wake.envs.jobworld import of_job, session_seed
 from dreamer.wake.policy import live_one
@@ -160,7 +161,7 @@ def live_and_learn(
     one = Standing(init_train_state(params, optimizer), prior(world))
     standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), one)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
-    meters, kept = Meters(), make_kept(config, slot, params, jobs)
+    meters, kept, far = Meters(), make_kept(config, slot, params, jobs), make_far(config, slot, jobs)
     with Log(folder.path, **settings) as log:
         for number in range(config.num_nights):
             stage = number // night.num_nights
@@ -178,7 +179,7 @@ def live_and_learn(
                 row |= {"next_return": float(outcome.without[:, following].mean())}
             row |= {"retained_bits": float(retained.mean()), "available_bits": float(available.mean())}
             if (number + 1) % night.num_nights == 0:
-                row |= kept(standing.student.params)
+                row |= kept(standing.student.params) | far(standing.student.params, stage)
             log.write(number + 1, meters, row)
             watch((number + 1) / config.num_nights, row["student_return"])
     return jax.tree.map(lambda leaf: leaf[0], standing.student.params), meters
@@ -216,6 +217,32 @@ def make_kept(config: DistillationConfig, slot: SessionAgent, first: PyTree, job
     def of(params: PyTree) -> dict:
         reached, away = kept(params, numbers, jobs.seed)
         return {"other_session_return": float(reached.mean()), "old_kl": float(away.mean())}
+
+    return of
+
+
+def make_far(config: DistillationConfig, slot: SessionAgent, jobs: Jobs) -> Callable[[PyTree, int], dict]:
+    """Returns (parameters of students [J], number of the job in the sequence) -> how they do in longer chains of it.
+
+    `return_x2` is the mean return without memory where a chain has twice as many keys, and twice the slack.
+    """
+
+    def world(times: int) -> EnvConfig:
+        own = config.env.jobworld
+        long = {"chain_length": times * own.chain_length, "slack": times * own.slack}
+        return dataclasses.replace(config.env, jobworld=dataclasses.replace(own, **long))
+
+    @functools.partial(jax.jit, static_argnames="times")
+    def measured(params: PyTree, numbers: jax.Array, times: int) -> jax.Array:
+        def one(params: PyTree, number: jax.Array, seed: jax.Array) -> jax.Array:
+            same = {"seed": sessions.evaluation_seed(seed), "num_episodes": config.episodes}
+            return returns(slot, of_job(world(times), number), params, (), **same)
+
+        return jax.vmap(one)(params, numbers, jobs.seed)
+
+    def of(params: PyTree, stage: int) -> dict:
+        numbers = jobs.number[:, stage]
+        return {f"return_x{times}": float(measured(params, numbers, times).mean()) for times in config.horizons}
 
     return of
 

@@ -31,8 +31,9 @@ from dreamer.wake.envs.jobworld import of_job, session_seed, view
 from dreamer.wake.policy import live_one
 from experiments.diary import DivergedError
 from experiments.measures import beliefs
-from experiments.sessions.config import PretrainingConfig, sessions_to_dict
+from experiments.sessions.config import sessions_to_dict
 from experiments.sessions.measure import Measured, with_and_without
+from experiments.sessions.pretraining_config import PretrainingConfig
 
 Watch = Callable[[float, float | None], None]
 """(share of the run that is done, score so far)"""

@@ -14,14 +14,9 @@ from dreamer.wake import Deployed, envs
 from experiments import folders
 from experiments.run import use_compilation_cache
 from experiments.sessions import distillation, pretraining
-from experiments.sessions.config import (
-    DistillationConfig,
-    PretrainingConfig,
-    SessionsConfig,
-    sessions_from_dict,
-    sessions_to_dict,
-)
+from experiments.sessions.config import DistillationConfig, SessionsConfig, sessions_from_dict, sessions_to_dict
 from experiments.sessions.pretraining import Watch
+from experiments.sessions.pretraining_config import PretrainingConfig
 
 _PATIENCE = 1.0  # seconds between two looks at an agent that another process pre-trains
 

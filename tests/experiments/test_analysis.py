@@ -16,6 +16,8 @@ from experiments.dream_scaling import analysis as scaling_analysis
 from experiments.dream_scaling import runs as scaling_runs
 from experiments.figures import arms as arms_figure
 from experiments.figures import learning_curve
+from experiments.horizon import analysis as horizon_analysis
+from experiments.horizon import runs as horizon_runs
 from experiments.presets import PRESETS
 from experiments.refinement import analysis as refinement_analysis
 from experiments.refinement import runs as refinement_runs
@@ -328,6 +330,40 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
         [task, arm] for task in ("dead-ends-0", "dead-ends-100") for arm in ("raw", "rewritten")
     ]
     assert arms[1][3:] == ["200", "0.40 [0.40, 0.40]", "0.80 [0.80, 0.80]", "8.0 of 16.0", "4, 2", "0.50 [0.50, 0.50]"]
+
+
+@pytest.mark.parametrize(
+    ("curve", "level", "length"),
+    [
+        ([(4, 0.81), (8, 0.81**2), (16, 0.81**4)], 0.81**3, 12.0),  # keys got right independently of each other
+        ([(4, 0.4), (8, 0.1)], 0.5, 0.0),
+        ([(4, 0.9), (8, 0.8)], 0.5, np.inf),
+        ([(4, 0.5), (8, 0.25)], 0.5, 4.0),
+        ([(4, 1.0), (8, 1.0), (16, 0.0)], 0.5, 8.0),  # at least
+    ],
+)
+def test_the_longest_chain_by_hand(curve, level, length):
+    assert horizon_analysis.longest(curve, level) == pytest.approx(length)
+
+
+def test_horizons_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(horizon_analysis, "FOLDER", tmp_path)
+    assert horizon_analysis.analyse()[1] == []
+    far = {"return_x2": 0.64, "return_x4": 0.4, "return_x8": 0.16, "return_x16": 0.0, "env_id": "JobWorld-v0"}
+    for task in ("trained-2", "trained-8"):
+        written = rows(horizon_runs.REFERENCE, {0: [0.1, 0.8], 1: [0.1, 0.8]}, task=task)
+        write_rows(tmp_path / "results" / f"{task}.csv", [row | far for row in written])
+    closed = []
+    monkeypatch.setattr(learning_curve.plt, "close", closed.append)
+    text, figures = horizon_analysis.analyse()
+    monkeypatch.undo()
+    assert [path.name for path in figures] == ["horizon.png"]
+    panel, _ = closed[0].axes  # one arm, and the colour bar
+    assert sorted(text.get_text() for text in panel.texts) == sorted(["0.80", "0.64", "0.40", "0.16", "0.00"] * 2)
+    learning_curve.plt.close(closed[0])
+    first, last = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:])
+    assert first[:5] == ["trained-2", horizon_runs.REFERENCE, "2", "200", "0.80 [0.80, 0.80]"]
+    assert first[9:] == ["0.41 [0.41, 0.41]", "2", "6"] and last[10:] == ["8", "24"]
 
 
 def test_what_dreams_win_back_by_hand():

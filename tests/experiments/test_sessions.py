@@ -27,14 +27,10 @@ from experiments.measures import bits
 from experiments.results import read_rows, rows_of
 from experiments.sessions import distillation, pretraining
 from experiments.sessions import run as sessions_run
-from experiments.sessions.config import (
-    DistillationConfig,
-    PretrainingConfig,
-    sessions_from_dict,
-    sessions_to_dict,
-)
+from experiments.sessions.config import DistillationConfig, sessions_from_dict, sessions_to_dict
 from experiments.sessions.dreams import make_dream
 from experiments.sessions.measure import recovery
+from experiments.sessions.pretraining_config import PretrainingConfig
 from experiments.sessions.run import ContextGainError, distil, load_agent, pretrain, run_or_resume
 from experiments.workers import Ended
 from scripts import distill as distill_script
@@ -298,14 +294,17 @@ def test_a_damaged_pretraining_is_left_as_it_is_and_begun_anew(tmp_path, monkeyp
     assert str(begun.name) in messages[0]
 
 
-def test_trajectories_are_refined_and_failures_taken_over(agent, tmp_path):
-    config = changed(DISTIL, {"refine.arm": "rewrite", "refine.harm": 0.0, "recovery_episodes": 16})
+def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(agent, tmp_path):
+    settings = {"refine.arm": "rewrite", "refine.harm": 0.0, "recovery_episodes": 16, "horizons": (2, 16)}
+    config = changed(DISTIL, settings)
     rows = rows_of(distil(changed(config, {"run.folder": str(tmp_path / "run")}), agent, watch=ignore), arm="rewritten")
     assert [row["real"] for row in rows] == [24, 48]  # a dream is no real transition
     for row in rows:
         assert 0 < row["replayed"] / row["updates"] < 8 and row["dreamed"] > 0
         shares = [row[f"recovered_{percent}"] for percent in (20, 40, 60, 80)]
         assert all(0 <= share <= 1 for share in (*shares, row["labels_right_before"], row["labels_right_after"]))
+    assert [rows[0][name] for name in ("return_x2", "return_x16")] == [None, None]
+    assert 0 <= rows[1]["return_x16"] <= rows[1]["return_x2"] <= 1 and rows[1]["return_x4"] is None
 
 
 @pytest.mark.parametrize(
@@ -363,6 +362,7 @@ def test_configs_are_what_was_written():
             "refine.arm is 'rewrite' and consolidation.states 'dream': .* give consolidation.states 'student'",
         ),
         (DISTIL, {"refine.arm": "rewrite", "distill.state_weight": "trust"}, "give distill.state_weight 'uniform'"),
+        (DISTIL, {"horizons": (2, 3)}, r"horizons has \[3\]: give some of 2, 4, 8, 16"),
         (DISTIL, {"recovery_episodes": -1}, "recovery_episodes is -1: give 0"),
         (
             DISTIL,

@@ -1,0 +1,1 @@
+"""Question: what is learned in short chains worth in chains that are many times as long?"""

@@ -1,0 +1,94 @@
+"""How it is scored: success without memory against the length of the chain, and the length at which it is a half."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import table
+from experiments.figures import heat_map
+from experiments.horizon.runs import ARMS, LENGTHS
+from experiments.results import newest_of
+from experiments.sessions.config import HORIZONS
+from experiments.statistics import interquartile_mean
+
+FOLDER = Path(__file__).parent
+_COLUMNS = (
+    "task", "arm", "seeds", "real transitions", "success in its own chains: IQM [95 %]",
+    *(f"{times} times as long" for times in HORIZONS), "of independent keys, 4 times as long", "H80, keys", "H50, keys",
+)  # fmt: skip
+
+
+def analyse() -> tuple[str, list[Path]]:
+    """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
+
+    Tasks and arms without rows are left out.
+    """
+    lines, found = table.titled(_COLUMNS), {}
+    for task, arms in ARMS.items():
+        rows = [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
+        for arm in arms:
+            if own := [row for row in rows if row["arm"] == arm]:
+                found.setdefault(arm, {})[LENGTHS[task]] = own
+                lines.append(_line(task, arm, own))
+    figures = [_draw(found)] if found else []
+    return "\n".join(lines), figures
+
+
+def longest(curve: Sequence[tuple[int, float]], level: float) -> float:
+    """Returns the length of chain at which success falls below a level: infinite where it never does, 0 where it
+    starts below.
+
+    Between two lengths the logarithm of success is taken to be linear in the length, as it is where the keys of a chain
+    are got right independently of each other.
+
+    Args:
+      curve: (keys of a chain, success) rising in keys.
+      level: above 0.
+    """
+    if curve[0][1] < level:
+        return 0.0
+    for (short, above), (long, below) in zip(curve, curve[1:], strict=False):
+        if below < level:
+            if not below:
+                return float(short)  # how fast it falls is not known
+            share = math.log(above / level) / math.log(above / below)
+            return short + share * (long - short)
+    return math.inf
+
+
+def _curve(row: dict, length: int) -> list[tuple[int, float]]:
+    far = [(times * length, row[f"return_x{times}"]) for times in HORIZONS]
+    return [(length, row["student_return"]), *far]
+
+
+def _line(task: str, arm: str, rows: list[dict]) -> str:
+    curves = [_curve(row, LENGTHS[task]) for row in rows]
+    by_length = zip(*[[score for _, score in curve] for curve in curves], strict=True)
+    said = [table.interval(interquartile_mean(scores)) for scores in by_length]
+    independent = table.interval(interquartile_mean([curve[0][1] ** 4 for curve in curves]))
+    cells = [f"{rows[0]['real']:,}", *said, independent, *(_length(curves, level) for level in (0.8, 0.5))]
+    return table.joined([task, arm, str(len(rows)), *cells])
+
+
+def _length(curves: list[list[tuple[int, float]]], level: float) -> str:
+    """Returns the cell of the median seed's length; bounds where it is beyond what was measured."""
+    lengths = sorted(longest(curve, level) for curve in curves)
+    middle = lengths[(len(lengths) - 1) // 2]  # the lower of two
+    least, most = curves[0][0][0], curves[0][-1][0]
+    return f"< {least}" if middle < least else f"> {most}" if math.isinf(middle) else f"{middle:.0f}"
+
+
+def _draw(found: dict[str, dict[int, list[dict]]]) -> Path:
+    panels = {
+        arm: {
+            (length, keys): interquartile_mean([dict(_curve(row, length))[keys] for row in rows])[0]
+            for length, rows in tasks.items()
+            for keys, _ in _curve(rows[0], length)
+        }
+        for arm, tasks in found.items()
+    }
+    rows = [row for tasks in found.values() for own in tasks.values() for row in own]
+    learned, asked = "keys of the chains that were learned in", "keys of the chains that are asked"
+    return heat_map.draw(
+        rows, FOLDER / "figures" / "horizon.png", panels=panels, y=learned, x=asked, what="success without memory, IQM"
+    )
