@@ -206,7 +206,17 @@ def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
         room = ((0, 0), (0, config.num_slots - T), (0, 0), (0, 0), (0, 0))
         return SessionMemory(*(jnp.pad(kept, room) for kept in own), jnp.full(B, T, jnp.int32))
 
-    return SessionAgent(Agent(init, evaluate, value_loss, remember), empty, read, recall)
+    def last(memory: SessionMemory, number: int) -> tuple[jax.Array, jax.Array]:
+        def cut(kept: jax.Array, count: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(kept, jnp.maximum(count - number, 0), number)
+
+        return tuple(jax.vmap(cut)(kept, memory.count) for kept in (memory.keys, memory.values))
+
+    def holding(kept: tuple[jax.Array, jax.Array]) -> SessionMemory:
+        keys, values = kept
+        return SessionMemory(keys, values, jnp.full(keys.shape[0], keys.shape[1], jnp.int32))
+
+    return SessionAgent(Agent(init, evaluate, value_loss, remember), empty, read, recall, last, holding)
 
 
 def _seen_so_far(memory: SessionMemory) -> jax.Array:

@@ -16,6 +16,7 @@ from dreamer.core.types import Transition
 from dreamer.loop import ConsolidationConfig, DreamedWorld, make_day_and_night
 from dreamer.loop.consolidation import make_loss
 from dreamer.loop.refinement import rows_of
+from dreamer.sleep.carriers import CarrierConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig
@@ -40,10 +41,10 @@ def params():
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 2, like)
 
 
-def turn_of(teacher=None, distill=None, **night):
+def turn_of(teacher=None, distill=None, carrier=None, **night):
     def dream(key, reader):
         answers = reader(prompts(WORLD.jobworld)).argmax(axis=-1).astype(jnp.int32)
-        return DreamedWorld(of_codebook(WORLD, answers), at=None, judge=None)
+        return DreamedWorld(of_codebook(WORLD, answers), at=None, judge=None, sure=None, shortest=2)
 
     lengths = {"session_length": SESSION, "states_length": STUDENT, "num_updates": UPDATES}
     return make_day_and_night(
@@ -54,6 +55,7 @@ def turn_of(teacher=None, distill=None, **night):
         teacher=teacher or TeacherConfig(),
         distill=distill or DistillConfig(),
         refine=RefineConfig(),
+        carrier=make_carrier(carrier or CarrierConfig(), SLOT),
     )
 
 
@@ -71,7 +73,7 @@ def slept(numbers, seeds, **settings):
 
     def one(number, seed):
         env = of_job(WORLD, number)
-        return turn(init_train_state(params(), OPTIMIZER), env, env, seed=seed, number=jnp.int32(0), old=old)
+        return turn(init_train_state(params(), OPTIMIZER), params(), env, env, seed=seed, number=jnp.int32(0), old=old)
 
     return jax.jit(jax.vmap(one))(jnp.array(numbers, jnp.int32), jnp.array(seeds, jnp.uint32))
 
@@ -130,7 +132,12 @@ ANCHOR = np.log(4 / 3) / 4
 def test_the_loss_of_a_night_by_hand(night, distill, expected):
     agent, even = make_tabular_agent(4, 2), jnp.zeros((4, 2))
     slot = SessionAgent(
-        agent, empty=None, read=lambda params, lived: agent.evaluate(params, (), lived.obs), recall=None
+        agent,
+        empty=None,
+        read=lambda params, lived: agent.evaluate(params, (), lived.obs),
+        recall=None,
+        last=None,
+        holding=None,
     )
     params = {"logits": even.at[0, 0].set(np.log(3)), "value": jnp.zeros(4)}
     ended, reward = jnp.array([0, 1, 1, 0], bool), jnp.array([0.0, 1.0, 0.0, 3.0])
@@ -138,8 +145,8 @@ def test_the_loss_of_a_night_by_hand(night, distill, expected):
     lived = Transition(state, jnp.ones((4, 2), bool), action, reward, ended, ended & False, state)
     policy = jnp.array([[1, 0], [0.5, 0.5], [0.75, 0.25], [0.5, 0.5]]) if night.get("objective") is None else ()
     old = jax.tree.map(lambda leaf: leaf[:2], lived), jnp.full((2, 2), 0.5)
-    loss = make_loss(slot, ConsolidationConfig(**night), DistillConfig(**distill))
-    total, metrics = loss(params, rows=rows_of(lived), before=even, policy=policy, old=old)
+    loss = make_loss(slot, ConsolidationConfig(**night), DistillConfig(**distill), make_carrier(CarrierConfig(), slot))
+    total, metrics = loss(params, first=(), rows=rows_of(lived), before=even, policy=policy, old=old)
     np.testing.assert_allclose(total, expected, rtol=1e-4)
     assert metrics["loss"] == total
 
@@ -183,7 +190,7 @@ def test_where_nothing_succeeded_there_is_nothing_to_clone():
     turn = turn_of(states="session", states_length=0, objective="clone_successes")
     hopeless = of_job(dataclasses.replace(WORLD, jobworld=dataclasses.replace(WORLD.jobworld, chain_length=9)), 1)
     student, lived, metrics = jax.jit(
-        lambda: turn(init_train_state(params(), OPTIMIZER), hopeless, hopeless, seed=0, number=jnp.int32(0))
+        lambda: turn(init_train_state(params(), OPTIMIZER), params(), hopeless, hopeless, seed=0, number=jnp.int32(0))
     )()
     assert (float(lived.session.reward.sum()), float(metrics["loss"])) == (0, 0)
     jax.tree.map(np.testing.assert_array_equal, student.params, params())
@@ -215,7 +222,7 @@ def test_the_policy_gradient_finds_the_right_answers():
     env = of_job(dataclasses.replace(WORLD, jobworld=dataclasses.replace(WORLD.jobworld, chain_length=1, slack=0)), 1)
 
     def night(student, number):
-        student, lived, _ = turn(student, env, env, seed=jnp.uint32(3), number=number)
+        student, lived, _ = turn(student, params(), env, env, seed=jnp.uint32(3), number=number)
         return student, lived.student.reward.mean()
 
     first = init_train_state(jax.tree.map(lambda leaf: leaf / 4, params()), OPTIMIZER)

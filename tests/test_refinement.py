@@ -12,12 +12,18 @@ from dreamer.loop.refinement import DreamedWorld, advantages, go_on, refined, ro
 from dreamer.sleep.refine import RefineConfig
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
 from dreamer.wake.envs.jobworld import as_seen, of_codebook, view
-from experiments.sessions.dreams import make_judge
+from experiments.sessions.dreams import make_judge, sure
 
 WORLD = JobWorldConfig(num_keys=2, num_answers=2, chain_length=2, slack=1, error="dead_end")  # three decisions
 ANSWERS = jnp.array([1, 0], jnp.int32)
 ENV = of_codebook(EnvConfig("JobWorld-v0", "jobworld", jobworld=WORLD), ANSWERS)
-DREAM = DreamedWorld(ENV, functools.partial(as_seen, WORLD, ANSWERS), make_judge(WORLD))
+DREAM = DreamedWorld(
+    ENV,
+    at=functools.partial(as_seen, WORLD, ANSWERS),
+    judge=make_judge(WORLD),
+    sure=functools.partial(sure, WORLD),
+    shortest=WORLD.chain_length,
+)
 STUDENT_LOGITS = jnp.array([0.5, 0.0])
 # A finished chain, then an episode that is lost at its second decision and goes on until its deadline.
 PLAN = (("right", "right"), ("right", "wrong", "wrong"))
@@ -108,12 +114,13 @@ def test_a_rewrite_takes_the_place_of_what_followed_the_harm():
 
 
 def test_at_a_high_temperature_the_student_acts():
-    rewritten, _ = learned_from(by("rewrite", 1e6), dreamed=True)
-    many = functools.partial(go_on, ENV, policy=student, num_steps=1)
-    states = jax.vmap(DREAM.at, (0, None))(jax.random.split(jax.random.key(0), 4000), lived().obs[3])
-    met, _ = many(states, jnp.broadcast_to(lived().obs[3], (4000, *lived().obs.shape[1:])), key=jax.random.key(1))
-    assert (met.action == 0).mean() == pytest.approx(float(jax.nn.softmax(STUDENT_LOGITS)[0]), abs=0.03)
-    np.testing.assert_array_equal(rewritten.lived.obs[0], lived().obs[3])
+    config = RefineConfig("rewrite", temperature=1e6)
+    refine = functools.partial(refined, config, world=DREAM, student=student, teacher=teacher)
+    many = jax.vmap(lambda key: refine(rows_of(lived()), key=key))(jax.random.split(jax.random.key(0), 2000))
+    begun = many.dreamed & (many.kept > 0) & (many.lived.obs == lived().obs[None, None, 3]).all(axis=-1)
+    assert begun.sum() == 2000  # each dream begins in the state of the harm, and comes to it once
+    played = float((many.lived.action == 0)[begun].mean())
+    assert played == pytest.approx(float(jax.nn.softmax(STUDENT_LOGITS)[0]), abs=0.04)
 
 
 def test_recovery_begins_behind_the_harm_and_there_is_none_from_a_dead_end():
@@ -128,7 +135,7 @@ def test_a_fresh_episode_of_the_teacher_stands_for_each_of_the_student():
     own, _ = learned_from(by("fresh", sure=0.9999), dreamed=False)
     assert len(own.trajectory) == 0
     fresh, shown = learned_from(by("fresh", sure=0.9999), dreamed=True)
-    # Leading with decisions, then copies: both first ones, then both second ones; all is answered rightly.
+    # All first decisions come before all second ones; all is answered rightly.
     np.testing.assert_array_equal(fresh.trajectory, [0, 1, 0, 1])
     np.testing.assert_array_equal(shown.progress, [0, 0, 1, 1])
     np.testing.assert_array_equal(fresh.lived.reward, [0, 0, 1, 1])
@@ -140,8 +147,10 @@ def test_both_are_weighted_by_how_sure_the_dream_is():
     dreamed, shown = learned_from(rows, dreamed=True)
     np.testing.assert_array_equal(shown.lost, [0, 1])
     np.testing.assert_array_equal(dreamed.certainty, [1, 1])  # where a dream begins it is what was lived
-    whole = rows.certainty[5 : 5 + 15].reshape(3, 5)  # the rewrites, from each of the student's states
-    np.testing.assert_allclose(whole[:, 2], (0.95**2 + 0.05**2) ** np.arange(3), rtol=1e-5)
+    # Behind them: three decisions each of a rewrite and a recovery, from three places at most. A dead end is certain.
+    rewrite, recovery = rows.certainty[5:14].reshape(3, 3)[:, 0], rows.certainty[14:].reshape(3, 3)[:, 0]
+    np.testing.assert_allclose(rewrite[1], 0.95**2 + 0.05**2, rtol=1e-5)
+    np.testing.assert_array_equal(recovery, [1, 1, 1])
 
 
 def test_acting_on_stops_where_the_episode_does():

@@ -59,6 +59,11 @@ class SessionAgent(NamedTuple):
     recall: Callable
     """(params, session of `Transition`s [B, T]) -> the memory after it, in one pass: for other parameters than those
     that lived it."""
+    last: Callable
+    """(memory [B], number p, static) -> floats [B, p, ...], all that its last p places hold; of places that are empty,
+    zeros."""
+    holding: Callable
+    """(floats [B, p, ...]) -> a memory [B] of p places, all of them full, that holds just that."""
 
     def read_one(self, params: PyTree, session: Transition) -> jax.Array:
         """Returns the policy logits [T, A] of `read`, of a session [T]."""
@@ -68,5 +73,9 @@ class SessionAgent(NamedTuple):
         """Returns the memory of `num_copies` of the agent after one session [T]; () stands for none, in and out."""
         if session == ():
             return ()
-        memory = self.recall(params, jax.tree.map(lambda leaf: leaf[None], session))
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_copies, *leaf.shape[1:])), memory)
+        return in_copies(self.recall(params, jax.tree.map(lambda leaf: leaf[None], session)), num_copies)
+
+
+def in_copies(memory: PyTree, num_copies: int) -> PyTree:
+    """Returns the memory of one copy [1] as that of so many; () stays what it is."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_copies, *leaf.shape[1:])), memory)

@@ -16,10 +16,11 @@ from flax import struct
 
 from dreamer.core import divergences
 from dreamer.core import keys as streams
-from dreamer.core.ports import SessionAgent
+from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import Evaluation, Metrics, PyTree, Transition
 from dreamer.loop.refinement import Dream, Rows, refined, rows_of
 from dreamer.sleep import reinforce
+from dreamer.sleep.carriers import Carrier
 from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, trajectory_mean
 from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig, follow, teacher_policy
@@ -113,8 +114,9 @@ def make_day_and_night(
     teacher: TeacherConfig,
     distill: DistillConfig,
     refine: RefineConfig,
+    carrier: Carrier,
 ) -> Night:
-    """Returns the pure `day_and_night(student, env, taught_in, seed, number, old)`, for one job.
+    """Returns the pure `day_and_night(student, first, env, taught_in, seed, number, old)`, for one job.
 
     Args:
       slot: the agent.
@@ -124,9 +126,11 @@ def make_day_and_night(
       teacher: who labels.
       distill: how the student is moved towards it.
       refine: what becomes of the student's trajectories before.
+      carrier: what of the student is learned.
 
     Args of the function:
-      student: who is deployed.
+      student: what is learned of who is deployed, as the carrier has it.
+      first: parameters of the agent that was deployed first.
       env: the job.
       taught_in: where the session is lived: the same job, or for a control another.
       seed: [] of the run and the job.
@@ -137,7 +141,7 @@ def make_day_and_night(
     It returns the student after the night, what was lived, and means over the night's updates, with how many
     `lived_states` and `dreamed_states` each of them learned from.
     """
-    loss_of = make_loss(slot, config, distill)
+    loss_of = make_loss(slot, config, distill, carrier)
 
     def evaluate(params: PyTree, session: Transition | tuple, obs: jax.Array) -> Evaluation:
         """Returns what the agent thinks of obs [n, ...] with a session [T] in memory, or nothing."""
@@ -171,10 +175,13 @@ def make_day_and_night(
         key = streams.stream(seed, "refine")
         return refined(refine, rows_of(lived.student), world=world, student=alone, teacher=reader, key=key)
 
-    def night(student: TrainState, lived: Lived, seed: jax.Array, old: tuple) -> tuple[TrainState, Metrics]:
-        deployed = student.params
+    def night(
+        student: TrainState, first: PyTree, lived: Lived, seed: jax.Array, old: tuple
+    ) -> tuple[TrainState, Metrics]:
+        deployed = carrier.carried(student.params, first).params
         rows = states_of(lived, deployed, seed)
-        before = slot.agent.evaluate(deployed, (), rows.lived.obs).logits
+        before = evaluate(deployed, (), rows.lived.obs).logits
+        student = student.replace(params=carrier.fill(student.params, first, lived.session))
 
         def labels(params: PyTree, teaching: PyTree) -> jax.Array | tuple:
             if config.objective != "distil":
@@ -186,10 +193,12 @@ def make_day_and_night(
 
         def one_update(carry: tuple, _) -> tuple:
             student, teaching = carry
-            policy = labels(student.params, teaching) if fixed is None else fixed
-            loss = functools.partial(loss_of, rows=rows, before=before, policy=policy, old=old)
+            now = carrier.carried(student.params, first).params
+            policy = labels(now, teaching) if fixed is None else fixed
+            loss = functools.partial(loss_of, first=first, rows=rows, before=before, policy=policy, old=old)
             student, metrics, grad_norm = train_step(student, loss, optimizer=optimizer)
-            return (student, follow(teacher, teaching, student.params)), metrics | {"grad_norm": grad_norm}
+            follows = follow(teacher, teaching, carrier.carried(student.params, first).params)
+            return (student, follows), metrics | {"grad_norm": grad_norm}
 
         (student, _), metrics = jax.lax.scan(one_update, (student, deployed), length=config.num_updates)
         dreamed = (rows.kept * rows.dreamed).sum()
@@ -197,21 +206,29 @@ def make_day_and_night(
         return student, jax.tree.map(jnp.mean, metrics) | counts
 
     def day_and_night(
-        student: TrainState, env: JaxEnv, taught_in: JaxEnv, *, seed: jax.Array, number: jax.Array, old: tuple = ()
+        student: TrainState,
+        first: PyTree,
+        env: JaxEnv,
+        taught_in: JaxEnv,
+        *,
+        seed: jax.Array,
+        number: jax.Array,
+        old: tuple = (),
     ) -> tuple[TrainState, Lived, Metrics]:
         seeds = jax.random.bits(streams.stream(seed, "night", number), (3,), jnp.uint32)
-        lived = day(env, taught_in, student.params, seeds)
-        student, metrics = night(student, lived, seeds[2], old)
+        lived = day(env, taught_in, carrier.carried(student.params, first).params, seeds)
+        student, metrics = night(student, first, lived, seeds[2], old)
         return student, lived, metrics
 
     return day_and_night
 
 
-def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillConfig) -> Callable:
-    """Returns the pure `loss(params, rows, before, policy, old)` -> (loss of a night [], metrics).
+def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillConfig, carrier: Carrier) -> Callable:
+    """Returns the pure `loss(learned, first, rows, before, policy, old)` -> (loss of a night [], metrics).
 
     Args of the function:
-      params: the student's.
+      learned: of the student, as the carrier has it.
+      first: parameters of the agent that was deployed first.
       rows: [N] what it learns from.
       before: [N, A] logits of who was deployed by day.
       policy: [N, A] probabilities of the teacher; () where the objective is not `distil`.
@@ -239,9 +256,11 @@ def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillC
         return mean_of(reinforce.clone_loss(logits, rows.lived.action), rows, counted)
 
     def loss(
-        params: PyTree, *, rows: Rows, before: jax.Array, policy: jax.Array | tuple, old: tuple
+        learned: PyTree, *, first: PyTree, rows: Rows, before: jax.Array, policy: jax.Array | tuple, old: tuple
     ) -> tuple[jax.Array, Metrics]:
-        logits = slot.agent.evaluate(params, (), rows.lived.obs).logits
+        params, memory = carrier.carried(learned, first)
+        obs = rows.lived.obs
+        logits = slot.agent.evaluate(params, in_copies(memory, obs.shape[0]), obs).logits
         kept = rows.kept / jnp.maximum(rows.kept.sum(), 1)
         metrics = {
             "entropy": (kept * divergences.entropy(logits)).sum(),

@@ -2,9 +2,11 @@
 
 What each arm is and where it is from says `dreamer.sleep.refine`. Pure functions of one job.
 
-Letters: N states of the student, L decisions of an episode at most, A actions; n of any number.
+Letters: N states of the student, C of them from which a dream begins, L decisions of an episode at most, A actions; n
+of any number.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,6 +32,11 @@ class DreamedWorld(NamedTuple):
     judge: Callable[[jax.Array, jax.Array], jax.Array]
     """(probabilities [n, A] of who would act, observations [n, ...]) -> [n, A] what actions are worth to one who thinks
     so, in reward units."""
+    sure: Callable[[jax.Array, jax.Array], jax.Array]
+    """(probabilities [n, A] of who has the session in memory, observations [n, ...]) -> [n] how sure what the dream
+    makes of a decision is, by that agent's own lights; 1 is certain."""
+    shortest: int
+    """Decisions of the shortest episode that there can be."""
 
 
 Dream = Callable[[jax.Array, Policy], DreamedWorld]
@@ -38,7 +45,8 @@ Dream = Callable[[jax.Array, Policy], DreamedWorld]
 
 @struct.dataclass
 class Rows:
-    """The states that a night learns from, and what was done there; leading [N], in the order they were met."""
+    """The states that a night learns from, and what was done there; leading [N]: in the order they were lived, and
+    behind them those of each dream, all its first decisions, then all its second ones."""
 
     lived: Transition
     """[N]"""
@@ -51,7 +59,7 @@ class Rows:
     kept: jax.Array
     """[N] 1 for states that are learned from, 0 for the others."""
     certainty: jax.Array
-    """[N] what is learned there is multiplied by; 1 for what was lived."""
+    """[N] what is learned there is multiplied by: below 1 in some dreams of `both` alone."""
     dreamed: jax.Array
     """[N] bool, met in a dream."""
 
@@ -111,33 +119,27 @@ def go_on(
 
 
 def refined(
-    config: RefineConfig,
-    rows: Rows,
-    *,
-    world: DreamedWorld,
-    student: Policy,
-    teacher: Policy,
-    key: jax.Array,
+    config: RefineConfig, rows: Rows, *, world: DreamedWorld, student: Policy, teacher: Policy, key: jax.Array
 ) -> Rows:
-    """Returns the rows that an arm learns from: the student's own [N], some of them not kept, and after them dreamed
+    """Returns the rows that an arm learns from: the student's own [N], some of them not kept, and behind them dreamed
     ones, each of the number of the episode whose place it takes.
 
     Args:
       config: the arm, any but `raw`, which leaves rows as they are.
       rows: [N] the student's.
       world: where the teacher acts, and by whose values there is harm.
-      student, teacher: their policies of N observations as the night begins.
+      student, teacher: their policies as the night begins.
       key: of the dream.
     """
     arm, lived = config.arm, rows.lived
     if arm == "drop_failures":
         return _keeping(rows, (rows.whole & (rows.total > 0))[rows.trajectory])
     ended = lived.terminated | lived.truncated
-    state_key, act_key, other_key = jax.random.split(key, 3)
+    rewrite_key, recover_key = jax.random.split(key)
     if arm == "fresh":
-        begun = jax.vmap(world.env.reset)(jax.random.split(state_key, len(ended)))
         first = jnp.concatenate([jnp.ones(1, bool), ended[:-1]])
-        return _joined(_keeping(rows, jnp.zeros_like(ended)), _acted(world.env, begun, teacher, act_key), rows, first)
+        dream = _dreamed(config, world, rows, lived.obs, first, act=teacher, teacher=teacher, key=rewrite_key)
+        return _joined(_keeping(rows, jnp.zeros_like(ended)), dream)
 
     def values(obs: jax.Array) -> tuple[jax.Array, jax.Array]:
         probs = jax.nn.softmax(teacher(obs))
@@ -146,18 +148,14 @@ def refined(
     def repairing(obs: jax.Array) -> jax.Array:
         return repair_policy(student(obs), values(obs)[1], config.temperature)
 
-    def repaired(obs: jax.Array, key: jax.Array) -> Rows:
-        states = jax.vmap(world.at)(jax.random.split(state_key, len(ended)), obs)
-        dream = _acted(world.env, (states, obs), repairing, key)
-        return dream.replace(certainty=_certainty(teacher, dream.lived.obs)) if arm == "both" else dream
-
     harm, after = first_harm(advantages(*values(lived.obs), lived.action), ended, config.harm)
-    refined = _keeping(rows, ~after if arm in ("truncate", "recover") else ~(harm | after))
+    kept = _keeping(rows, ~after if arm in ("truncate", "recover") else ~(harm | after))
+    begins = functools.partial(_dreamed, config, world, rows, act=repairing, teacher=teacher)
     if arm in ("rewrite", "both"):
-        refined = _joined(refined, repaired(lived.obs, act_key), rows, harm)
+        kept = _joined(kept, begins(lived.obs, harm, key=rewrite_key))
     if arm in ("recover", "both"):
-        refined = _joined(refined, repaired(lived.next_obs, other_key), rows, harm & ~ended)
-    return refined
+        kept = _joined(kept, begins(lived.next_obs, harm & ~ended, key=recover_key))
+    return kept
 
 
 def _keeping(rows: Rows, kept: jax.Array) -> Rows:
@@ -165,27 +163,49 @@ def _keeping(rows: Rows, kept: jax.Array) -> Rows:
     return rows.replace(kept=kept.astype(rows.kept.dtype))
 
 
-def _acted(env: JaxEnv, begun: tuple[PyTree, jax.Array], policy: Policy, key: jax.Array) -> Rows:
-    """Returns rows, leading [L, N], of who acts on from N states and their observations until the episode ends."""
-    met, goes_on = go_on(env, *begun, policy, key, num_steps=step_limit(env, None))
+def _dreamed(
+    config: RefineConfig,
+    world: DreamedWorld,
+    rows: Rows,
+    obs: jax.Array,
+    flagged: jax.Array,
+    *,
+    act: Policy,
+    teacher: Policy,
+    key: jax.Array,
+) -> Rows:
+    """Returns rows [L, C] of who acts on until the episode ends from where [N] is flagged, at most once an episode: in
+    the state that is seen there, or with `fresh` from the beginning of another episode."""
+    most = len(flagged) // world.shortest + 1
+    places = jnp.nonzero(flagged, size=most, fill_value=0)[0]
+    state_key, act_key = jax.random.split(key)
+    keys, begun = jax.random.split(state_key, most), obs[places]
+    if config.arm == "fresh":
+        states, begun = jax.vmap(world.env.reset)(keys)
+    else:
+        states = jax.vmap(world.at)(keys, begun)
+    met, goes_on = go_on(world.env, states, begun, act, act_key, num_steps=step_limit(world.env, None))
     ones = jnp.ones(goes_on.shape)
-    nothing = jnp.zeros(goes_on.shape, jnp.int32)
-    return Rows(met, nothing, 0 * ones, goes_on & False, goes_on.astype(ones.dtype), ones, goes_on | True)
 
+    def sure_of(obs: jax.Array) -> jax.Array:
+        return world.sure(jax.nn.softmax(teacher(obs)), obs)
 
-def _certainty(teacher: Policy, obs: jax.Array) -> jax.Array:
-    """Returns [L, N] the probability that the teacher gives a dream of being right up to each of its states.
-
-    The dream answers as the teacher thinks, and by the teacher's p it is right in a state with probability sum(p^2).
-    """
-    sure = jnp.sum(jax.nn.softmax(jax.lax.map(teacher, obs)) ** 2, axis=-1)
-    return jnp.cumprod(jnp.concatenate([jnp.ones_like(sure[:1]), sure[:-1]]), axis=0)
-
-
-def _joined(before: Rows, dream: Rows, own: Rows, flagged: jax.Array) -> Rows:
-    """Returns the rows `before`, then those of a dream [L, N] that began where the student's `own` [N] are flagged."""
-    dream = dream.replace(
-        trajectory=jnp.broadcast_to(own.trajectory, dream.trajectory.shape), kept=dream.kept * flagged[None]
+    certainty = ones
+    if config.arm == "both":
+        certainty = jnp.cumprod(jnp.concatenate([ones[:1], jax.lax.map(sure_of, met.obs)[:-1]]), axis=0)
+    real = jnp.arange(most) < flagged.sum()
+    return Rows(
+        lived=met,
+        trajectory=jnp.broadcast_to(rows.trajectory[places], goes_on.shape),
+        total=jnp.zeros_like(ones),
+        whole=jnp.zeros_like(goes_on),
+        kept=ones * (goes_on & real[None]),
+        certainty=certainty,
+        dreamed=jnp.ones_like(goes_on),
     )
+
+
+def _joined(before: Rows, dream: Rows) -> Rows:
+    """Returns the rows `before`, then those of a dream [L, C]."""
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), dream)
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), before, flat)

@@ -31,8 +31,8 @@ def analyse() -> tuple[str, list[Path]]:
     """
     lines = table.titled(_COLUMNS)
     figures = []
-    for family, own in FAMILIES.items():
-        finals = {budget: _final(f"{family}-{budget}") for budget in own.budgets}
+    for family, runs in FAMILIES.items():
+        finals = {budget: _final(f"{family}-{budget}") for budget in runs.budgets}
         finals = {budget: rows for budget, rows in finals.items() if rows}
         if not finals:
             continue

@@ -33,7 +33,8 @@ FAMILIES: dict[str, Family] = {
     "deep-sea": Family(PRESETS["deep-sea"], (12_000,)),
     "minatar-breakout": Family(PRESETS["minatar-100k"], (20_000, 60_000, 200_000), 1_280_000, 15_000),
 }
-"""Family -> its runs. Deep sea is the sparse task: one episode in 256 of a coin toss finds the only reward."""
+"""Family -> its runs. Deep sea is the sparse task: one episode in 256 of a coin toss finds the only reward. MinAtar's
+200,000 are for ratio 1, to bound what its data alone would do."""
 
 
 def arm(ratio: int, kind: str = "") -> str:

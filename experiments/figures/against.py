@@ -1,4 +1,4 @@
-"""A mean return against a number that each condition has, one line a measure, with the interval over seeds."""
+"""A measure against a number that each condition has, one line a measure, with the interval over seeds."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,8 @@ def draw(
     *,
     lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]],
     x: str,
+    y: str = "mean return",
+    references: Mapping[str, float] | None = None,
     logarithmic: bool = False,
 ) -> Path:
     """Draws lines to a PNG and returns its path.
@@ -21,9 +23,11 @@ def draw(
     Args:
       rows: of `experiments.results`, of which the lines were computed.
       path: the file to write.
-      lines: what the legend says of a line -> (x, the returns of its seeds).
+      lines: what the legend says of a line -> (x, the numbers of its seeds).
       x: what the horizontal axis says.
-      logarithmic: whether it is.
+      y: what the vertical axis says.
+      references: what is said of a number -> that number, each a dotted line.
+      logarithmic: whether the horizontal axis is.
 
     Raises:
       ValueError: no rows, or rows of several environments.
@@ -43,11 +47,14 @@ def draw(
         axes.vlines(places, low, high, color=colour, linewidth=1)
         for place, scores in ordered:
             axes.plot([place] * len(scores), scores, "o", color=colour, alpha=0.3, markersize=3)
+    for said, number in (references or {}).items():
+        axes.axhline(number, color="0.5", linewidth=1, linestyle=":")
+        axes.annotate(said, (0.01, number), xycoords=("axes fraction", "data"), va="bottom", fontsize=7, color="0.4")
     if logarithmic:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel(x)
-    axes.set_ylabel("mean return")
+    axes.set_ylabel(y)
     axes.set_title(world, loc="left")
     figure.legend(frameon=False, loc="outside lower left", fontsize=8)
     return save(figure, path)

@@ -1,7 +1,8 @@
 """What is run: jobs learned in chains of 2, 4 or 8 keys, by what a session taught or by rewards, then longer ones.
 
-Slack is half of the chain, as where the agents were pre-trained. Rewards come at the end of a chain, so whoever learns
-by them alone finds the fewer the longer it is. The first three arms live as many real transitions; the last, more.
+Slack is half of the chain, as where the agents were pre-trained, all of them in chains of 4. Rewards come at the end of
+a chain, so whoever learns by them alone finds the fewer the longer it is. The first three arms live as many real
+transitions; the last, more.
 """
 
 from experiments.config import changed

@@ -4,21 +4,21 @@ from pathlib import Path
 
 from experiments import table
 from experiments.figures import against
-from experiments.refinement.runs import ARMS, DEADLY, PANELS, REFERENCE
+from experiments.refinement.runs import ARMS, DEADLY, PANELS, REAL, REFERENCE
 from experiments.results import newest_of
 from experiments.sessions.measure import CUTS
 from experiments.statistics import interquartile_mean
 
 FOLDER = Path(__file__).parent
 _OF_FAILURES = (
-    "task", "seeds", *(f"saved from {100 * cut:.0f} % on: IQM [95 %]" for cut in CUTS),
+    "task", "the student before", "seeds", *(f"saved from {100 * cut:.0f} % on, of what can be saved" for cut in CUTS),
     "labels right up to the first mistake", "labels right behind it",
 )  # fmt: skip
 _OF_ARMS = (
-    "task", "arm", "seeds", "real transitions",
-    "success without memory: after the first night, IQM [95 %]", "at the end",
-    "bits held of those told", "states a night: lived, dreamed", "success in other jobs, by session",
+    "task", "arm", "seeds", "success without memory after 128 real transitions: IQM [95 %]",
+    "after 384", "bits held of those told", "states an update: lived, dreamed", "success in other jobs, by session",
 )  # fmt: skip
+_EARLY, _LATE = REAL
 
 
 def analyse() -> tuple[str, list[Path]]:
@@ -31,44 +31,55 @@ def analyse() -> tuple[str, list[Path]]:
         rows = newest_of(FOLDER / "results" / f"{task}.csv")
         ran[task] = {arm: own for arm in arms if (own := [row for row in rows if row["arm"] == arm])}
         if REFERENCE in ran[task]:
-            failures.append(_line_of_failures(task, _first(ran[task][REFERENCE])))
+            for night, real in (("the first night", _EARLY), ("the last night", _LATE)):
+                failures.append(_line_of_failures(task, night, _after(ran[task][REFERENCE], real)))
         lines += [_line(task, arm, own) for arm, own in ran[task].items()]
     figures = []
     if len(failures) > 2:
-        figures.append(_draw_recovery({task: _first(own[REFERENCE]) for task, own in ran.items() if REFERENCE in own}))
+        first = {task: _after(own[REFERENCE], _EARLY) for task, own in ran.items() if REFERENCE in own}
+        figures.append(_draw_recovery(first))
     for number, panel in enumerate(PANELS):
         figures += _draw_panel(ran, panel, FOLDER / "figures" / f"arms-{number + 1}.png")
     return "\n\n".join("\n".join(part) for part in (failures, lines)), figures
 
 
-def _first(rows: list[dict]) -> list[dict]:
-    """Returns the rows after the first night, one a seed: what is said there of teachers is from before it."""
-    return [row for row in rows if row["real"] == min(row["real"] for row in rows)]
+def _after(rows: list[dict], real: int) -> list[dict]:
+    """Returns the rows after so many real transitions; of teachers they say what was true before that night."""
+    return [row for row in rows if row["real"] == real]
+
+
+def _values(rows: list[dict], name: str) -> list[float]:
+    """Returns what rows say; those in which nothing failed say nothing of failures."""
+    return [row[name] for row in rows if row[name] is not None]
 
 
 def _said(rows: list[dict], name: str) -> str:
-    return table.interval(interquartile_mean([row[name] for row in rows]))
+    values = _values(rows, name)
+    return table.interval(interquartile_mean(values)) if values else "nothing failed"
 
 
-def _line_of_failures(task: str, rows: list[dict]) -> str:
-    names = [*_recovered(), "labels_right_before", "labels_right_after"]
-    return table.joined([task, str(len(rows)), *(_said(rows, name) for name in names)])
+def _names(what: str) -> list[str]:
+    return [f"{what}_{100 * cut:.0f}" for cut in CUTS]
 
 
-def _recovered() -> list[str]:
-    return [f"recovered_{100 * cut:.0f}" for cut in CUTS]
+def _line_of_failures(task: str, night: str, rows: list[dict]) -> str:
+    saved = [
+        f"{_said(rows, one)} of {interquartile_mean(_values(rows, other) or [float('nan')])[0]:.2f}"
+        for one, other in zip(_names("recovered"), _names("savable"), strict=True)
+    ]
+    labels = [_said(rows, name) for name in ("labels_right_before", "labels_right_after")]
+    return table.joined([task, night, str(len(rows)), *saved, *labels])
 
 
 def _line(task: str, arm: str, rows: list[dict]) -> str:
-    final = [row for row in rows if row["final"]]
+    final = _after(rows, _LATE)
     updates = final[0]["updates"]
     held, told, lived, dreamed = (
-        interquartile_mean([row[name] for row in final])[0]
+        interquartile_mean(_values(final, name))[0]
         for name in ("retained_bits", "available_bits", "replayed", "dreamed")
     )
     cells = (
-        f"{final[0]['real']:,}",
-        _said(_first(rows), "student_return"),
+        _said(_after(rows, _EARLY), "student_return"),
         _said(final, "student_return"),
         f"{held:.1f} of {told:.1f}",
         f"{lived / updates:.0f}, {dreamed / updates:.0f}",
@@ -78,12 +89,14 @@ def _line(task: str, arm: str, rows: list[dict]) -> str:
 
 
 def _draw_recovery(first: dict[str, list[dict]]) -> Path:
-    """Draws what share of its student's failures a teacher saves, against how much of them has passed."""
+    """Draws what share of its student's failures a teacher saves, and somebody who knows the job would, against how
+    much of them has passed."""
     lines = {
-        f"a wrong answer is fatal in {DEADLY[task]:.0%}": [
-            (100 * cut, [row[name] for row in rows]) for cut, name in zip(CUTS, _recovered(), strict=True)
+        f"{who}; a wrong answer is fatal in {DEADLY[task]:.0%}": [
+            (100 * cut, _values(rows, name)) for cut, name in zip(CUTS, _names(what), strict=True)
         ]
         for task, rows in first.items()
+        for who, what in (("the session's reader", "recovered"), ("who knows the job", "savable"))
     }
     rows = [row for own in first.values() for row in own]
     x = "percent of a failed episode after which the teacher takes over"

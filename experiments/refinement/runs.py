@@ -1,8 +1,8 @@
 """What is run: students in a world of dead ends, whose trajectories are refined before they learn from them (TRD).
 
 A wrong answer is fatal to the episode with a probability that is 0, a half or 1; the agent of each seed was pre-trained
-once, where it is a half. Arms are T0 to T6 of `dreamer.sleep.refine`, where dead ends are surest two of them in a dream
-that is all wrong as well, and the session's own states, which no student has to come to.
+once, where it is a half. Arms are T0 to T6 of `dreamer.sleep.refine`; where dead ends are surest those that dream also
+under a codebook drawn at random; and the session's own states, which no student has to come to.
 """
 
 from experiments.config import RunConfig, changed
@@ -13,6 +13,8 @@ DEADLY = {"dead-ends-0": 0.0, "dead-ends-50": 0.5, "dead-ends-100": 1.0}
 REFERENCE = "raw"
 """The arm that the others are held against, and by whose first night the failure itself is measured."""
 NIGHTS = 3
+REAL = (128, 384)
+"""Real transitions at which arms are compared: after the first night with states of a student, and after all."""
 _BASE = changed(
     DistillationConfig(num_jobs=8, run=RunConfig(wandb="disabled")),
     {
@@ -38,14 +40,13 @@ _CHANGES = {
     "rewritten and recovered": {"refine.arm": "both"},
     "the session's own states": _OWN,
 }
-_WRONG = {
-    f"{arm}, dream all wrong": _CHANGES[arm] | {"dream_error": 1.0} for arm in ("rewritten", "rewritten and recovered")
-}
+_DREAMING = ("rewritten", "recovered", "the teacher's, fresh", "rewritten and recovered")
+_RANDOM = {f"{arm}, dream at random": _CHANGES[arm] | {"dream_error": 1.0} for arm in _DREAMING}
 
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     task: {
         arm: changed(_BASE, {"name": f"refinement-{task}", "env.jobworld.dead_end_prob": deadly, **changes})
-        for arm, changes in (_CHANGES | (_WRONG if deadly == 1 else {})).items()
+        for arm, changes in (_CHANGES | (_RANDOM if deadly == 1 else {})).items()
     }
     for task, deadly in DEADLY.items()
 }

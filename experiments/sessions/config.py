@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from dreamer.loop import ConsolidationConfig
+from dreamer.sleep.carriers import MEMORIES, CarrierConfig
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig
@@ -45,6 +46,8 @@ class DistillationConfig:
     """How the student is moved."""
     refine: RefineConfig = RefineConfig()
     """What becomes of its trajectories before."""
+    carrier: CarrierConfig = CarrierConfig()
+    """What of it is learned, and kept for the days after."""
     update: UpdateConfig = UpdateConfig(
         learning_rate=3e-4, warmup_updates=0, final_share=1.0, weight_decay=0.0, max_grad_norm=1.0
     )
@@ -109,6 +112,7 @@ class DistillationConfig:
             raise ValueError(f"horizons has {sorted(unknown)}: give some of {', '.join(map(str, HORIZONS))}")
         self._check_objective()
         self._check_refine()
+        self._check_carrier()
 
     def _check_objective(self) -> None:
         """Refuses settings that the objective does not look at."""
@@ -144,9 +148,17 @@ class DistillationConfig:
                 f"recovery_episodes is {self.recovery_episodes}: give 0 (not measured), or more where a teacher has "
                 "read a session of the job (teacher.kind 'session') and no key is aliased"
             )
+        if (self.horizons or self.refine.arm != "raw") and self.env.max_steps is not None:
+            raise ValueError(
+                f"env.max_steps is {self.env.max_steps}, but horizons and refine.arm go by the world's own deadline: "
+                "give None"
+            )
+        if self.horizons and world.feedback != "end":
+            raise ValueError(f"horizons ask for success, but env.jobworld.feedback is {world.feedback!r}: give 'end'")
         if self.refine.arm == "raw":
             return
         for name, value, wanted in (
+            ("env.jobworld.feedback", world.feedback, "end"),
             ("consolidation.objective", night.objective, "distil"),
             ("consolidation.states", night.states, "student"),
             ("teacher.kind", self.teacher.kind, "session"),
@@ -158,6 +170,29 @@ class DistillationConfig:
                 raise ValueError(
                     f"refine.arm is {self.refine.arm!r} and {name} {value!r}: it refines states that the student came "
                     f"to, for a teacher with the session: give {name} {wanted!r}, or refine.arm 'raw'"
+                )
+
+    def _check_carrier(self) -> None:
+        """Refuses more than there is to carry, and memories that would have to carry on."""
+        kind, size, night = self.carrier.kind, self.carrier.size, self.consolidation
+        said = f"carrier.kind is {kind!r} and size {size}"
+        if kind == "lora" and size > self.agent.slot.width:
+            raise ValueError(f"{said}, above the width {self.agent.slot.width} of the agent: give that rank or less")
+        if kind not in MEMORIES:
+            return
+        if size > night.session_length:
+            raise ValueError(f"{said}, but a session has {night.session_length} decisions: give that many or less")
+        for name, value, wanted in (
+            ("consolidation.num_nights", night.num_nights, 1),
+            ("sequence", self.sequence, 1),
+            ("consolidation.objective", night.objective, "distil"),
+            ("teacher.weights", self.teacher.weights, "frozen"),
+            ("distill.anchor_weight", self.distill.anchor_weight, 0.0),
+        ):
+            if value != wanted:
+                raise ValueError(
+                    f"{said}, which holds one session beside weights that stay, but {name} is {value!r}: give "
+                    f"{wanted!r}, or carrier.kind 'lora' or 'weights'"
                 )
 
     @property
@@ -187,7 +222,7 @@ class DistillationConfig:
         """Returns all that decides the outcome but the seed."""
         identity = identity_of(self) | {"agent": self.agent.identity()}
         # Rows that are older than these settings are of the same runs.
-        for name in ("sequence", "refine", "recovery_episodes", "horizons"):
+        for name in ("sequence", "refine", "carrier", "recovery_episodes", "horizons"):
             if getattr(self, name) == getattr(DistillationConfig, name):
                 del identity[name]
         return identity

@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamer.core import divergences
+from dreamer.core import divergences, trees
 from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Log, RunFolder
 from dreamer.loop import Lived, make_day_and_night
+from dreamer.sleep.carriers import Carried, Carrier, make_carrier
 from dreamer.sleep.update import Optimizer, TrainState, init_train_state, make_optimizer
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import EnvConfig
@@ -28,7 +29,7 @@ from dreamer.wake.policy import live_one
 from experiments.measures.beliefs import prior, read_on
 from experiments.sessions.config import DistillationConfig, sessions_to_dict
 from experiments.sessions.dreams import make_dream
-from experiments.sessions.measure import CUTS, Recovery, answers, bits_of, recovery, returns, with_and_without
+from experiments.sessions.measure import CUTS, Recovery, answers, bits_of, having, recovery, returns, with_and_without
 from experiments.sessions.pretraining import Watch, require_finite, summary
 
 
@@ -47,6 +48,7 @@ class Standing(NamedTuple):
     """What is carried from night to night; of several students each leaf leads with [J]."""
 
     student: TrainState
+    """Of what is learned, as its carrier has it."""
     belief: jax.Array
     """[K, A] of a perfect reader of all that was lived in the job so far."""
 
@@ -75,15 +77,22 @@ def jobs_of(config: DistillationConfig) -> Jobs:
 
 
 def make_turn(
-    config: DistillationConfig, slot: SessionAgent, *, optimizer: Optimizer, old: Callable | None
+    config: DistillationConfig,
+    slot: SessionAgent,
+    *,
+    carrier: Carrier,
+    optimizer: Optimizer,
+    old: Callable | None,
 ) -> Callable:
-    """Returns the pure (standing, jobs, number of the night) -> (standing after it, Outcome), for one student.
+    """Returns the pure (standing, first, jobs, number of the night) -> (standing after it, Outcome), for one student,
+    where `first` are the parameters of the agent that was deployed first.
 
     Args:
       config: the run.
       slot: the agent.
+      carrier: what of the students is learned.
       optimizer: of the students.
-      old: jobs -> their old session, as `day_and_night` takes it; None without an anchor.
+      old: (first, jobs) -> their old session, as `day_and_night` takes it; None without an anchor.
     """
     day_and_night = make_day_and_night(
         slot,
@@ -93,24 +102,26 @@ def make_turn(
         teacher=config.teacher,
         distill=config.distill,
         refine=config.refine,
+        carrier=carrier,
     )
 
-    def turn(standing: Standing, jobs: Jobs, number: jax.Array) -> tuple[Standing, Outcome]:
+    def turn(standing: Standing, first: PyTree, jobs: Jobs, number: jax.Array) -> tuple[Standing, Outcome]:
         stage, night = jnp.divmod(number, config.consolidation.num_nights)
         env, taught_in = (of_job(config.env, numbers[stage]) for numbers in (jobs.number, jobs.taught))
-        deployed = standing.student.params
-        old_session = old(jobs) if old else ()
+        deployed = carrier.carried(standing.student.params, first).params
+        old_session = old(first, jobs) if old else ()
         student, lived, metrics = day_and_night(
-            standing.student, env, taught_in, seed=jobs.seed, number=number, old=old_session
+            standing.student, first, env, taught_in, seed=jobs.seed, number=number, old=old_session
         )
         world = config.env.jobworld
         known = jnp.where(night == 0, prior(world), standing.belief)
         belief = functools.reduce(functools.partial(read_on, world), _of_the_job(config, lived), known)
         same = {"seed": sessions.evaluation_seed(jobs.seed, number), "num_episodes": config.episodes}
-        without = jax.vmap(lambda job: returns(slot, of_job(config.env, job), student.params, (), **same))(jobs.number)
+        after = carrier.carried(student.params, first)
+        without = jax.vmap(lambda job: returns(slot, of_job(config.env, job), after, **same))(jobs.number)
         its_own = lived.session != () and config.teacher.kind != "other_job"
-        within = returns(slot, env, deployed, lived.session, **same) if its_own else jnp.nan
-        told, repaired = answers(slot, config.env, student.params), ()
+        within = returns(slot, env, having(slot, deployed, lived.session), **same) if its_own else jnp.nan
+        told, repaired = answers(slot, config.env, after), ()
         if config.recovery_episodes:
             same = {"number": jobs.number[stage], "seed": same["seed"], "num_episodes": config.recovery_episodes}
             repaired = recovery(slot, config.env, deployed, lived.session, **same)
@@ -119,8 +130,9 @@ def make_turn(
     return turn
 
 
-def old_sessions(config: DistillationConfig, slot: SessionAgent, params: PyTree) -> Callable | None:
-    """Returns jobs -> a session [T] of an old job and what the agent that is deployed first plays in it [T, actions].
+def old_sessions(config: DistillationConfig, slot: SessionAgent) -> Callable | None:
+    """Returns (parameters of the agent that is deployed first, jobs) -> a session [T] of an old job and what that agent
+    plays in it [T, actions].
 
     It takes no real transition of the new ones: it is what pre-training had lived.
     """
@@ -129,7 +141,7 @@ def old_sessions(config: DistillationConfig, slot: SessionAgent, params: PyTree)
     world = config.agent.env.jobworld
     pool = pool_jobs(world)
 
-    def old(jobs: Jobs) -> tuple[Transition, jax.Array]:
+    def old(params: PyTree, jobs: Jobs) -> tuple[Transition, jax.Array]:
         key = streams.stream(jobs.seed, "old")
         number = jax.random.randint(key, (), pool.start, pool.stop)
         env = of_job(dataclasses.replace(config.env, jobworld=world), number)
@@ -142,10 +154,10 @@ def old_sessions(config: DistillationConfig, slot: SessionAgent, params: PyTree)
 
 def live_and_learn(
     config: DistillationConfig, folder: RunFolder, slot: SessionAgent, params: PyTree, *, watch: Watch
-) -> tuple[PyTree, Meters]:
+) -> tuple[Carried, Meters]:
     """Makes the sessions and nights of a run and writes its log.
 
-    Returns: the parameters of the first student, and what one costs.
+    Returns: the first student, and what one costs.
 
     Raises:
       LeakError: students know more than they were told.
@@ -156,16 +168,18 @@ def live_and_learn(
     world, night = config.env.jobworld, config.consolidation
     truth = np.asarray(jax.vmap(jax.vmap(functools.partial(codebook, world)))(jobs.number))
     optimizer = make_optimizer(config.update, config.num_nights * night.num_updates)
-    one_turn = make_turn(config, slot, optimizer=optimizer, old=old_sessions(config, slot, params))
-    turn = jax.jit(jax.vmap(one_turn, (0, 0, None)), donate_argnums=0)
-    one = Standing(init_train_state(params, optimizer), prior(world))
+    carrier = make_carrier(config.carrier, slot)
+    one_turn = make_turn(config, slot, carrier=carrier, optimizer=optimizer, old=old_sessions(config, slot))
+    turn = jax.jit(jax.vmap(one_turn, (0, None, 0, None)), donate_argnums=0)
+    learned = carrier.begin(streams.stream(config.seed, "carrier"), params)
+    one = Standing(init_train_state(learned, optimizer), prior(world))
     standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), one)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
     meters, kept, far = Meters(), make_kept(config, slot, params, jobs), make_far(config, slot, jobs)
     with Log(folder.path, **settings) as log:
         for number in range(config.num_nights):
             stage = number // night.num_nights
-            standing, outcome = turn(standing, jobs, jnp.int32(number))
+            standing, outcome = turn(standing, params, jobs, jnp.int32(number))
             outcome = jax.device_get(outcome)
             meters = meters.plus(cost_of(config, outcome.metrics), seconds=time.perf_counter() - began)
             row = require_finite(folder, number + 1, outcome.metrics)
@@ -178,11 +192,15 @@ def live_and_learn(
             if config.sequence > 1 and (following := (number + 1) // night.num_nights) < config.sequence:
                 row |= {"next_return": float(outcome.without[:, following].mean())}
             row |= {"retained_bits": float(retained.mean()), "available_bits": float(available.mean())}
+            if config.refine.arm != "raw":  # how many rows that makes is known only now
+                row |= {"dream_ratio": (meters.replayed + meters.dreamed) // meters.real}
             if (number + 1) % night.num_nights == 0:
-                row |= kept(standing.student.params) | far(standing.student.params, stage)
+                students = jax.vmap(carrier.carried, (0, None))(standing.student.params, params)
+                row |= kept(students.params) | far(students, stage, outcome.without[:, stage])
+                row |= {"carried_bytes": 4 * trees.num_parameters(learned)}
             log.write(number + 1, meters, row)
             watch((number + 1) / config.num_nights, row["student_return"])
-    return jax.tree.map(lambda leaf: leaf[0], standing.student.params), meters
+    return carrier.carried(jax.tree.map(lambda leaf: leaf[0], standing.student.params), params), meters
 
 
 def make_kept(config: DistillationConfig, slot: SessionAgent, first: PyTree, jobs: Jobs) -> Callable[[PyTree], dict]:
@@ -206,8 +224,8 @@ def make_kept(config: DistillationConfig, slot: SessionAgent, first: PyTree, job
     measure = with_and_without(slot, env, session_length=num_steps, num_episodes=config.episodes)
 
     @jax.jit
-    @jax.vmap
-    def kept(params: PyTree, number: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    @functools.partial(jax.vmap, in_axes=(None, 0, 0, 0))
+    def kept(first: PyTree, params: PyTree, number: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
         lived_seed = session_seed(seed, number)
         lived = live_one(slot, of_job(env, number), first, seed=lived_seed, num_steps=num_steps, remembers=True)
         played = jax.nn.softmax(slot.read_one(first, lived))
@@ -215,16 +233,18 @@ def make_kept(config: DistillationConfig, slot: SessionAgent, first: PyTree, job
         return measure(params, number, seed).within, away
 
     def of(params: PyTree) -> dict:
-        reached, away = kept(params, numbers, jobs.seed)
+        reached, away = kept(first, params, numbers, jobs.seed)
         return {"other_session_return": float(reached.mean()), "old_kl": float(away.mean())}
 
     return of
 
 
-def make_far(config: DistillationConfig, slot: SessionAgent, jobs: Jobs) -> Callable[[PyTree, int], dict]:
-    """Returns (parameters of students [J], number of the job in the sequence) -> how they do in longer chains of it.
+def make_far(config: DistillationConfig, slot: SessionAgent, jobs: Jobs) -> Callable[..., dict]:
+    """Returns (students [J], number of the job in the sequence, their success [J]) -> how they do in longer chains.
 
-    `return_x2` is the mean return without memory where a chain has twice as many keys, and twice the slack.
+    `return_x2` is the mean return without memory where a chain has twice as many keys, and twice the slack;
+    `independent_x2` is what it would be if the halves of a chain were finished independently of each other, the mean
+    over jobs of their success squared.
     """
 
     def world(times: int) -> EnvConfig:
@@ -233,16 +253,17 @@ def make_far(config: DistillationConfig, slot: SessionAgent, jobs: Jobs) -> Call
         return dataclasses.replace(config.env, jobworld=dataclasses.replace(own, **long))
 
     @functools.partial(jax.jit, static_argnames="times")
-    def measured(params: PyTree, numbers: jax.Array, times: int) -> jax.Array:
-        def one(params: PyTree, number: jax.Array, seed: jax.Array) -> jax.Array:
+    def measured(students: Carried, numbers: jax.Array, times: int) -> jax.Array:
+        def one(student: Carried, number: jax.Array, seed: jax.Array) -> jax.Array:
             same = {"seed": sessions.evaluation_seed(seed), "num_episodes": config.episodes}
-            return returns(slot, of_job(world(times), number), params, (), **same)
+            return returns(slot, of_job(world(times), number), student, **same)
 
-        return jax.vmap(one)(params, numbers, jobs.seed)
+        return jax.vmap(one)(students, numbers, jobs.seed)
 
-    def of(params: PyTree, stage: int) -> dict:
+    def of(students: Carried, stage: int, success: np.ndarray) -> dict:
         numbers = jobs.number[:, stage]
-        return {f"return_x{times}": float(measured(params, numbers, times).mean()) for times in config.horizons}
+        found = {f"return_x{times}": float(measured(students, numbers, times).mean()) for times in config.horizons}
+        return found | {f"independent_x{times}": float((success**times).mean()) for times in config.horizons}
 
     return of
 
@@ -265,7 +286,11 @@ def _recovered(recovery: Recovery | tuple) -> dict[str, float]:
     """Returns what a row says of it, means over the jobs in which there was a failure; nothing where not measured."""
     if recovery == ():
         return {}
-    named = {f"recovered_{100 * cut:.0f}": recovery.recovered[:, place] for place, cut in enumerate(CUTS)}
+    named = {
+        f"{name}_{100 * cut:.0f}": shares[:, place]
+        for name, shares in (("recovered", recovery.recovered), ("savable", recovery.savable))
+        for place, cut in enumerate(CUTS)
+    }
     named |= {"labels_right_before": recovery.right_before, "labels_right_after": recovery.right_after}
     told = {name: values[np.isfinite(values)] for name, values in named.items()}
     return {name: float(values.mean()) for name, values in told.items() if values.size}

@@ -28,9 +28,25 @@ def make_dream(env: EnvConfig, error: float) -> Dream:
         wrong = jax.random.randint(wrong_key, drawn.shape, 0, world.num_answers)
         erring = jax.random.bernoulli(error_key, error, drawn.shape)
         answers = jnp.where(erring, wrong, drawn).astype(jnp.int32)
-        return DreamedWorld(of_codebook(env, answers), functools.partial(as_seen, world, answers), make_judge(world))
+        return DreamedWorld(
+            of_codebook(env, answers),
+            at=functools.partial(as_seen, world, answers),
+            judge=make_judge(world),
+            sure=functools.partial(sure, world),
+            shortest=world.chain_length,
+        )
 
     return dream
+
+
+def sure(world: JobWorldConfig, probs: jax.Array, obs: jax.Array) -> jax.Array:
+    """Returns [n] the probability that two codebooks drawn from what the reader thinks agree on the key that is asked.
+
+    A heuristic for how far to trust a dream: it says so by itself alone, and knows nothing of an `error` that is put
+    into dreams on purpose; and a key that comes again in a dream is counted again, though its answer stays. In a detour
+    or a dead end what follows is certain.
+    """
+    return jnp.where(view(world, obs).idle, 1.0, (probs**2).sum(axis=-1))
 
 
 def make_judge(world: JobWorldConfig):

@@ -14,9 +14,10 @@ import numpy as np
 from scipy import special
 
 from dreamer.core import keys as streams
-from dreamer.core.ports import SessionAgent
+from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import PyTree, Transition
 from dreamer.loop import go_on
+from dreamer.sleep.carriers import Carried
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import EnvConfig, JaxEnv
 from dreamer.wake.envs.jobs import codebook
@@ -38,18 +39,15 @@ class Measured(NamedTuple):
     """[] of the same weights with the session in memory: its teacher."""
 
 
-def returns(
-    slot: SessionAgent,
-    env: JaxEnv,
-    params: PyTree,
-    session: Transition | tuple,
-    *,
-    seed: jax.Array,
-    num_episodes: int,
-) -> jax.Array:
-    """Returns [] the mean return of greedy episodes, each with the session [T] in memory, or with () nothing."""
-    act, memory = make_act(slot.agent, greedy=True), slot.recall_in(params, session, num_episodes)
-    return sessions.episode_returns(env, act, params, seed=seed, num_episodes=num_episodes, memory=memory).mean()
+def having(slot: SessionAgent, params: PyTree, session: Transition | tuple) -> Carried:
+    """Returns the agent with a session [T] in memory, or with () nothing."""
+    return Carried(params, slot.recall_in(params, session, 1))
+
+
+def returns(slot: SessionAgent, env: JaxEnv, agent: Carried, *, seed: jax.Array, num_episodes: int) -> jax.Array:
+    """Returns [] the mean return of greedy episodes, each begun with what the agent has in memory."""
+    act, memory = make_act(slot.agent, greedy=True), in_copies(agent.memory, num_episodes)
+    return sessions.episode_returns(env, act, agent.params, seed=seed, num_episodes=num_episodes, memory=memory).mean()
 
 
 def with_and_without(
@@ -62,16 +60,18 @@ def with_and_without(
         own_seed = jax.random.bits(session_key, dtype=jnp.uint32)
         lived = live_one(slot, env, params, seed=own_seed, num_steps=session_length, remembers=True)
         same = {"seed": sessions.evaluation_seed(seed), "num_episodes": num_episodes}
-        return Measured(returns(slot, env, params, (), **same), returns(slot, env, params, lived, **same))
+        return Measured(*(returns(slot, env, having(slot, params, known), **same) for known in ((), lived)))
 
     return measure
 
 
-def answers(slot: SessionAgent, config: EnvConfig, params: PyTree) -> jax.Array:
-    """Returns [K, A] the logits of what the weights alone answer to each key, known, at the start of an episode; looks
-    left out."""
+def answers(slot: SessionAgent, config: EnvConfig, agent: Carried) -> jax.Array:
+    """Returns [K, A] the logits of what the agent answers to each key, known, at the start of an episode; looks left
+    out."""
     world = config.jobworld
-    return slot.agent.evaluate(params, (), prompts(world)[: world.num_keys]).logits[:, : world.num_answers]
+    memory = in_copies(agent.memory, world.num_keys)
+    told = slot.agent.evaluate(agent.params, memory, prompts(world)[: world.num_keys])
+    return told.logits[:, : world.num_answers]
 
 
 def bits_of(logits: np.ndarray, belief: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -93,6 +93,8 @@ class Recovery(NamedTuple):
 
     recovered: jax.Array
     """[C] share of the failed episodes that end well where the teacher takes over at each of `CUTS`."""
+    savable: jax.Array
+    """[C] the same of somebody who knows the codebook: what time and dead ends leave to be saved."""
     right_before: jax.Array
     """[] share of the states up to the first wrong answer in which the teacher's likeliest answer is right."""
     right_after: jax.Array
@@ -125,9 +127,9 @@ def recovery(
       num_episodes: static.
     """
     world = config.jobworld
-    env, answers = of_job(config, number), codebook(world, number)
+    env, right = of_job(config, number), codebook(world, number)
     limit, N = sessions.step_limit(env, None), num_episodes
-    reset_key, act_key, state_key, own_key = jax.random.split(jax.random.key(seed), 4)
+    reset_key, act_key, state_key, own_key = jax.random.split(streams.stream(seed, "recovery"), 4)
     memory = slot.recall_in(params, session, N)
 
     def alone(obs: jax.Array) -> jax.Array:
@@ -135,6 +137,9 @@ def recovery(
 
     def reader(obs: jax.Array) -> jax.Array:
         return slot.agent.evaluate(params, memory, obs).logits
+
+    def knower(obs: jax.Array) -> jax.Array:
+        return jax.nn.one_hot(right[view(world, obs).key], world.num_actions)
 
     begun = jax.vmap(env.reset)(jax.random.split(reset_key, N))
     lived, within = go_on(env, *begun, alone, act_key, num_steps=limit)  # [L, N]
@@ -144,18 +149,19 @@ def recovery(
 
     failed, length = ~finished(lived, within), within.sum(axis=0)
 
-    def taken_over(cut: float) -> jax.Array:
-        at = jnp.round(cut * length).astype(jnp.int32)
+    def taken_over(who: Callable, cut: float) -> jax.Array:
+        at = jnp.minimum(jnp.round(cut * length).astype(jnp.int32), length - 1)
         obs = jnp.take_along_axis(lived.obs, at[None, :, None], axis=0)[0]
-        states = jax.vmap(functools.partial(as_seen, world, answers))(jax.random.split(state_key, N), obs)
-        return _mean(finished(*go_on(env, states, obs, reader, own_key, num_steps=limit, greedy=True)), failed)
+        states = jax.vmap(functools.partial(as_seen, world, right))(jax.random.split(state_key, N), obs)
+        return _mean(finished(*go_on(env, states, obs, who, own_key, num_steps=limit, greedy=True)), failed)
 
-    key = view(world, lived.obs).key
-    wrong = within & (lived.action != answers[key])
+    asked = right[view(world, lived.obs).key]
+    wrong = within & (lived.action != asked)
     before = within & ((jnp.cumsum(wrong, axis=0) - wrong) == 0)
-    said_right = jax.lax.map(reader, lived.obs).argmax(axis=-1) == answers[key]
+    said_right = jax.lax.map(reader, lived.obs).argmax(axis=-1) == asked
     shares = (_mean(said_right, part & failed[None]) for part in (before, within & ~before))
-    return Recovery(jnp.stack([taken_over(cut) for cut in CUTS]), *shares)
+    saved = (jnp.stack([taken_over(who, cut) for cut in CUTS]) for who in (reader, knower))
+    return Recovery(*saved, *shares)
 
 
 def _mean(values: jax.Array, counted: jax.Array) -> jax.Array:

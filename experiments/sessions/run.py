@@ -7,9 +7,10 @@ from pathlib import Path
 import jax
 
 from dreamer.core import trees
-from dreamer.core.ports import SessionAgent
+from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import Meters, PyTree
 from dreamer.io import BusyError, CheckpointError, Checkpoints, LogError, RunFolder, is_passing, read_log
+from dreamer.sleep.carriers import Carried
 from dreamer.wake import Deployed, envs
 from experiments import folders
 from experiments.run import use_compilation_cache
@@ -110,7 +111,7 @@ def distil(config: DistillationConfig, agent: str | Path, *, watch: Watch) -> Pa
     config = dataclasses.replace(config, agent=pretrained)
     with _new_folder(config) as folder:
         student, meters = distillation.live_and_learn(config, folder, slot, params, watch=watch)
-        _deploy(config, folder, slot, params=student, meters=meters)
+        _deploy(config, folder, slot, agent=student, meters=meters)
     return folder.path
 
 
@@ -152,7 +153,7 @@ def pretrained_config(folder: RunFolder) -> PretrainingConfig:
 def _pretrain(config: PretrainingConfig, folder: RunFolder, *, resume: bool, watch: Watch) -> list[str]:
     """Makes a run in its folder, or what it lacks; returns what the user should be told."""
     params, meters, messages = pretraining.live_and_learn(config, folder, resume=resume, watch=watch)
-    _deploy(config, folder, pretraining.parts_of(config)[0], params=params, meters=meters)
+    _deploy(config, folder, pretraining.parts_of(config)[0], agent=Carried(params, ()), meters=meters)
     return messages
 
 
@@ -161,14 +162,14 @@ def _new_folder(config: SessionsConfig) -> RunFolder:
     return RunFolder.create(path, sessions_to_dict(config), envs.make_jax(config.env).spec, identity=config.identity())
 
 
-def _deploy(config: SessionsConfig, folder: RunFolder, slot: SessionAgent, *, params: PyTree, meters: Meters) -> None:
-    """Writes the agent as it acts with nothing in memory, and only what that needs."""
+def _deploy(config: SessionsConfig, folder: RunFolder, slot: SessionAgent, *, agent: Carried, meters: Meters) -> None:
+    """Writes the agent as it acts with what it carries, and only what that needs."""
 
-    def apply(params: PyTree, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        evaluation = slot.agent.evaluate(params, (), obs)
+    def apply(agent: Carried, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        evaluation = slot.agent.evaluate(agent.params, in_copies(agent.memory, obs.shape[0]), obs)
         return evaluation.logits, evaluation.value
 
     obs = jax.numpy.zeros((1, *folder.spec.obs_shape), folder.spec.obs_dtype)
-    used = trees.only_used(lambda params: apply(params, obs), params)
+    used = trees.only_used(lambda agent: apply(agent, obs), agent)
     about = {"spec": folder.spec, "config": sessions_to_dict(config), "version": 0}
     Deployed.of(apply, used, **about, meters=dataclasses.asdict(meters)).save(folder.deployed)

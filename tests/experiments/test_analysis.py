@@ -10,6 +10,7 @@ from experiments.ablations import analysis as ablations_analysis
 from experiments.ablations import runs as ablations_runs
 from experiments.components import analysis as components_analysis
 from experiments.components import runs as components_runs
+from experiments.compression import analysis as compression_analysis
 from experiments.consolidation import analysis as sessions_analysis
 from experiments.consolidation import runs as sessions_runs
 from experiments.dream_scaling import analysis as scaling_analysis
@@ -315,21 +316,29 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
     told = {"retained_bits": 8.0, "available_bits": 16.0, "other_session_return": 0.5, "replayed": 120, "dreamed": 60}
     told |= {"updates": 30, "labels_right_before": 0.9, "labels_right_after": 0.6, "env_id": "JobWorld-v0"}
     saved = {"recovered_20": 0.7, "recovered_40": 0.5, "recovered_60": 0.25, "recovered_80": 0.0}
+    saved |= {f"savable_{percent}": 0.9 for percent in (20, 40, 60, 80)}
+    reals = refinement_runs.REAL
     for task in ("dead-ends-0", "dead-ends-100"):
         raw = [row | saved for row in rows(refinement_runs.REFERENCE, {0: [0.2, 0.9], 1: [0.2, 0.9]}, task=task)]
         written = raw + rows("rewritten", {0: [0.4, 0.8], 1: [0.4, 0.8]}, task=task)
-        write_rows(tmp_path / "results" / f"{task}.csv", [row | told for row in written])
+        written = [row | told | {"real": reals[row["final"]]} for row in written]
+        write_rows(tmp_path / "results" / f"{task}.csv", written)
     text, figures = refinement_analysis.analyse()
     assert [path.name for path in figures] == ["recovery.png", "arms-1.png", "arms-2.png"]
     failures, arms = (
         [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()[2:]]
         for part in text.split("\n\n")
     )
-    assert failures[0] == ["dead-ends-0", "2", *(f"{x:.2f} [{x:.2f}, {x:.2f}]" for x in (0.7, 0.5, 0.25, 0, 0.9, 0.6))]
-    assert [line[:2] for line in arms] == [
-        [task, arm] for task in ("dead-ends-0", "dead-ends-100") for arm in ("raw", "rewritten")
-    ]
-    assert arms[1][3:] == ["200", "0.40 [0.40, 0.40]", "0.80 [0.80, 0.80]", "8.0 of 16.0", "4, 2", "0.50 [0.50, 0.50]"]
+    shares = [f"{x:.2f} [{x:.2f}, {x:.2f}]" for x in (0.7, 0.5, 0.25, 0, 0.9, 0.6)]
+    assert failures[0] == ["dead-ends-0", "the first night", "2", *(f"{x} of 0.90" for x in shares[:4]), *shares[4:]]
+    tasks = ("dead-ends-0", "dead-ends-100")
+    assert [line[:2] for line in arms] == [[task, arm] for task in tasks for arm in ("raw", "rewritten")]
+    assert arms[1][3:] == ["0.40 [0.40, 0.40]", "0.80 [0.80, 0.80]", "8.0 of 16.0", "4, 2", "0.50 [0.50, 0.50]"]
+    for arms_of in refinement_runs.ARMS.values():
+        for name, config_of in arms_of.items():
+            night = config_of.consolidation
+            assert refinement_runs.REAL[1] == night.num_nights * night.real_per_night, name
+            assert refinement_runs.REAL[0] % night.real_per_night == 0
 
 
 @pytest.mark.parametrize(
@@ -350,6 +359,7 @@ def test_horizons_by_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(horizon_analysis, "FOLDER", tmp_path)
     assert horizon_analysis.analyse()[1] == []
     far = {"return_x2": 0.64, "return_x4": 0.4, "return_x8": 0.16, "return_x16": 0.0, "env_id": "JobWorld-v0"}
+    far |= {f"independent_x{times}": 0.3 for times in (2, 4, 8, 16)}
     for task in ("trained-2", "trained-8"):
         written = rows(horizon_runs.REFERENCE, {0: [0.1, 0.8], 1: [0.1, 0.8]}, task=task)
         write_rows(tmp_path / "results" / f"{task}.csv", [row | far for row in written])
@@ -363,7 +373,37 @@ def test_horizons_by_hand(tmp_path, monkeypatch):
     learning_curve.plt.close(closed[0])
     first, last = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:])
     assert first[:5] == ["trained-2", horizon_runs.REFERENCE, "2", "200", "0.80 [0.80, 0.80]"]
-    assert first[9:] == ["0.41 [0.41, 0.41]", "2", "6"] and last[10:] == ["8", "24"]
+    assert first[5:] == [
+        "0.64 [0.64, 0.64], +0.34",
+        "0.40 [0.40, 0.40], +0.10",
+        "0.16 [0.16, 0.16], -0.14",
+        "0.00 [0.00, 0.00], -0.30",
+        "2 [2, 2]",
+        "6 [6, 6]",
+    ]
+    assert last[9:] == ["8 [8, 8]", "24 [24, 24]"]
+    lived = {arm: c.num_nights * c.consolidation.real_per_night for arm, c in horizon_runs.ARMS["trained-8"].items()}
+    assert [*lived.values()] == [768, 768, 768, 2048]
+
+
+def test_compression_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(compression_analysis, "FOLDER", tmp_path)
+    assert compression_analysis.analyse()[1] == []
+    told = {"available_bits": 16.0, "other_session_return": 0.5, "env_id": "JobWorld-v0"}
+    held = {"window 1": (1024, 0.2, 2.0), "cartridge 1": (1024, 0.8, 8.0), "weights": (400_000, 1.0, 15.0)}
+    written = [
+        row | told | {"carried_bytes": size, "retained_bits": bits}
+        for arm, (size, success, bits) in held.items()
+        for row in rows(arm, {0: [success], 1: [success]}, task="jobworld")
+    ]
+    write_rows(tmp_path / "results" / "jobworld.csv", written)
+    text, figures = compression_analysis.analyse()
+    assert [path.name for path in figures] == ["jobworld-student_return.png", "jobworld-retained_bits.png"]
+    weights, cartridge, _ = ([c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()[2:])
+    assert weights[:4] == ["jobworld", "weights", "2", "100"]
+    assert cartridge[4:] == [
+        "1,024", "10", "0.80 [0.80, 0.80]", "8.00 [8.00, 8.00]", "16.0", "0.00781", "0.50 [0.50, 0.50]",
+    ]  # fmt: skip
 
 
 def test_what_dreams_win_back_by_hand():

@@ -12,6 +12,7 @@ from dreamer.core.ports import Agent, SessionAgent
 from dreamer.core.types import Evaluation, Transition
 from dreamer.io import Checkpoints, LogError, RunFolder, read_log
 from dreamer.loop import ConsolidationConfig
+from dreamer.sleep.carriers import CarrierConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.wake import Deployed, envs
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
@@ -305,6 +306,21 @@ def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(ag
         assert all(0 <= share <= 1 for share in (*shares, row["labels_right_before"], row["labels_right_after"]))
     assert [rows[0][name] for name in ("return_x2", "return_x16")] == [None, None]
     assert 0 <= rows[1]["return_x16"] <= rows[1]["return_x2"] <= 1 and rows[1]["return_x4"] is None
+    assert rows[1]["independent_x16"] <= rows[1]["independent_x2"] <= rows[1]["student_return"]
+    assert rows[1]["dream_ratio"] == (rows[1]["replayed"] + rows[1]["dreamed"]) // 48
+
+
+@pytest.mark.parametrize(("kind", "size"), [("lora", 2), ("cartridge", 3), ("window", 16)])
+def test_what_is_carried_is_deployed_and_leaves_the_rest_alone(agent, distilled, tmp_path, kind, size):
+    night = {"consolidation.num_nights": 1, "consolidation.states": "session", "consolidation.states_length": 0}
+    config = changed(DISTIL, night | {"carrier": CarrierConfig(kind, size), "run.folder": str(tmp_path / "run")})
+    (row,) = rows_of(distil(config, agent, watch=ignore), arm=kind)
+    whole = rows_of(distilled, arm="weights")[-1]["carried_bytes"]
+    places = 4 * 2 * 8 * size  # float32, of a key and a value, of one layer
+    assert row["carried_bytes"] < whole if kind == "lora" else row["carried_bytes"] == places
+    if kind == "window":  # the whole session: who reads it is who carries it
+        assert row["student_return"] == row["session_return"]
+    assert evaluate(tmp_path / "run", num_episodes=3).shape == (3,)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +328,7 @@ def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(ag
     [
         # One failure in three has its first answer right, and what is lost is lost.
         (1.0, (1 / 3, 0, 0, 0)),
-        # At most one of five answers was right; two keys take two decisions, one takes the last.
+        # At most one of five answers was right: two keys take the last two decisions, one takes the last.
         (0.0, (1, 1, 1, 4 / 6)),
     ],
 )
@@ -328,10 +344,11 @@ def test_what_a_teacher_saves_by_hand(deadly, saved):
     def recall(params, session):
         return jnp.zeros(session.action.shape[:1])
 
-    slot = SessionAgent(Agent(None, evaluate, None, None), None, None, recall)
+    slot = SessionAgent(Agent(None, evaluate, None, None), None, None, recall, None, None)
     session = jax.tree.map(lambda leaf: leaf[None], Transition(*jnp.zeros(7)))
     found = recovery(slot, config, (), session, number=number, seed=jnp.uint32(0), num_episodes=4000)
     np.testing.assert_allclose(found.recovered, saved, atol=0.03)
+    np.testing.assert_array_equal(found.savable, found.recovered)
     assert (found.right_before, found.right_after) == (1, 1)
 
 
@@ -363,6 +380,12 @@ def test_configs_are_what_was_written():
         ),
         (DISTIL, {"refine.arm": "rewrite", "distill.state_weight": "trust"}, "give distill.state_weight 'uniform'"),
         (DISTIL, {"horizons": (2, 3)}, r"horizons has \[3\]: give some of 2, 4, 8, 16"),
+        (DISTIL, {"horizons": (2,), "env.max_steps": 3}, "env.max_steps is 3, but horizons and refine.arm go by"),
+        (DISTIL, {"horizons": (2,), "env.jobworld.feedback": "step"}, "horizons ask for success"),
+        (DISTIL, {"refine.arm": "drop_failures", "env.jobworld.feedback": "step"}, "give env.jobworld.feedback 'end'"),
+        (DISTIL, {"carrier": CarrierConfig("lora", 9)}, "above the width 8 of the agent: give that rank or less"),
+        (DISTIL, {"carrier": CarrierConfig("cartridge", 17)}, "but a session has 16 decisions"),
+        (DISTIL, {"carrier": CarrierConfig("cartridge", 4)}, "but consolidation.num_nights is 2: give 1, or carrier"),
         (DISTIL, {"recovery_episodes": -1}, "recovery_episodes is -1: give 0"),
         (
             DISTIL,

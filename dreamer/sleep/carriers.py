@@ -1,0 +1,133 @@
+"""What carries from a night into the day after: all weights, a low-rank change of them, or a short memory.
+
+One loss teaches any of them; what differs is which numbers it may move, and how many bytes they take.
+
+* `weights`: all parameters.
+* `lora`: a change of rank r of every linear map ("LoRA: Low-Rank Adaptation of Large Language Models",
+  https://arxiv.org/abs/2106.09685), which can be added to the weights for good.
+* `cartridge`: p places of the memory, whose keys and values are learned ("Cartridges: Lightweight and general-purpose
+  long context representations via self-study", https://arxiv.org/abs/2506.06266); the weights stay. They begin as the
+  last p places of the session. There the first place stays as it began; here all are learned.
+* `window`: those last p places as they are, unlearned: what as many bytes are worth for nothing.
+
+Letters: r rank, p places of a memory.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dreamer.core.ports import SessionAgent
+from dreamer.core.types import PyTree, Transition
+
+KINDS = ("weights", "lora", "cartridge", "window")
+MEMORIES = ("cartridge", "window")
+
+
+@dataclasses.dataclass(frozen=True)
+class CarrierConfig:
+    """What carries what a night taught."""
+
+    kind: str = "weights"
+    """`weights`, `lora`, `cartridge` or `window`."""
+    size: int = 0
+    """Rank of `lora`; places of `cartridge` and `window`, one for a transition; 0 for `weights`, which are all."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"carrier.kind is {self.kind!r}: give one of {', '.join(KINDS)}")
+        if (self.kind == "weights") != (self.size == 0) or self.size < 0:
+            wanted = "0, for they are all" if self.kind == "weights" else "1 or more"
+            raise ValueError(f"carrier.size is {self.size} where kind is {self.kind!r}: give {wanted}")
+
+
+class Carried(NamedTuple):
+    """The agent as it is deployed."""
+
+    params: PyTree
+    memory: PyTree
+    """Of one copy; () for none."""
+
+
+class Carrier(NamedTuple):
+    """How what is learned becomes an agent; pure functions."""
+
+    begin: Callable[[jax.Array, PyTree], PyTree]
+    """(key, params of the first agent) -> what is learned, before anything was."""
+    fill: Callable[[PyTree, PyTree, Transition | tuple], PyTree]
+    """(learned, params of the first agent, session [T]) -> what is learned, as a night after that session begins."""
+    carried: Callable[[PyTree, PyTree], Carried]
+    """(learned, params of the first agent) -> the agent."""
+
+
+def make_carrier(config: CarrierConfig, slot: SessionAgent) -> Carrier:
+    """Returns how what a night teaches `slot` is carried."""
+    if config.kind == "weights":
+        return Carrier(
+            begin=lambda key, params: params,
+            fill=lambda learned, params, session: learned,
+            carried=lambda learned, params: Carried(learned, ()),
+        )
+    if config.kind == "lora":
+        return Carrier(
+            begin=lambda key, params: low_rank(key, params, rank=config.size),
+            fill=lambda learned, params, session: learned,
+            carried=lambda learned, params: Carried(added(params, learned), ()),
+        )
+
+    def nothing(key: jax.Array, params: PyTree) -> PyTree:
+        return slot.last(slot.empty(1, config.size), config.size)
+
+    def last(learned: PyTree, params: PyTree, session: Transition | tuple) -> PyTree:
+        return slot.last(slot.recall_in(params, session, 1), config.size)
+
+    def carried(learned: PyTree, params: PyTree) -> Carried:
+        kept = jax.lax.stop_gradient(learned) if config.kind == "window" else learned
+        return Carried(params, slot.holding(kept))
+
+    return Carrier(nothing, last, carried)
+
+
+def low_rank(key: jax.Array, params: PyTree, *, rank: int) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Returns by name of each linear map its factors (A [rows, r], B [r, columns]), whose product is 0.
+
+    A map of several axes is the matrix that is nearest to a square; r is never more than either of its sides. A is
+    drawn with a variance of 1 / rows, B is 0.
+    """
+    factors = {}
+    for number, (name, kernel) in enumerate(sorted(_kernels(params).items())):
+        rows, columns = _sides(kernel.shape)
+        r = min(rank, rows, columns)
+        draw = jax.random.normal(jax.random.fold_in(key, number), (rows, r)) / math.sqrt(rows)
+        factors[name] = (draw, jnp.zeros((r, columns)))
+    return factors
+
+
+def added(params: PyTree, factors: dict[str, tuple[jax.Array, jax.Array]]) -> PyTree:
+    """Returns the parameters with each change of low rank added to its linear map."""
+
+    def add(path: tuple, leaf: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(path)
+        if name not in factors:
+            return leaf
+        left, right = factors[name]
+        return leaf + (left @ right).reshape(leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(add, params)
+
+
+def _kernels(params: PyTree) -> dict[str, jax.Array]:
+    """Returns the linear maps of networks, by name."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    return {name: leaf for name, leaf in named.items() if name.endswith("['kernel']")}
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Returns rows and columns of the matrix that is nearest to a square, among those that the axes can be cut into."""
+    cuts = [(math.prod(shape[:place]), math.prod(shape[place:])) for place in range(1, len(shape))]
+    return min(cuts, key=sum)

@@ -1,0 +1,1 @@
+"""Question: in how many bytes can what a session taught be carried, and by what?"""

@@ -1,0 +1,71 @@
+"""How it is scored: success and bits about the job against the bytes that carry them."""
+
+import math
+from pathlib import Path
+
+from experiments import table
+from experiments.compression.runs import ARMS, SIZES, arm
+from experiments.figures import against
+from experiments.results import newest_of
+from experiments.statistics import interquartile_mean
+
+FOLDER = Path(__file__).parent
+_COLUMNS = (
+    "task", "carrier", "seeds", "real transitions", "bytes", "bytes a transition", "success, no session: IQM [95 %]",
+    "bits held", "of those told", "bits held a byte", "success in other jobs, by session",
+)  # fmt: skip
+
+
+def analyse() -> tuple[str, list[Path]]:
+    """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
+
+    Tasks and arms without rows are left out.
+    """
+    lines, figures = table.titled(_COLUMNS), []
+    for task, arms in ARMS.items():
+        rows = [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
+        ran = {name: own for name in arms if (own := [row for row in rows if row["arm"] == name])}
+        lines += [_line(task, name, own) for name, own in ran.items()]
+        if ran:
+            told = interquartile_mean([row["available_bits"] for row in rows])[0]
+            world = arms[next(iter(ran))].env.jobworld
+            bits = {"H(z), all there is to know": world.num_keys * math.log2(world.num_answers)}
+            figures += [
+                _draw(ran, task, "student_return", "success without the session", {}),
+                _draw(ran, task, "retained_bits", "bits about the job", bits | {"I(session; z)": told}),
+            ]
+    return "\n".join(lines), figures
+
+
+def _line(task: str, name: str, rows: list[dict]) -> str:
+    size, real = int(rows[0]["carried_bytes"]), rows[0]["real"]
+    held, told = (interquartile_mean([row[name] for row in rows]) for name in ("retained_bits", "available_bits"))
+    cells = (
+        f"{real:,}",
+        f"{size:,}",
+        f"{size / real:,.0f}",
+        table.interval(interquartile_mean([row["student_return"] for row in rows])),
+        table.interval(held),
+        f"{told[0]:.1f}",
+        f"{held[0] / size:.5f}",
+        table.interval(interquartile_mean([row["other_session_return"] for row in rows])),
+    )
+    return table.joined([task, name, str(len(rows)), *cells])
+
+
+def _draw(ran: dict[str, list[dict]], task: str, name: str, said: str, references: dict[str, float]) -> Path:
+    """Draws a measure against bytes, one line a kind of carrier."""
+    lines = {
+        kind: [
+            (int(own[0]["carried_bytes"]), [row[name] for row in own])
+            for size in sizes
+            if (own := ran.get(arm(kind, size)))
+        ]
+        for kind, sizes in SIZES.items()
+    }
+    rows = [row for own in ran.values() for row in own]
+    path = FOLDER / "figures" / f"{task}-{name}.png"
+    lines = {kind: points for kind, points in lines.items() if points}
+    return against.draw(
+        rows, path, lines=lines, x="bytes that are carried", y=said, references=references, logarithmic=True
+    )

@@ -1,0 +1,39 @@
+"""What is run: one session of a job, one night on its own states, and something that carries what it taught.
+
+A window is what as many places of memory are worth unlearned. Step sizes and updates were chosen on two seeds of other
+agents before (docs/lab-notes.md).
+"""
+
+from experiments.config import RunConfig, changed
+from experiments.sessions.config import DistillationConfig
+
+_BASE = changed(
+    DistillationConfig(name="compression", num_jobs=8, run=RunConfig(wandb="disabled")),
+    {"consolidation.num_nights": 1, "consolidation.states": "session", "consolidation.states_length": 0},
+)
+_LEARNED = {"weights": (3e-4, 64), "lora": (1e-3, 256), "cartridge": (1e-2, 256), "window": (3e-4, 1)}
+"""Kind of carrier -> step size and updates; a window is updated once, to no effect."""
+SIZES = {
+    "weights": (0,),
+    "lora": (1, 2, 4, 8, 16),
+    "cartridge": (1, 2, 4, 8, 16),
+    "window": (1, 2, 4, 8, 16, 32, 64),
+}
+"""Kind of carrier -> its sizes; a window of 64 is the whole session."""
+
+
+def arm(kind: str, size: int) -> str:
+    """Returns the name of an arm."""
+    return f"{kind} {size}" if size else kind
+
+
+def _config(kind: str, size: int) -> DistillationConfig:
+    step, updates = _LEARNED[kind]
+    learning = {"update.learning_rate": step, "consolidation.num_updates": updates}
+    return changed(_BASE, {"carrier.kind": kind, "carrier.size": size, **learning})
+
+
+ARMS: dict[str, dict[str, DistillationConfig]] = {
+    "jobworld": {arm(kind, size): _config(kind, size) for kind, sizes in SIZES.items() for size in sizes}
+}
+"""Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
