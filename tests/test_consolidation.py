@@ -151,6 +151,32 @@ def test_the_loss_of_a_night_by_hand(night, distill, expected):
     assert metrics["loss"] == total
 
 
+def test_rows_that_are_not_kept_teach_nothing_and_doubtful_ones_teach_less():
+    agent = make_tabular_agent(4, 2)
+    slot = SessionAgent(agent, empty=None, read=None, recall=None, last=None, holding=None)
+    params = {"logits": jnp.zeros((4, 2)).at[:, 0].set(jnp.arange(4.0)), "value": jnp.zeros(4)}
+    ended = jnp.array([0, 1, 0, 1], bool)
+    state = jnp.arange(4)
+    lived = Transition(state, jnp.ones((4, 2), bool), state % 2, jnp.ones(4), ended, ended & False, state)
+    loss = make_loss(slot, ConsolidationConfig(), DistillConfig(), make_carrier(CarrierConfig(), slot))
+    rows, policy = rows_of(lived), jnp.full((4, 2), 0.5)
+
+    def of_rows(**fields):
+        asked = dict(first=(), rows=rows.replace(**fields), before=params["logits"], policy=policy, old=())
+        return jax.value_and_grad(lambda params: loss(params, **asked), has_aux=True)(params)
+
+    (total, metrics), _ = of_rows()
+    each = np.asarray(divergences.forward_kl(policy, params["logits"]))
+    np.testing.assert_allclose(total, each.mean(), rtol=1e-6)
+    (total, metrics), grads = of_rows(kept=jnp.array([0.0, 1, 0, 0]))  # of one episode a state, of the other none
+    np.testing.assert_allclose(total, each[1], rtol=1e-6)
+    np.testing.assert_allclose(metrics["teacher_kl"], each[1], rtol=1e-6)
+    np.testing.assert_array_equal(abs(grads["logits"]).sum(axis=-1) > 0, [0, 1, 0, 0])
+    (total, _), _ = of_rows(certainty=jnp.array([1.0, 1, 1, 0.5]))
+    np.testing.assert_allclose(total, (each[:3].sum() + each[3] / 2) / 4, rtol=1e-6)
+    assert of_rows(kept=jnp.zeros(4))[0][0] == 0
+
+
 def moved(one, other):
     """The farthest that any parameter of two agents lies apart."""
     return max(abs(a - b).max() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
