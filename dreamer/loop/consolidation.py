@@ -18,12 +18,12 @@ from dreamer.core import divergences
 from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import Evaluation, Metrics, PyTree, Transition
-from dreamer.loop.refinement import Dream, DreamedWorld, Rows, refined, rows_of
+from dreamer.loop.refinement import Dream, Rows, refined, rows_of
 from dreamer.sleep import reinforce
 from dreamer.sleep.carriers import Carrier
 from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, trajectory_mean
 from dreamer.sleep.refine import RefineConfig
-from dreamer.sleep.teachers import SEARCHING, TeacherConfig, follow, teacher_policy
+from dreamer.sleep.teachers import TeacherConfig, follow, teacher_policy
 from dreamer.sleep.update import Optimizer, TrainState, train_step
 from dreamer.wake.envs import JaxEnv
 from dreamer.wake.policy import live_one
@@ -120,7 +120,7 @@ def make_day_and_night(
 
     Args:
       slot: the agent.
-      dream: where the student acts if `config.states` is `dream`, and the teacher as it refines or plans.
+      dream: where the student acts if `config.states` is `dream`, and the teacher as it refines; else not asked.
       optimizer: as made by `make_optimizer`.
       config: the day, and what its night learns from.
       teacher: who labels.
@@ -156,38 +156,37 @@ def make_day_and_night(
             own = live_one(slot, env, params, seed=seeds[1], num_steps=config.states_length, remembers=False)
         return Lived(session, own)
 
-    def states_of(lived: Lived, params: PyTree, seed: jax.Array) -> tuple[Rows, DreamedWorld | None]:
-        """Returns the states to learn from, and the dreamed world where anybody dreams."""
+    def states_of(lived: Lived, params: PyTree, seed: jax.Array) -> Rows:
+        if config.states == "session":
+            return rows_of(lived.session)
+        if config.states == "student" and refine.arm == "raw":
+            return rows_of(lived.student)
 
-        def thinks(session: Transition | tuple, obs: jax.Array) -> jax.Array:
-            return evaluate(params, session, obs).logits
+        def reader(obs: jax.Array) -> jax.Array:
+            return evaluate(params, lived.session, obs).logits
 
-        reader, alone = functools.partial(thinks, lived.session), functools.partial(thinks, ())
-        dreams = config.states == "dream" or refine.arm != "raw" or teacher.kind in SEARCHING
-        world = dream(streams.stream(seed, "dream"), reader) if dreams else None
+        def alone(obs: jax.Array) -> jax.Array:
+            return evaluate(params, (), obs).logits
+
+        world = dream(streams.stream(seed, "dream"), reader)
         if config.states == "dream":
             met = live_one(slot, world.env, params, seed=seed, num_steps=config.states_length, remembers=False)
-            return rows_of(met, dreamed=True), world
-        rows = rows_of(lived.session if config.states == "session" else lived.student)
-        if refine.arm == "raw":
-            return rows, world
+            return rows_of(met, dreamed=True)
         key = streams.stream(seed, "refine")
-        return refined(refine, rows, world=world, student=alone, teacher=reader, key=key), world
+        return refined(refine, rows_of(lived.student), world=world, student=alone, teacher=reader, key=key)
 
     def night(
         student: TrainState, first: PyTree, lived: Lived, seed: jax.Array, old: tuple
     ) -> tuple[TrainState, Metrics]:
         deployed = carrier.carried(student.params, first).params
-        rows, world = states_of(lived, deployed, seed)
-        judge = world.judge if world else None
+        rows = states_of(lived, deployed, seed)
         before = evaluate(deployed, (), rows.lived.obs).logits
         student = student.replace(params=carrier.fill(student.params, first, lived.session))
 
         def labels(params: PyTree, teaching: PyTree) -> jax.Array | tuple:
             if config.objective != "distil":
                 return ()
-            obs = rows.lived.obs
-            return teacher_policy(teacher, evaluate, teaching, params, lived.session, obs, judge=judge)
+            return teacher_policy(teacher, evaluate, teaching, params, lived.session, rows.lived.obs)
 
         # A teacher that stands still is asked once.
         fixed = labels(deployed, deployed) if teacher.weights == "frozen" else None

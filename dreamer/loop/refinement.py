@@ -16,7 +16,6 @@ from flax import struct
 
 from dreamer.core.types import PyTree, Transition
 from dreamer.sleep.refine import RefineConfig, first_harm, repair_policy
-from dreamer.sleep.teachers import Judge
 from dreamer.wake.envs import JaxEnv
 from dreamer.wake.session import step_limit
 
@@ -30,8 +29,9 @@ class DreamedWorld(NamedTuple):
     env: JaxEnv
     at: Callable[[jax.Array, jax.Array], PyTree]
     """(key, observation) -> a state of `env` in which it is seen; what it does not show is drawn."""
-    judge: Judge
-    """What actions are worth in it."""
+    judge: Callable[[jax.Array, jax.Array], jax.Array]
+    """(probabilities [n, A] of who would act, observations [n, ...]) -> [n, A] what actions are worth to one who thinks
+    so, in reward units."""
     sure: Callable[[jax.Array, jax.Array], jax.Array]
     """(probabilities [n, A] of who has the session in memory, observations [n, ...]) -> [n] how sure what the dream
     makes of a decision is, by that agent's own lights; 1 is certain."""

@@ -1,8 +1,7 @@
 """Who labels the student's states: what the teacher carries in memory, and whose weights it has.
 
-The session's teacher is the agent itself with its session in memory; the teacher of search is the agent as it plans in
-the dreamed world; the veteran has both. Two controls tell what the session taught from what any teacher would have
-done: another job's session, and no session at all but a sharper self.
+The session's teacher is the agent itself with its session in memory. Two controls tell what the session taught from
+what any teacher would have done: another job's session, and no session at all but a sharper self.
 
 Letters: N states, A actions; leading axes [...] of any shape.
 """
@@ -16,18 +15,12 @@ import jax.numpy as jnp
 
 from dreamer.core import trees
 from dreamer.core.types import Evaluation, PyTree
-from dreamer.sleep.refine import repair_policy
 
-TEACHER_KINDS = ("session", "search", "veteran", "other_job", "sharpened")
-SEARCHING, ALONE = ("search", "veteran"), ("search", "sharpened")
-"""The teachers that plan, and those that have no session."""
+TEACHER_KINDS = ("session", "other_job", "sharpened")
 TEACHER_WEIGHTS = ("frozen", "ema", "interpolated", "current")
 
 Evaluate = Callable[[PyTree, PyTree, PyTree], Evaluation]
 """(params, memory, obs [N, ...]) -> Evaluation [N], as that of `core.ports.Agent`."""
-Judge = Callable[[jax.Array, jax.Array], jax.Array]
-"""(probabilities [n, A] of who would act, observations [n, ...]) -> [n, A] what actions are worth to one who thinks so
-and goes on as well as that allows, in reward units: search to the end, where it can be had."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +28,9 @@ class TeacherConfig:
     """Who the teacher of a night is."""
 
     kind: str = "session"
-    """What it knows that the student does not: the `session`; what `search` in the dreamed world says of what it
-    believes; both, a `veteran`; the session of an `other_job`, a control that knows nothing of this one; or nothing,
-    `sharpened`: the student itself, surer of what it does, the control without a teacher."""
+    """What it knows that the student does not: the `session`; the session of an `other_job`, a control that knows
+    nothing of this one; or nothing, `sharpened`: the student itself, surer of what it does, the control without a
+    teacher."""
     weights: str = "frozen"
     """Whose: `frozen` as the night began; `ema`, a moving average that follows the student; `interpolated`, the policy
     between those frozen and the current ones; `current`, the student's own, known to run away with itself."""
@@ -49,8 +42,6 @@ class TeacherConfig:
     Learning via Self-Distillation", SDPO, https://arxiv.org/abs/2601.20802)."""
     sharpness: float = 2.0
     """What `sharpened` multiplies the student's logits by: above 1 is surer than the student, 1 is the student."""
-    search_temperature: float = 0.1
-    """Of the values by which `search` and `veteran` plan, in return: their policy is pi exp(Q / temperature)."""
 
     def __post_init__(self) -> None:
         for name, known in (("kind", TEACHER_KINDS), ("weights", TEACHER_WEIGHTS)):
@@ -62,19 +53,17 @@ class TeacherConfig:
                     f"teacher.{name} is {getattr(self, name)}: give a share between 0 and 1, or weights 'frozen' for 0 "
                     "and 'current' for 1"
                 )
-        for name in ("sharpness", "search_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"teacher.{name} is {getattr(self, name)}: give a number above 0")
+        if not 0 < self.sharpness < math.inf:
+            raise ValueError(f"teacher.sharpness is {self.sharpness}: give a number above 0")
         for name, part, needed in (
-            ("ema_step", "weights", ("ema",)),
-            ("interpolation", "weights", ("interpolated",)),
-            ("sharpness", "kind", ("sharpened",)),
-            ("search_temperature", "kind", SEARCHING),
+            ("ema_step", "weights", "ema"),
+            ("interpolation", "weights", "interpolated"),
+            ("sharpness", "kind", "sharpened"),
         ):
-            if getattr(self, part) not in needed and getattr(self, name) != getattr(TeacherConfig, name):
+            if getattr(self, part) != needed and getattr(self, name) != getattr(TeacherConfig, name):
                 raise ValueError(
                     f"teacher.{name} is {getattr(self, name)}, which has no effect where {part} is "
-                    f"{getattr(self, part)!r}: leave it out, or give {part} {' or '.join(needed)}"
+                    f"{getattr(self, part)!r}: leave it out, or give {part} {needed}"
                 )
 
 
@@ -106,14 +95,7 @@ def interpolated(reference_logits: jax.Array, current_logits: jax.Array, share: 
 
 
 def teacher_policy(
-    config: TeacherConfig,
-    evaluate: Evaluate,
-    teacher_params: PyTree,
-    params: PyTree,
-    memory: PyTree,
-    obs: PyTree,
-    *,
-    judge: Judge | None = None,
+    config: TeacherConfig, evaluate: Evaluate, teacher_params: PyTree, params: PyTree, memory: PyTree, obs: PyTree
 ) -> jax.Array:
     """Returns [N, A] the probabilities that the teacher gives the actions; no gradient reaches any argument.
 
@@ -126,20 +108,17 @@ def teacher_policy(
       evaluate: the agent's.
       teacher_params: as `follow` keeps them.
       params: the student's current ones; only `interpolated` weights ask them.
-      memory: the teacher's, leading with [N] as `evaluate` wants it: this job's session, or another's. `sharpened` and
-        `search` do without.
+      memory: the teacher's, leading with [N] as `evaluate` wants it: this job's session, or another's. `sharpened` does
+        without.
       obs: [N, ...]
-      judge: what actions are worth in the dreamed world; `search` and `veteran` ask it.
     """
-    memory = () if config.kind in ALONE else memory
+    memory = () if config.kind == "sharpened" else memory
     logits = evaluate(teacher_params, memory, obs).logits
     if config.weights == "interpolated":
         between = interpolated(logits, evaluate(params, memory, obs).logits, config.interpolation)
         logits = jnp.log(between)
     if config.kind == "sharpened":
         logits = config.sharpness * logits
-    if config.kind in SEARCHING:
-        logits = repair_policy(logits, judge(jax.nn.softmax(logits), obs), config.search_temperature)
     return jax.lax.stop_gradient(jax.nn.softmax(logits, axis=-1))
 
 

@@ -36,8 +36,6 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         "the same, anchored": changed(_JOBWORLD, {"distill.anchor_weight": 1.0}),
         "session, its own states": _arm("consolidation", **_OWN),
         "session, dreamed states": _arm("consolidation", states="dream", **_SHORT),
-        "veteran, student's states": changed(_JOBWORLD, {"teacher.kind": "veteran"}),
-        "search alone": _arm("consolidation", {"teacher.kind": "search"}, session_length=0, num_nights=12),
         "session, gated, with rewards": changed(
             _JOBWORLD, {"distill.state_weight": "trust", "distill.reinforce_weight": 1.0}
         ),

@@ -7,7 +7,7 @@ from dreamer.loop import ConsolidationConfig
 from dreamer.sleep.carriers import MEMORIES, CarrierConfig
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
-from dreamer.sleep.teachers import ALONE, SEARCHING, TeacherConfig
+from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import UpdateConfig
 from dreamer.wake.envs import EnvConfig
 from dreamer.wake.envs.jobs import pool_jobs
@@ -118,7 +118,7 @@ class DistillationConfig:
         """Refuses settings that the objective does not look at."""
         night = self.consolidation
         if night.objective == "distil":
-            asks = self.teacher.kind not in ALONE or night.states != "student"
+            asks = self.teacher.kind != "sharpened" or night.states != "student"
             if asks != (night.session_length > 0):
                 raise ValueError(
                     f"consolidation.session_length is {night.session_length} where teacher.kind is "
@@ -128,11 +128,6 @@ class DistillationConfig:
                 raise ValueError(
                     f"distill.reinforce_weight is {self.distill.reinforce_weight} and consolidation.states "
                     f"{night.states!r}, but rewards speak for what the student really did: give 0, or states 'student'"
-                )
-            if self.teacher.kind in SEARCHING and self.env.jobworld.aliased:
-                raise ValueError(
-                    f"teacher.kind is {self.teacher.kind!r} and env.jobworld.aliased {self.env.jobworld.aliased}, but "
-                    "nobody can say what a look is worth: give 0, or another teacher"
                 )
             return
         anchored = DistillConfig(anchor_weight=self.distill.anchor_weight)
@@ -230,8 +225,6 @@ class DistillationConfig:
         for name in ("sequence", "refine", "carrier", "recovery_episodes", "horizons"):
             if getattr(self, name) == getattr(DistillationConfig, name):
                 del identity[name]
-        if self.teacher.kind not in SEARCHING:
-            del identity["teacher"]["search_temperature"]
         return identity
 
     def hash(self) -> str:

@@ -310,15 +310,6 @@ def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(ag
     assert rows[1]["dream_ratio"] == (rows[1]["replayed"] + rows[1]["dreamed"]) // 48
 
 
-@pytest.mark.parametrize("kind", ["search", "veteran"])
-def test_who_plans_in_the_dreamed_world_teaches(agent, tmp_path, kind):
-    length = 16 if kind == "veteran" else 0
-    config = changed(DISTIL, {"teacher.kind": kind, "consolidation.session_length": length})
-    rows = rows_of(distil(changed(config, {"run.folder": str(tmp_path / "run")}), agent, watch=ignore), arm=kind)
-    assert [row["real"] for row in rows] == [length + 8, 2 * (length + 8)]
-    assert [row["dreamed"] for row in rows] == [0, 0]  # it plans in a dream, and what is learned from was lived
-
-
 @pytest.mark.parametrize(("kind", "size"), [("lora", 2), ("cartridge", 3), ("window", 16)])
 def test_what_is_carried_is_deployed_and_leaves_the_rest_alone(agent, distilled, tmp_path, kind, size):
     night = {"consolidation.num_nights": 1, "consolidation.states": "session", "consolidation.states_length": 0}
@@ -395,12 +386,6 @@ def test_configs_are_what_was_written():
         (DISTIL, {"carrier": CarrierConfig("lora", 9)}, "above the width 8 of the agent: give that rank or less"),
         (DISTIL, {"carrier": CarrierConfig("cartridge", 17)}, "but a session has 16 decisions"),
         (DISTIL, {"carrier": CarrierConfig("cartridge", 4)}, "but consolidation.num_nights is 2: give 1, or carrier"),
-        (
-            DISTIL,
-            {"teacher.kind": "veteran", "env.jobworld.aliased": 0.5, "agent.env.jobworld.aliased": 0.5},
-            "nobody can say what a look is worth",
-        ),
-        (DISTIL, {"teacher.kind": "search"}, "give 0, for nobody reads the session"),
         (DISTIL, {"recovery_episodes": -1}, "recovery_episodes is -1: give 0"),
         (
             DISTIL,

@@ -21,13 +21,8 @@ def evaluate(params, memory, obs):
     return Evaluation(logits, jnp.zeros(len(obs)), jnp.zeros((len(obs), 1)))
 
 
-def judge(probs, obs):
-    """The second action is worth 0.2 times what is seen, the third as much as it is likely."""
-    return jnp.stack([0 * obs[:, 0], 0.2 * obs[:, 0], probs[:, 2]], axis=-1)
-
-
 said = jax.jit(
-    lambda config, *given: teacher_policy(config, evaluate, *given, judge=judge),
+    lambda config, *given: teacher_policy(config, evaluate, *given),
     static_argnums=0,
 )
 
@@ -93,17 +88,6 @@ def test_the_sharpened_student_has_no_session_and_its_own_order():
     np.testing.assert_allclose(between, jax.nn.softmax(jnp.array([[1.0, 0.0, 0.0], [2.0, 0.0, 0.0]])), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("kind", "logits"), [("search", [[0.0, 0, 1], [0, 0, 2]]), ("veteran", [[0.0, 3, 1], [1, 0, 2]])]
-)
-def test_who_plans_plays_its_policy_times_the_exponent_of_what_it_judges(kind, logits):
-    likely = np.asarray(jax.nn.softmax(jnp.array(logits)))
-    values = np.stack([[0, 0], [0.2, 0.4], likely[:, 2]], axis=-1)
-    expected = likely * np.exp(values / 0.5)
-    found = said(TeacherConfig(kind=kind, search_temperature=0.5), OLD, NEW, MEMORY, OBS)
-    np.testing.assert_allclose(found, expected / expected.sum(axis=-1, keepdims=True), rtol=1e-5)
-
-
 @pytest.mark.parametrize("kind", teachers.TEACHER_KINDS)
 @pytest.mark.parametrize("weights", teachers.TEACHER_WEIGHTS)
 def test_probabilities_without_gradient(kind, weights):
@@ -120,12 +104,7 @@ def test_probabilities_without_gradient(kind, weights):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"kind": "expert"}, "teacher.kind is 'expert': give one of session, search, veteran, other_job, sharpened"),
-        ({"kind": "search", "search_temperature": 0.0}, "teacher.search_temperature is 0.0: give"),
-        (
-            {"search_temperature": 1.0},
-            "no effect where kind is 'session': leave it out, or give kind search or veteran",
-        ),
+        ({"kind": "veteran"}, "teacher.kind is 'veteran': give one of session, other_job, sharpened"),
         ({"weights": "slow"}, "teacher.weights is 'slow': give one of frozen, ema"),
         ({"weights": "ema", "ema_step": 0.0}, "teacher.ema_step is 0.0: give a share"),
         ({"weights": "interpolated", "interpolation": 1.0}, "teacher.interpolation is 1.0: give a share"),
