@@ -177,6 +177,8 @@ def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
         return supports.cross_entropy(config.value_support, judged.value_logits, target)
 
     def remember(params: PyTree, memory: SessionMemory, transition: Transition) -> SessionMemory:
+        if memory.keys.shape[1] != config.num_slots:
+            raise ValueError(f"a memory of {memory.keys.shape[1]} places is full, and takes in nothing more")
         lived = jax.tree.map(lambda leaf: leaf[:, None], transition)
         own = net.apply(params, lived, memory, _seen_so_far(memory), method="take_in")
         here = jnp.arange(config.num_slots)[None] == memory.count[:, None]  # [B, M]

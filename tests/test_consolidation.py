@@ -11,7 +11,7 @@ import pytest
 from agents.session_slot import SessionSlotConfig, make_session_slot
 from agents.tabular import make_tabular_agent
 from dreamer.core import divergences
-from dreamer.core.ports import SessionAgent
+from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import Transition
 from dreamer.loop import ConsolidationConfig, DreamedWorld, make_day_and_night
 from dreamer.loop.consolidation import make_loss
@@ -204,6 +204,28 @@ def test_a_night_of_dreams_lives_no_more_than_its_session():
     assert lived.student == ()
     jax.tree.map(np.testing.assert_array_equal, of(0, lived.session), plain()[1].session)
     assert moved(of(0, student.params), params()) > 1e-3
+
+
+def test_a_cartridge_learns_what_the_session_says_and_a_window_does_not():
+    def after(kind):
+        carrier = make_carrier(CarrierConfig(kind, 2), SLOT)
+        turn = turn_of(carrier=CarrierConfig(kind, 2), states="session", states_length=0, num_updates=200)
+        student = init_train_state(carrier.begin(jax.random.key(0), params()), OPTIMIZER)
+        env = of_job(WORLD, 2)
+        night = jax.jit(lambda: turn(student, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))
+        student, lived, _ = night()
+        agent = carrier.carried(student.params, params())
+        jax.tree.map(np.testing.assert_array_equal, agent.params, params())
+        obs = lived.session.obs
+        taught = SLOT.agent.evaluate(params(), SLOT.recall_in(params(), lived.session, SESSION), obs).logits
+        said = SLOT.agent.evaluate(params(), in_copies(agent.memory, SESSION), obs).logits
+        return agent.memory, lived.session, float(divergences.forward_kl(jax.nn.softmax(taught), said).mean())
+
+    window, session, before = after("window")
+    _, _, learned = after("cartridge")
+    assert learned < 0.3 * before
+    whole = SLOT.recall_in(params(), session, 1)
+    np.testing.assert_allclose(window.keys, whole.keys[:, SESSION - 2 : SESSION], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.learn

@@ -63,7 +63,8 @@ class SessionAgent(NamedTuple):
     """(memory [B], number p, static) -> floats [B, p, ...], all that its last p places hold; of places that are empty,
     zeros."""
     holding: Callable
-    """(floats [B, p, ...]) -> a memory [B] of p places, all of them full, that holds just that."""
+    """(floats [B, p, ...]) -> a memory [B] of p places, all of them full, that holds just that: for `evaluate`, with no
+    room for more."""
 
     def read_one(self, params: PyTree, session: Transition) -> jax.Array:
         """Returns the policy logits [T, A] of `read`, of a session [T]."""

@@ -31,7 +31,8 @@ class DreamedWorld(NamedTuple):
     """(key, observation) -> a state of `env` in which it is seen; what it does not show is drawn."""
     judge: Callable[[jax.Array, jax.Array], jax.Array]
     """(probabilities [n, A] of who would act, observations [n, ...]) -> [n, A] what actions are worth to one who thinks
-    so, in reward units."""
+    so now and knows all afterwards, in reward units: QMDP ("Learning policies for partially observable environments:
+    scaling up", https://doi.org/10.1016/B978-1-55860-377-6.50052-9), a bound from above."""
     sure: Callable[[jax.Array, jax.Array], jax.Array]
     """(probabilities [n, A] of who has the session in memory, observations [n, ...]) -> [n] how sure what the dream
     makes of a decision is, by that agent's own lights; 1 is certain."""

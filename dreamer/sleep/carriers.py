@@ -8,7 +8,8 @@ One loss teaches any of them; what differs is which numbers it may move, and how
 * `cartridge`: p places of the memory, whose keys and values are learned ("Cartridges: Lightweight and general-purpose
   long context representations via self-study", https://arxiv.org/abs/2506.06266); the weights stay. They begin as the
   last p places of the session. There the first place stays as it began; here all are learned.
-* `window`: those last p places as they are, unlearned: what as many bytes are worth for nothing.
+* `window`: those last p places as they are, unlearned: what as many bytes are worth for nothing. In layers above the
+  first they were written by somebody who saw the whole session, so they may hold more than the last p transitions.
 
 Letters: r rank, p places of a memory.
 """

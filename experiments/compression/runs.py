@@ -1,7 +1,8 @@
 """What is run: one session of a job, one night on its own states, and something that carries what it taught.
 
-A window is what as many places of memory are worth unlearned. Step sizes and updates were chosen on two seeds of other
-agents before (docs/lab-notes.md).
+A window is what as many places of memory are worth unlearned. The step sizes of one low-rank change and one cartridge
+were chosen on two agents of another world before (docs/lab-notes.md); that of `weights` and its updates are those of
+`consolidation`, and were not chosen here.
 """
 
 from experiments.config import RunConfig, changed

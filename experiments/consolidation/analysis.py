@@ -173,7 +173,9 @@ def _draw_states(ran: dict[str, list[dict]], path: Path) -> Path:
         source = arm.removeprefix(f"{states} ")
         lines.setdefault(source, []).append((states, [row["student_return"] for row in rows]))
     rows = [row for own in ran.values() for row in own]
-    return against.draw(rows, path, lines=lines, x="states that the night learns from", logarithmic=True)
+    return against.draw(
+        rows, path, lines=lines, x="states that the night learns from", y="mean return", logarithmic=True
+    )
 
 
 def _line_of_sequence(task: str, arm: str, rows: list[dict]) -> str:
@@ -224,4 +226,6 @@ def _draw_periods(ran: dict[str, list[dict]], path: Path) -> Path:
         for place, said in enumerate(("as a day begins, without memory", "that day, its session in memory"))
     }
     rows = [row for own in ran.values() for row in own]
-    return against.draw(rows, path, lines=lines, x="bits an answer that yesterday's job leaves open, I(A; Z | S)")
+    return against.draw(
+        rows, path, lines=lines, x="bits an answer that yesterday's job leaves open, I(A; Z | S)", y="mean return"
+    )

@@ -14,7 +14,7 @@ def draw(
     *,
     lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]],
     x: str,
-    y: str = "mean return",
+    y: str,
     references: Mapping[str, float] | None = None,
     logarithmic: bool = False,
 ) -> Path:

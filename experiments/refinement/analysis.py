@@ -12,7 +12,7 @@ from experiments.statistics import interquartile_mean
 FOLDER = Path(__file__).parent
 _OF_FAILURES = (
     "task", "the student before", "seeds", *(f"saved from {100 * cut:.0f} % on, of what can be saved" for cut in CUTS),
-    "labels right up to the first mistake", "labels right behind it",
+    "labels right up to the first mistake", "behind it, mostly of the key that was missed",
 )  # fmt: skip
 _OF_ARMS = (
     "task", "arm", "seeds", "success without memory after 128 real transitions: IQM [95 %]",
@@ -64,8 +64,8 @@ def _names(what: str) -> list[str]:
 
 def _line_of_failures(task: str, night: str, rows: list[dict]) -> str:
     saved = [
-        f"{_said(rows, one)} of {interquartile_mean(_values(rows, other) or [float('nan')])[0]:.2f}"
-        for one, other in zip(_names("recovered"), _names("savable"), strict=True)
+        f"{_said(rows, one)} of {interquartile_mean(savable)[0]:.2f}" if savable else "nothing failed"
+        for one, savable in zip(_names("recovered"), (_values(rows, name) for name in _names("savable")), strict=True)
     ]
     labels = [_said(rows, name) for name in ("labels_right_before", "labels_right_after")]
     return table.joined([task, night, str(len(rows)), *saved, *labels])
@@ -93,14 +93,16 @@ def _draw_recovery(first: dict[str, list[dict]]) -> Path:
     much of them has passed."""
     lines = {
         f"{who}; a wrong answer is fatal in {DEADLY[task]:.0%}": [
-            (100 * cut, _values(rows, name)) for cut, name in zip(CUTS, _names(what), strict=True)
+            (100 * cut, values) for cut, name in zip(CUTS, _names(what), strict=True) if (values := _values(rows, name))
         ]
         for task, rows in first.items()
         for who, what in (("the session's reader", "recovered"), ("who knows the job", "savable"))
     }
     rows = [row for own in first.values() for row in own]
     x = "percent of a failed episode after which the teacher takes over"
-    return against.draw(rows, FOLDER / "figures" / "recovery.png", lines=lines, x=x)
+    lines = {said: points for said, points in lines.items() if points}
+    y = "share of the failed episodes that is saved"
+    return against.draw(rows, FOLDER / "figures" / "recovery.png", lines=lines, x=x, y=y)
 
 
 def _draw_panel(ran: dict[str, dict[str, list[dict]]], panel: tuple[str, ...], path: Path) -> list[Path]:
@@ -112,4 +114,4 @@ def _draw_panel(ran: dict[str, dict[str, list[dict]]], panel: tuple[str, ...], p
             lines[arm] = [(DEADLY[task], [row["student_return"] for row in own]) for task, own in finals.items()]
             rows += [row for own in finals.values() for row in own]
     x = "probability that a wrong answer makes success impossible"
-    return [against.draw(rows, path, lines=lines, x=x)] if rows else []
+    return [against.draw(rows, path, lines=lines, x=x, y="success without memory")] if rows else []

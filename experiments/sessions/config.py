@@ -180,20 +180,23 @@ class DistillationConfig:
             raise ValueError(f"{said}, above the width {self.agent.slot.width} of the agent: give that rank or less")
         if kind not in MEMORIES:
             return
-        if size > night.session_length:
-            raise ValueError(f"{said}, but a session has {night.session_length} decisions: give that many or less")
         for name, value, wanted in (
+            ("teacher.kind", self.teacher.kind, "session"),
             ("consolidation.num_nights", night.num_nights, 1),
             ("sequence", self.sequence, 1),
             ("consolidation.objective", night.objective, "distil"),
             ("teacher.weights", self.teacher.weights, "frozen"),
             ("distill.anchor_weight", self.distill.anchor_weight, 0.0),
+            ("distill.reinforce_weight", self.distill.reinforce_weight, 0.0),
+            ("update.weight_decay", self.update.weight_decay, 0.0),
         ):
             if value != wanted:
                 raise ValueError(
                     f"{said}, which holds one session beside weights that stay, but {name} is {value!r}: give "
                     f"{wanted!r}, or carrier.kind 'lora' or 'weights'"
                 )
+        if size > night.session_length:
+            raise ValueError(f"{said}, but a session has {night.session_length} decisions: give that many or less")
 
     @property
     def jobs(self) -> range:

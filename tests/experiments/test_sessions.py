@@ -311,13 +311,14 @@ def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(ag
 
 
 @pytest.mark.parametrize(("kind", "size"), [("lora", 2), ("cartridge", 3), ("window", 16)])
-def test_what_is_carried_is_deployed_and_leaves_the_rest_alone(agent, distilled, tmp_path, kind, size):
+def test_what_is_carried_is_measured_and_deployed(agent, distilled, tmp_path, kind, size):
     night = {"consolidation.num_nights": 1, "consolidation.states": "session", "consolidation.states_length": 0}
     config = changed(DISTIL, night | {"carrier": CarrierConfig(kind, size), "run.folder": str(tmp_path / "run")})
     (row,) = rows_of(distil(config, agent, watch=ignore), arm=kind)
     whole = rows_of(distilled, arm="weights")[-1]["carried_bytes"]
     places = 4 * 2 * 8 * size  # float32, of a key and a value, of one layer
     assert row["carried_bytes"] < whole if kind == "lora" else row["carried_bytes"] == places
+    assert (row["old_kl"] > 0) == (kind == "lora")  # beside a memory the weights stay
     if kind == "window":  # the whole session: who reads it is who carries it
         assert row["student_return"] == row["session_return"]
     assert evaluate(tmp_path / "run", num_episodes=3).shape == (3,)
@@ -384,7 +385,16 @@ def test_configs_are_what_was_written():
         (DISTIL, {"horizons": (2,), "env.jobworld.feedback": "step"}, "horizons ask for success"),
         (DISTIL, {"refine.arm": "drop_failures", "env.jobworld.feedback": "step"}, "give env.jobworld.feedback 'end'"),
         (DISTIL, {"carrier": CarrierConfig("lora", 9)}, "above the width 8 of the agent: give that rank or less"),
-        (DISTIL, {"carrier": CarrierConfig("cartridge", 17)}, "but a session has 16 decisions"),
+        (
+            DISTIL,
+            {"carrier": CarrierConfig("cartridge", 17), "consolidation.num_nights": 1},
+            "but a session has 16 decisions",
+        ),
+        (
+            DISTIL,
+            {"carrier": CarrierConfig("window", 4), "consolidation.num_nights": 1, "update.weight_decay": 0.1},
+            "but update.weight_decay is 0.1: give 0.0",
+        ),
         (DISTIL, {"carrier": CarrierConfig("cartridge", 4)}, "but consolidation.num_nights is 2: give 1, or carrier"),
         (DISTIL, {"recovery_episodes": -1}, "recovery_episodes is -1: give 0"),
         (
