@@ -15,8 +15,9 @@ _OF_FAILURES = (
     "labels right up to the first mistake", "behind it, mostly of the key that was missed",
 )  # fmt: skip
 _OF_ARMS = (
-    "task", "arm", "seeds", "success without memory after 128 real transitions: IQM [95 %]",
-    "after 384", "bits held of those told", "states an update: lived, dreamed", "success in other jobs, by session",
+    "task", "arm", "seeds", "success without memory after 128 real transitions: IQM [95 %]", "above raw, seed by seed",
+    "after 384", "above raw, seed by seed", "bits held of those told", "states an update: lived, dreamed",
+    "success in other jobs, by session",
 )  # fmt: skip
 _EARLY, _LATE = REAL
 
@@ -33,7 +34,8 @@ def analyse() -> tuple[str, list[Path]]:
         if REFERENCE in ran[task]:
             for night, real in (("the first night", _EARLY), ("the last night", _LATE)):
                 failures.append(_line_of_failures(task, night, _after(ran[task][REFERENCE], real)))
-        lines += [_line(task, arm, own) for arm, own in ran[task].items()]
+        raw = ran[task].get(REFERENCE, [])
+        lines += [_line(task, arm, own, raw) for arm, own in ran[task].items()]
     figures = []
     if len(failures) > 2:
         first = {task: _after(own[REFERENCE], _EARLY) for task, own in ran.items() if REFERENCE in own}
@@ -71,7 +73,16 @@ def _line_of_failures(task: str, night: str, rows: list[dict]) -> str:
     return table.joined([task, night, str(len(rows)), *saved, *labels])
 
 
-def _line(task: str, arm: str, rows: list[dict]) -> str:
+def _above(rows: list[dict], raw: list[dict], real: int) -> str:
+    """Returns the cell of how much more an arm succeeds than raw states, of the same agents in the same jobs."""
+    held_against = {row["seed"]: row["student_return"] for row in _after(raw, real)}
+    more = [
+        row["student_return"] - held_against[row["seed"]] for row in _after(rows, real) if row["seed"] in held_against
+    ]
+    return table.interval(interquartile_mean(more)) if more and rows is not raw else ""
+
+
+def _line(task: str, arm: str, rows: list[dict], raw: list[dict]) -> str:
     final = _after(rows, _LATE)
     updates = final[0]["updates"]
     held, told, lived, dreamed = (
@@ -80,7 +91,9 @@ def _line(task: str, arm: str, rows: list[dict]) -> str:
     )
     cells = (
         _said(_after(rows, _EARLY), "student_return"),
+        _above(rows, raw, _EARLY),
         _said(final, "student_return"),
+        _above(rows, raw, _LATE),
         f"{held:.1f} of {told:.1f}",
         f"{lived / updates:.0f}, {dreamed / updates:.0f}",
         _said(final, "other_session_return"),

@@ -333,7 +333,9 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
     assert failures[0] == ["dead-ends-0", "the first night", "2", *(f"{x} of 0.90" for x in shares[:4]), *shares[4:]]
     tasks = ("dead-ends-0", "dead-ends-100")
     assert [line[:2] for line in arms] == [[task, arm] for task in tasks for arm in ("raw", "rewritten")]
-    assert arms[1][3:] == ["0.40 [0.40, 0.40]", "0.80 [0.80, 0.80]", "8.0 of 16.0", "4, 2", "0.50 [0.50, 0.50]"]
+    early, late = ["0.40 [0.40, 0.40]", "0.20 [0.20, 0.20]"], ["0.80 [0.80, 0.80]", "-0.10 [-0.10, -0.10]"]
+    assert arms[1][3:] == [*early, *late, "8.0 of 16.0", "4, 2", "0.50 [0.50, 0.50]"]
+    assert [arms[0][place] for place in (4, 6)] == ["", ""]
     for arms_of in refinement_runs.ARMS.values():
         for name, config_of in arms_of.items():
             night = config_of.consolidation
