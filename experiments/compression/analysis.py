@@ -31,10 +31,12 @@ def analyse() -> tuple[str, list[Path]]:
         if ran:
             told = interquartile_mean([row["available_bits"] for row in rows])[0]
             world = arms[next(iter(ran))].env.jobworld
-            bits = {"H(z), all there is to know": world.num_keys * math.log2(world.num_answers)}
+            whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"
+            one = {f"{said}, and I(session; z)": whole}
+            bits = one if round(told, 1) == round(whole, 1) else {said: whole, "I(session; z)": told}
             figures += [
                 _draw(ran, task, "student_return", "success with what is carried", {}),
-                _draw(ran, task, "retained_bits", "bits about the job", bits | {"I(session; z)": told}),
+                _draw(ran, task, "retained_bits", "bits about the job", bits),
             ]
     return "\n".join(lines), figures
 
