@@ -54,25 +54,64 @@ def draw_pairs(
             centre, _, _ = _draw_line(axes, _returns(rows, arm), place=place + side, colour=colour)
             if condition == reference and side < 0:
                 axes.axvline(centre, color=colour, linewidth=1, linestyle=":")
-    handles = [plt.Line2D([], [], color=colour, marker="o") for colour in (COLOURS[1], COLOURS[0])]
-    figure.legend(handles, said, frameon=False, fontsize=8, loc="outside upper right", ncols=2)
+    _say(figure, said)
     return _end(figure, axes, path)
 
 
+def draw_differences(
+    rows: Sequence[dict],
+    path: str | Path,
+    *,
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    said: tuple[str, str],
+    x: str,
+) -> Path:
+    """Draws how far arms lie from a reference, twice each, to a PNG and returns its path.
+
+    Args:
+      rows: of `experiments.results`, of which the differences were computed.
+      path: the file to write.
+      lines: arm -> its differences, one a seed, at two moments; arms from top to bottom.
+      said: what the legend says of the first moment, and of the second.
+      x: what the differences are.
+
+    Raises:
+      ValueError: no rows, or rows of several environments.
+    """
+    figure, axes = _named(require_one_world(rows), list(lines), x)
+    axes.axvline(0.0, color="0.5", linewidth=1, linestyle=":")
+    for place, moments in enumerate(lines.values()):
+        for numbers, colour, side in zip(moments, (COLOURS[1], COLOURS[0]), (-0.16, 0.16), strict=True):
+            _draw_line(axes, numbers, place=place + side, colour=colour)
+    _say(figure, said)
+    return save(figure, path)
+
+
 def _begin(rows: Sequence[dict], lines: Sequence[str]) -> tuple[plt.Figure, plt.Axes]:
-    """Returns a figure with a named line for each arm or condition, and its axes."""
+    """Returns a figure of final returns with a named line for each arm or condition, and its axes."""
     world = require_one_world(rows)
     if len(budgets := {row["real"] for row in rows}) != 1:
         raise ValueError(
             f"runs of {sorted(budgets)} real transitions cannot share a figure: sweep the older arms again"
         )
+    said = f"final return of the deployed student at {rows[0]['real']:,} real transitions: seeds, IQM, 95 %"
+    return _named(world, lines, said)
+
+
+def _named(world: str, lines: Sequence[str], x: str) -> tuple[plt.Figure, plt.Axes]:
+    """Returns a figure with named lines from top to bottom, and its axes."""
     figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.45 * len(lines)), constrained_layout=True)
     axes.set_yticks(range(len(lines)), lines)
     axes.set_ylim(len(lines) - 0.5, -0.5)
-    said = f"final return of the deployed student at {rows[0]['real']:,} real transitions: seeds, IQM, 95 %"
-    axes.set_xlabel(said, loc="right")  # where names are long it is wider than the axes
+    axes.set_xlabel(x, loc="right")  # where names are long it is wider than the axes
     axes.set_title(world, loc="left")
     return figure, axes
+
+
+def _say(figure: plt.Figure, said: tuple[str, str]) -> None:
+    """Names the two colours of a line."""
+    handles = [plt.Line2D([], [], color=colour, marker="o") for colour in (COLOURS[1], COLOURS[0])]
+    figure.legend(handles, said, frameon=False, fontsize=8, loc="outside upper right", ncols=2)
 
 
 def _end(figure: plt.Figure, axes: plt.Axes, path: str | Path) -> Path:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from experiments import table
-from experiments.figures import against
-from experiments.refinement.runs import ARMS, DEADLY, PANELS, REAL, REFERENCE
+from experiments.figures import against, arms
+from experiments.refinement.runs import ARMS, DEADLY, REAL, REFERENCE
 from experiments.results import newest_of
 from experiments.sessions.measure import CUTS
 from experiments.statistics import interquartile_mean
@@ -28,9 +28,9 @@ def analyse() -> tuple[str, list[Path]]:
     Tasks and arms without rows are left out.
     """
     failures, lines, ran = table.titled(_OF_FAILURES), table.titled(_OF_ARMS), {}
-    for task, arms in ARMS.items():
+    for task, configs in ARMS.items():
         rows = newest_of(FOLDER / "results" / f"{task}.csv")
-        ran[task] = {arm: own for arm in arms if (own := [row for row in rows if row["arm"] == arm])}
+        ran[task] = {arm: own for arm in configs if (own := [row for row in rows if row["arm"] == arm])}
         if REFERENCE in ran[task]:
             for night, real in (("the first night", _EARLY), ("the last night", _LATE)):
                 failures.append(_line_of_failures(task, night, _after(ran[task][REFERENCE], real)))
@@ -40,8 +40,7 @@ def analyse() -> tuple[str, list[Path]]:
     if len(failures) > 2:
         first = {task: _after(own[REFERENCE], _EARLY) for task, own in ran.items() if REFERENCE in own}
         figures.append(_draw_recovery(first))
-    for number, panel in enumerate(PANELS):
-        figures += _draw_panel(ran, panel, FOLDER / "figures" / f"arms-{number + 1}.png")
+    figures += [path for task, own in ran.items() if (path := _draw_above(task, own))]
     return "\n\n".join("\n".join(part) for part in (failures, lines)), figures
 
 
@@ -73,12 +72,16 @@ def _line_of_failures(task: str, night: str, rows: list[dict]) -> str:
     return table.joined([task, night, str(len(rows)), *saved, *labels])
 
 
-def _above(rows: list[dict], raw: list[dict], real: int) -> str:
-    """Returns the cell of how much more an arm succeeds than raw states, of the same agents in the same jobs."""
+def _more(rows: list[dict], raw: list[dict], real: int) -> list[float]:
+    """Returns how much more an arm succeeds than raw states do, of the same agents in the same jobs: one a seed."""
     held_against = {row["seed"]: row["student_return"] for row in _after(raw, real)}
-    more = [
+    return [
         row["student_return"] - held_against[row["seed"]] for row in _after(rows, real) if row["seed"] in held_against
     ]
+
+
+def _above(rows: list[dict], raw: list[dict], real: int) -> str:
+    more = _more(rows, raw, real)
     return table.interval(interquartile_mean(more)) if more and rows is not raw else ""
 
 
@@ -118,13 +121,17 @@ def _draw_recovery(first: dict[str, list[dict]]) -> Path:
     return against.draw(rows, FOLDER / "figures" / "recovery.png", lines=lines, x=x, y=y)
 
 
-def _draw_panel(ran: dict[str, dict[str, list[dict]]], panel: tuple[str, ...], path: Path) -> list[Path]:
-    """Draws the success of some arms at the end, against how deadly wrong answers are; nothing where none ran."""
-    lines, rows = {}, []
-    for arm in panel:
-        finals = {task: [row for row in own[arm] if row["final"]] for task, own in ran.items() if arm in own}
-        if finals:
-            lines[arm] = [(DEADLY[task], [row["student_return"] for row in own]) for task, own in finals.items()]
-            rows += [row for own in finals.values() for row in own]
-    x = "probability that a wrong answer makes success impossible"
-    return [against.draw(rows, path, lines=lines, x=x, y="success without memory")] if rows else []
+def _draw_above(task: str, ran: dict[str, list[dict]]) -> Path | None:
+    """Draws how far each arm of a task lies above raw, seed by seed, early and late; nothing where there is no raw."""
+    raw = ran.get(REFERENCE, [])
+    lines = {
+        arm: (early, late)
+        for arm, own in ran.items()
+        if own is not raw and (early := _more(own, raw, _EARLY)) and (late := _more(own, raw, _LATE))
+    }
+    if not lines:
+        return None
+    rows = [row for own in ran.values() for row in own]
+    said = f"after {_EARLY} real transitions", f"after {_LATE}"
+    x = f"success above raw, seed by seed; a wrong answer is fatal in {DEADLY[task]:.0%}"
+    return arms.draw_differences(rows, FOLDER / "figures" / f"{task}.png", lines=lines, said=said, x=x)

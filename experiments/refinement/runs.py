@@ -51,9 +51,3 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
     for task, deadly in DEADLY.items()
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
-
-PANELS = (
-    (REFERENCE, "cut at the first harm", "failures dropped", "rewritten", "recovered"),
-    (REFERENCE, "rewritten", "the teacher's, fresh", "rewritten and recovered", "the session's own states"),
-)  # fmt: skip
-"""Arms of each figure of success against the probability of a dead end."""

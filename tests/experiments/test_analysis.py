@@ -324,7 +324,7 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
         written = [row | told | {"real": reals[row["final"]]} for row in written]
         write_rows(tmp_path / "results" / f"{task}.csv", written)
     text, figures = refinement_analysis.analyse()
-    assert [path.name for path in figures] == ["recovery.png", "arms-1.png", "arms-2.png"]
+    assert [path.name for path in figures] == ["recovery.png", "dead-ends-0.png", "dead-ends-100.png"]
     failures, arms = (
         [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()[2:]]
         for part in text.split("\n\n")
