@@ -243,12 +243,15 @@ _NIGHT_COLUMNS = {
     "updates": ("\nupdates", "{:,}"),
     "student_return": ("deployed,\nno session", "{:.2f}"),
     "session_return": ("session\nin memory", "{:.2f}"),
-    "retained_bits": ("bits that the\nweights hold", "{:.1f}"),
+    "retained_bits": ("bits that\nit holds", "{:.1f}"),
     "available_bits": ("bits that the\ndata could tell", "{:.1f}"),
     "other_session_return": ("session of\nanother job", "{:.2f}"),
     "earlier_return": ("jobs before,\nno session", "{:.2f}"),
     "next_return": ("next day,\nno session", "{:.2f}"),
     "old_kl": ("nats from\nthe first", "{:.2f}"),
+    **{f"recovered_{percent}": (f"saved from\n{percent} % on", "{:.2f}") for percent in (20, 40, 60, 80)},
+    **{f"return_x{times}": (f"chains {times}\ntimes as long", "{:.2f}") for times in (2, 4, 8, 16)},
+    "carried_bytes": ("bytes\nstored", "{:,}"),
 }
 
 

@@ -39,6 +39,7 @@ def draw(
     for axis, (title, numbers) in zip(axes[:, 0], panels.items(), strict=True):
         grid = np.array([[numbers.get((row, column), np.nan) for column in across] for row in down])
         image = axis.imshow(grid, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        axis.grid(visible=False)
         for (row, column), number in np.ndenumerate(grid):
             if np.isfinite(number):
                 colour = "white" if number < 0.6 else "black"

@@ -234,7 +234,7 @@ def make_kept(config: DistillationConfig, slot: SessionAgent, first: PyTree, job
 
     def of(params: PyTree) -> dict:
         reached, away = kept(first, params, numbers, jobs.seed)
-        return {"other_session_return": float(reached.mean()), "old_kl": float(away.mean())}
+        return {"other_session_return": float(reached.mean()), "old_kl": max(0.0, float(away.mean()))}
 
     return of
 

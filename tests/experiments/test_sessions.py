@@ -318,7 +318,7 @@ def test_what_is_carried_is_measured_and_deployed(agent, distilled, tmp_path, ki
     whole = rows_of(distilled, arm="weights")[-1]["carried_bytes"]
     places = 4 * 2 * 8 * size  # float32, of a key and a value, of one layer
     assert row["carried_bytes"] < whole if kind == "lora" else row["carried_bytes"] == places
-    assert (row["old_kl"] > 0) == (kind == "lora")  # beside a memory the weights stay
+    assert (row["old_kl"] > 1e-6) == (kind == "lora")  # beside a memory the weights stay
     if kind == "window":  # the whole session: who reads it is who carries it
         assert row["student_return"] == row["session_return"]
     assert evaluate(tmp_path / "run", num_episodes=3).shape == (3,)
