@@ -313,6 +313,7 @@ def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(ag
 @pytest.mark.parametrize(("kind", "size"), [("lora", 2), ("cartridge", 3), ("window", 16)])
 def test_what_is_carried_is_measured_and_deployed(agent, distilled, tmp_path, kind, size):
     night = {"consolidation.num_nights": 1, "consolidation.states": "session", "consolidation.states_length": 0}
+    night |= {"update.learning_rate": 0.1}  # so that two updates move what is no change at first
     config = changed(DISTIL, night | {"carrier": CarrierConfig(kind, size), "run.folder": str(tmp_path / "run")})
     (row,) = rows_of(distil(config, agent, watch=ignore), arm=kind)
     whole = rows_of(distilled, arm="weights")[-1]["carried_bytes"]
