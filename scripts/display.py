@@ -22,6 +22,8 @@ from dreamer.sleep.honesty import Honesty
 from experiments.diary import DivergedError
 from experiments.honesty import columns
 from experiments.run import Progress, Result
+from experiments.sessions.config import HORIZONS
+from experiments.sessions.measure import CUTS
 from experiments.sweep import Heard
 
 _PIPE_WIDTH = 140
@@ -249,8 +251,8 @@ _NIGHT_COLUMNS = {
     "earlier_return": ("jobs before,\nno session", "{:.2f}"),
     "next_return": ("next day,\nno session", "{:.2f}"),
     "old_kl": ("nats from\nthe first", "{:.2f}"),
-    **{f"recovered_{percent}": (f"saved from\n{percent} % on", "{:.2f}") for percent in (20, 40, 60, 80)},
-    **{f"return_x{times}": (f"chains {times}\ntimes as long", "{:.2f}") for times in (2, 4, 8, 16)},
+    **{f"recovered_{100 * cut:.0f}": (f"saved from\n{100 * cut:.0f} % on", "{:.2f}") for cut in CUTS},
+    **{f"return_x{times}": (f"chains {times}\ntimes as long", "{:.2f}") for times in HORIZONS},
     "carried_bytes": ("bytes\nstored", "{:,}"),
 }
 
