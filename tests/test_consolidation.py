@@ -13,7 +13,7 @@ from agents.tabular import make_tabular_agent
 from dreamer.core import divergences
 from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import Transition
-from dreamer.loop import ConsolidationConfig, DreamedWorld, make_day_and_night
+from dreamer.loop import ConsolidationConfig, DreamedWorld, PlanConfig, make_day_and_night
 from dreamer.loop.consolidation import make_loss
 from dreamer.loop.refinement import rows_of
 from dreamer.sleep.carriers import CarrierConfig, make_carrier
@@ -53,6 +53,7 @@ def turn_of(teacher=None, distill=None, carrier=None, **night):
         optimizer=OPTIMIZER,
         config=ConsolidationConfig(**{"num_nights": 1} | lengths | night),
         teacher=teacher or TeacherConfig(),
+        planning=PlanConfig(),
         distill=distill or DistillConfig(),
         refine=RefineConfig(),
         carrier=make_carrier(carrier or CarrierConfig(), SLOT),

@@ -4,6 +4,7 @@ from dreamer.loop.consolidation import ConsolidationConfig, Lived, make_day_and_
 from dreamer.loop.days import CostOf, Event, LoopState, Step, days_and_nights
 from dreamer.loop.deployment import JUDGED, Deployment, Judge, first_deployment, in_force, make_judge
 from dreamer.loop.night import Night, make_night
+from dreamer.loop.planning import PlanConfig
 from dreamer.loop.refinement import Dream, DreamedWorld, go_on
 from dreamer.loop.rhythm import LoopConfig
 
@@ -20,6 +21,7 @@ __all__ = [
     "LoopConfig",
     "LoopState",
     "Night",
+    "PlanConfig",
     "Step",
     "days_and_nights",
     "first_deployment",

@@ -18,7 +18,8 @@ from dreamer.core import divergences
 from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import Evaluation, Metrics, PyTree, Transition
-from dreamer.loop.refinement import Dream, Rows, refined, rows_of
+from dreamer.loop.planning import PlanConfig, plan
+from dreamer.loop.refinement import Dream, DreamedWorld, Policy, Rows, refined, rows_of
 from dreamer.sleep import reinforce
 from dreamer.sleep.carriers import Carrier
 from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, trajectory_mean
@@ -112,6 +113,7 @@ def make_day_and_night(
     optimizer: Optimizer,
     config: ConsolidationConfig,
     teacher: TeacherConfig,
+    planning: PlanConfig,
     distill: DistillConfig,
     refine: RefineConfig,
     carrier: Carrier,
@@ -120,10 +122,12 @@ def make_day_and_night(
 
     Args:
       slot: the agent.
-      dream: where the student acts if `config.states` is `dream`, and the teacher as it refines; else not asked.
+      dream: where the student acts if `config.states` is `dream`, and the teacher as it refines or plans; else not
+        asked.
       optimizer: as made by `make_optimizer`.
       config: the day, and what its night learns from.
       teacher: who labels.
+      planning: how it plans, if it does.
       distill: how the student is moved towards it.
       refine: what becomes of the student's trajectories before.
       carrier: what of the student is learned.
@@ -142,6 +146,7 @@ def make_day_and_night(
     `lived_states` and `dreamed_states` each of them learned from.
     """
     loss_of = make_loss(slot, config, distill, carrier)
+    dreams = config.states == "dream" or refine.arm != "raw" or teacher.plans
 
     def evaluate(params: PyTree, session: Transition | tuple, obs: jax.Array) -> Evaluation:
         """Returns what the agent thinks of obs [n, ...] with a session [T] in memory, or nothing."""
@@ -156,22 +161,18 @@ def make_day_and_night(
             own = live_one(slot, env, params, seed=seeds[1], num_steps=config.states_length, remembers=False)
         return Lived(session, own)
 
-    def states_of(lived: Lived, params: PyTree, seed: jax.Array) -> Rows:
+    def states_of(lived: Lived, params: PyTree, seed: jax.Array, world: DreamedWorld | None, reader: Policy) -> Rows:
         if config.states == "session":
             return rows_of(lived.session)
-        if config.states == "student" and refine.arm == "raw":
+        if config.states == "dream":
+            met = live_one(slot, world.env, params, seed=seed, num_steps=config.states_length, remembers=False)
+            return rows_of(met, dreamed=True)
+        if refine.arm == "raw":
             return rows_of(lived.student)
-
-        def reader(obs: jax.Array) -> jax.Array:
-            return evaluate(params, lived.session, obs).logits
 
         def alone(obs: jax.Array) -> jax.Array:
             return evaluate(params, (), obs).logits
 
-        world = dream(streams.stream(seed, "dream"), reader)
-        if config.states == "dream":
-            met = live_one(slot, world.env, params, seed=seed, num_steps=config.states_length, remembers=False)
-            return rows_of(met, dreamed=True)
         key = streams.stream(seed, "refine")
         return refined(refine, rows_of(lived.student), world=world, student=alone, teacher=reader, key=key)
 
@@ -179,13 +180,23 @@ def make_day_and_night(
         student: TrainState, first: PyTree, lived: Lived, seed: jax.Array, old: tuple
     ) -> tuple[TrainState, Metrics]:
         deployed = carrier.carried(student.params, first).params
-        rows = states_of(lived, deployed, seed)
+
+        def reader(obs: jax.Array) -> jax.Array:
+            return evaluate(deployed, lived.session, obs).logits
+
+        world = dream(streams.stream(seed, "dream"), reader) if dreams else None
+        rows = states_of(lived, deployed, seed, world, reader)
         before = evaluate(deployed, (), rows.lived.obs).logits
         student = student.replace(params=carrier.fill(student.params, first, lived.session))
 
         def labels(params: PyTree, teaching: PyTree) -> jax.Array | tuple:
             if config.objective != "distil":
                 return ()
+            if teacher.plans:
+                known = lived.session if teacher.kind == "veteran" else ()
+                memory = slot.recall_in(deployed, known, rows.lived.obs.shape[0])
+                key = streams.stream(seed, "plan")
+                return plan(planning, slot.agent, deployed, memory, world=world, obs=rows.lived.obs, key=key)
             return teacher_policy(teacher, evaluate, teaching, params, lived.session, rows.lived.obs)
 
         # A teacher that stands still is asked once.

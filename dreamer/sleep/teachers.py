@@ -1,7 +1,8 @@
-"""Who labels the student's states: what the teacher carries in memory, and whose weights it has.
+"""Who labels the student's states: what the teacher carries in memory, whose weights it has, and whether it plans.
 
-The session's teacher is the agent itself with its session in memory. Two controls tell what the session taught from
-what any teacher would have done: another job's session, and no session at all but a sharper self.
+The session's teacher is the agent itself with its session in memory. Others search a dream of what the session told
+(`dreamer.loop.planning`), with the session in memory or without. Two controls tell what the session taught from what
+any teacher would have done: another job's session, and no session at all but a sharper self.
 
 Letters: N states, A actions; leading axes [...] of any shape.
 """
@@ -16,7 +17,9 @@ import jax.numpy as jnp
 from dreamer.core import trees
 from dreamer.core.types import Evaluation, PyTree
 
-TEACHER_KINDS = ("session", "other_job", "sharpened")
+TEACHER_KINDS = ("session", "search", "veteran", "other_job", "sharpened")
+PLANNERS = ("search", "veteran")
+"""The kinds that search a dream of what the session told."""
 TEACHER_WEIGHTS = ("frozen", "ema", "interpolated", "current")
 
 Evaluate = Callable[[PyTree, PyTree, PyTree], Evaluation]
@@ -28,9 +31,9 @@ class TeacherConfig:
     """Who the teacher of a night is."""
 
     kind: str = "session"
-    """What it knows that the student does not: the `session`; the session of an `other_job`, a control that knows
-    nothing of this one; or nothing, `sharpened`: the student itself, surer of what it does, the control without a
-    teacher."""
+    """What it has that the student has not: the `session`, in memory; a `search` of the world as the session tells of
+    it, with nothing in memory; a `veteran` has both. Controls: the session of an `other_job`, which tells nothing of
+    this one; or nothing, `sharpened`: the student itself, surer of what it does."""
     weights: str = "frozen"
     """Whose: `frozen` as the night began; `ema`, a moving average that follows the student; `interpolated`, the policy
     between those frozen and the current ones; `current`, the student's own, known to run away with itself."""
@@ -55,6 +58,11 @@ class TeacherConfig:
                 )
         if not 0 < self.sharpness < math.inf:
             raise ValueError(f"teacher.sharpness is {self.sharpness}: give a number above 0")
+        if self.plans and self.weights != "frozen":
+            raise ValueError(
+                f"teacher.kind is {self.kind!r} and weights {self.weights!r}, but a plan is made once, as the night "
+                "begins: give weights 'frozen'"
+            )
         for name, part, needed in (
             ("ema_step", "weights", "ema"),
             ("interpolation", "weights", "interpolated"),
@@ -65,6 +73,11 @@ class TeacherConfig:
                     f"teacher.{name} is {getattr(self, name)}, which has no effect where {part} is "
                     f"{getattr(self, part)!r}: leave it out, or give {part} {needed}"
                 )
+
+    @property
+    def plans(self) -> bool:
+        """Whether it searches."""
+        return self.kind in PLANNERS
 
 
 def follow(config: TeacherConfig, teacher_params: PyTree, params: PyTree) -> PyTree:
@@ -104,7 +117,7 @@ def teacher_policy(
     that reads it with the params that it is given.
 
     Args:
-      config: who the teacher is.
+      config: who the teacher is; none that plans, whose policy is `dreamer.loop.planning`'s.
       evaluate: the agent's.
       teacher_params: as `follow` keeps them.
       params: the student's current ones; only `interpolated` weights ask them.

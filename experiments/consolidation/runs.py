@@ -42,6 +42,11 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3}),
         "cloned session": _arm("consolidation", objective="clone", **_OWN),
         "cloned successes": _arm("consolidation", objective="clone_successes", **_OWN),
+        **{
+            f"{name}{told}": changed(_JOBWORLD, {"teacher.kind": kind, "dream_error": error})
+            for name, kind in (("search in a dream", "search"), ("session and search", "veteran"))
+            for told, error in (("", 0.0), (", dream all wrong", 1.0))
+        },
         "another job's session": changed(_JOBWORLD, {"teacher.kind": "other_job"}),
         "no teacher, sharpened": _arm("consolidation", {"teacher.kind": "sharpened"}, session_length=0, num_nights=12),
     },
@@ -85,6 +90,7 @@ PANELS = {
     "jobworld": (
         (REFERENCE, "session, its own states", "session, dreamed states", "session, gated, with rewards", REWARDS),
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
+        (REFERENCE, "search in a dream", "session and search", "session and search, dream all wrong"),
     ),
     "sequence": ((REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),),
 }

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-from dreamer.loop import ConsolidationConfig
+from dreamer.loop import ConsolidationConfig, PlanConfig
 from dreamer.sleep.carriers import MEMORIES, CarrierConfig
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
@@ -42,6 +42,8 @@ class DistillationConfig:
     """Days, and what their nights learn from."""
     teacher: TeacherConfig = TeacherConfig()
     """Who labels."""
+    plan: PlanConfig = PlanConfig()
+    """How it plans, of a teacher that does."""
     distill: DistillConfig = DistillConfig()
     """How the student is moved."""
     refine: RefineConfig = RefineConfig()
@@ -103,10 +105,17 @@ class DistillationConfig:
             )
         if not 0 <= self.dream_error <= 1:
             raise ValueError(f"dream_error is {self.dream_error}: give a share from 0 to 1")
-        if self.dream_error and self.consolidation.states != "dream" and not self.refine.dreams:
+        dreams = self.consolidation.states == "dream" or self.refine.dreams or self.teacher.plans
+        if self.dream_error and not dreams:
             raise ValueError(
-                f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r} and "
-                f"refine.arm {self.refine.arm!r}, so nothing is dreamed: give 0, or states 'dream'"
+                f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r}, "
+                f"refine.arm {self.refine.arm!r} and teacher.kind {self.teacher.kind!r}, so nothing is dreamed: give "
+                "0, or states 'dream'"
+            )
+        if not self.teacher.plans and self.plan != PlanConfig():
+            raise ValueError(
+                f"settings of plan are changed, but teacher.kind is {self.teacher.kind!r}, who does not plan: leave "
+                "them out, or give 'search' or 'veteran'"
             )
         if unknown := set(self.horizons) - set(HORIZONS):
             raise ValueError(f"horizons has {sorted(unknown)}: give some of {', '.join(map(str, HORIZONS))}")
@@ -225,7 +234,7 @@ class DistillationConfig:
         """Returns all that decides the outcome but the seed."""
         identity = identity_of(self) | {"agent": self.agent.identity()}
         # Rows that are older than these settings are of the same runs.
-        for name in ("sequence", "refine", "carrier", "recovery_episodes", "horizons"):
+        for name in ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons"):
             if getattr(self, name) == getattr(DistillationConfig, name):
                 del identity[name]
         return identity

@@ -100,6 +100,7 @@ def make_turn(
         optimizer=optimizer,
         config=config.consolidation,
         teacher=config.teacher,
+        planning=config.plan,
         distill=config.distill,
         refine=config.refine,
         carrier=carrier,
@@ -279,7 +280,14 @@ def cost_of(config: DistillationConfig, metrics: Metrics) -> Meters:
     replayed, dreamed = (
         round(night.num_updates * float(np.mean(metrics[name]))) for name in ("lived_states", "dreamed_states")
     )
-    return Meters(real=night.real_per_night, replayed=replayed, dreamed=dreamed, updates=night.num_updates)
+    planned = night.rows_per_update if config.teacher.plans else 0
+    return Meters(
+        real=night.real_per_night,
+        replayed=replayed,
+        dreamed=dreamed,
+        searched=planned * config.plan.search.simulations(config.env.jobworld.num_actions),
+        updates=night.num_updates,
+    )
 
 
 def _recovered(recovery: Recovery | tuple) -> dict[str, float]:

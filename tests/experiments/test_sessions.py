@@ -310,6 +310,18 @@ def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(ag
     assert rows[1]["dream_ratio"] == (rows[1]["replayed"] + rows[1]["dreamed"]) // 48
 
 
+@pytest.mark.parametrize(("kind", "states"), [("search", "student"), ("veteran", "dream")])
+def test_a_teacher_that_plans_costs_model_calls_and_no_real_transitions(agent, tmp_path, kind, states):
+    settings = {"teacher.kind": kind, "consolidation.states": states, "plan.search.num_simulations": 3}
+    config = changed(DISTIL, settings | {"plan.num_rollouts": 1, "run.folder": str(tmp_path / "run")})
+    rows = rows_of(distil(config, agent, watch=ignore), arm="planned")
+    real = 24 if states == "student" else 16
+    assert [(row["real"], row["searched"]) for row in rows] == [(real, 8 * 3), (2 * real, 2 * 8 * 3)]
+    assert all(0 <= row["session_return"] <= 1 for row in rows)
+    restored = sessions_from_dict(RunFolder.open(tmp_path / "run").config)
+    assert restored.hash() == config.hash() != changed(config, {"plan.num_rollouts": 2}).hash()
+
+
 @pytest.mark.parametrize(("kind", "size"), [("lora", 2), ("cartridge", 3), ("window", 16)])
 def test_what_is_carried_is_measured_and_deployed(agent, distilled, tmp_path, kind, size):
     night = {"consolidation.num_nights": 1, "consolidation.states": "session", "consolidation.states_length": 0}
@@ -375,6 +387,12 @@ def test_configs_are_what_was_written():
         (DISTIL, {"env.jobworld.pool": "pretraining"}, "which the agent knows"),
         (DISTIL, {"env.jobworld.period": 2}, "must stay: give 0"),
         (DISTIL, {"dream_error": 0.5}, "nothing is dreamed: give 0"),
+        (DISTIL, {"plan.gamma": 0.9}, "settings of plan are changed, but teacher.kind is 'session'"),
+        (
+            DISTIL,
+            {"teacher.kind": "veteran", "teacher.weights": "ema"},
+            "a plan is made once, .*: give weights 'frozen'",
+        ),
         (
             DISTIL,
             {"refine.arm": "rewrite", "consolidation.states": "dream"},

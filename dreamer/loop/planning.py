@@ -1,0 +1,136 @@
+"""A teacher that plans: search in the world as it is dreamed, begun in the states that the student came to.
+
+The other half of what a session is worth. Whoever has it in memory *reads* what to do; whoever has a model of the
+world that it tells of can *work it out*, though nothing be in memory. The session agent has no values, so a leaf is
+worth what comes of acting on by its policy from there, as in Monte-Carlo tree search ("Bandit based Monte-Carlo
+planning", UCT, https://doi.org/10.1007/11871842_29).
+
+Letters: N states, B of any number, R rollouts, L decisions of an episode at most, A actions.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from dreamer.core.ports import Agent, WorldModel
+from dreamer.core.types import Evaluation, Params, PyTree
+from dreamer.loop.refinement import DreamedWorld
+from dreamer.sleep.search import SearchConfig, make_search
+from dreamer.wake.envs import JaxEnv
+from dreamer.wake.session import step_limit
+
+_IMPOSSIBLE = -1e9  # logit of an action that must not be taken
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanConfig:
+    """How a teacher plans."""
+
+    search: SearchConfig = SearchConfig(num_simulations=32)
+    """The search, without noise; returns have no running spread here, so `relative_q_range` has no effect."""
+    gamma: float = 0.95
+    """Discount of a decision: of two ways that succeed the quicker is better."""
+    num_rollouts: int = 4
+    """R, rollouts whose mean a leaf is worth."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"plan.gamma is {self.gamma}: give a discount above 0, at most 1")
+        if self.num_rollouts < 1:
+            raise ValueError(f"plan.num_rollouts is {self.num_rollouts}: give 1 or more")
+        if self.search.relative_q_range != SearchConfig.relative_q_range:
+            raise ValueError(
+                f"plan.search.relative_q_range is {self.search.relative_q_range}, a share of a running spread of "
+                "returns, which nobody keeps here: leave it out, and give plan.search.min_q_range"
+            )
+
+
+@struct.dataclass
+class Place:
+    """Where a plan has come to; leading [B]."""
+
+    state: PyTree
+    """Of the dreamed world."""
+    obs: jax.Array
+    """What is seen there."""
+    key: jax.Array
+    """[B] of all chance from here on, so that what once came of an action comes of it again."""
+
+
+def plan(
+    config: PlanConfig,
+    agent: Agent,
+    params: PyTree,
+    memory: PyTree,
+    *,
+    world: DreamedWorld,
+    obs: jax.Array,
+    key: jax.Array,
+) -> jax.Array:
+    """Returns [N, A] the policy that search makes of the agent's own in the dreamed world. Pure.
+
+    Args:
+      config: the search.
+      agent: whose policy is improved, in the tree and in the rollouts, and who acts on observations.
+      params: its own.
+      memory: [N] what it has in mind; () is nothing.
+      world: as it is dreamed.
+      obs: [N, ...] where to begin: in a state in which that is seen, what it does not show is drawn.
+      key: of all that is drawn.
+    """
+    at_key, chance_key, search_key = jax.random.split(key, 3)
+    N = obs.shape[0]
+    states = jax.vmap(world.at)(jax.random.split(at_key, N), obs)
+    roots = Place(states, obs, jax.random.split(chance_key, N))
+    search = make_search(_model(world.env), _planner(config, agent, world.env), config.search, gamma=config.gamma)
+    allowed = jax.vmap(world.env.action_mask)(states)
+    keys = jax.random.split(search_key, N)
+    all_params = Params(model={}, agent=params)
+    found = search(all_params, memory, roots, allowed, keys, explore=0.0, return_spread=0.0, progress=1.0)
+    return found.policy
+
+
+def _model(env: JaxEnv) -> WorldModel:
+    """Returns the dreamed world behind the model port; its latent is a `Place`, and nothing of it is learned."""
+
+    def step(params: PyTree, place: Place, action: jax.Array) -> tuple[Place, jax.Array, jax.Array]:
+        del params
+        return _stepped(env, place, action)
+
+    return WorldModel(init=None, observe=None, step=step, unroll=None)
+
+
+def _stepped(env: JaxEnv, place: Place, action: jax.Array) -> tuple[Place, jax.Array, jax.Array]:
+    """Returns the place that an action [B] leads to, the reward, and 1 where the episode goes on there, else 0."""
+    step_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(place.key), 1, 0)
+    state, obs, reward, terminated, truncated = jax.vmap(env.step)(step_keys, place.state, action)
+    return Place(state, obs, keys), reward, 1.0 - (terminated | truncated)
+
+
+def _planner(config: PlanConfig, agent: Agent, env: JaxEnv) -> Agent:
+    """Returns the agent on places, whose value is the mean discounted return of R rollouts of its own policy."""
+    num_steps = step_limit(env, None)
+
+    def logits_of(params: PyTree, memory: PyTree, place: Place) -> jax.Array:
+        logits = agent.evaluate(params, memory, place.obs).logits
+        return jnp.where(jax.vmap(env.action_mask)(place.state), logits, _IMPOSSIBLE)
+
+    def evaluate(params: PyTree, memory: PyTree, place: Place) -> Evaluation:
+        def act_on(carry: tuple, _) -> tuple:
+            place, worth, discount = carry
+            act_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(place.key), 1, 0)
+            action = jax.vmap(jax.random.categorical)(act_keys, logits_of(params, memory, place))
+            place, reward, goes_on = _stepped(env, place.replace(key=keys), action.astype(jnp.int32))
+            return (place, worth + discount * reward, discount * config.gamma * goes_on), None
+
+        def rollout(number: jax.Array) -> jax.Array:
+            own = place.replace(key=jax.vmap(jax.random.fold_in, (0, None))(place.key, number))
+            nothing = jnp.zeros(place.obs.shape[0])
+            return jax.lax.scan(act_on, (own, nothing, nothing + 1), length=num_steps)[0][1]
+
+        value = jax.vmap(rollout)(jnp.arange(config.num_rollouts)).mean(axis=0)
+        return Evaluation(logits_of(params, memory, place), value, ())
+
+    return Agent(init=None, evaluate=evaluate, value_loss=None, remember=None)
