@@ -7,11 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from agents.session_slot import SessionSlotConfig, make_session_slot
+from dreamer.core import divergences
+from dreamer.core.keys import stream
 from dreamer.core.ports import Agent
 from dreamer.core.types import Evaluation
-from dreamer.loop import DreamedWorld, PlanConfig
-from dreamer.loop.planning import Place, _planner, plan
+from dreamer.loop import ConsolidationConfig, DreamedWorld, PlanConfig, make_day_and_night
+from dreamer.loop.planning import Place, _planner, _stepped, _uses, plan
+from dreamer.sleep.carriers import CarrierConfig, make_carrier
+from dreamer.sleep.distill import DistillConfig
+from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.search import SearchConfig
+from dreamer.sleep.teachers import TeacherConfig
+from dreamer.sleep.update import UpdateConfig, init_train_state, make_optimizer
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
 from dreamer.wake.envs.jobworld import as_seen, of_codebook, prompts, view
 
@@ -58,16 +66,26 @@ def test_where_nothing_matters_the_plan_is_the_policy():
     np.testing.assert_allclose(policy.max(axis=-1), 0.6, rtol=1e-5)
 
 
+def test_the_settings_as_they_are_suffice_for_a_chain_of_four():
+    world = JobWorldConfig(slack=2)
+    answers = jnp.arange(8, dtype=jnp.int32) % 4
+    policy = planned(answering(1 / 4, answers, world), dream(answers, world), prompts(world), PlanConfig())
+    assert (policy.argmax(axis=-1) == answers).sum() >= 6  # 2 by chance
+    policy = planned(answering(0.6, answers, world), dream(answers, world), prompts(world), PlanConfig())
+    np.testing.assert_array_equal(policy.argmax(axis=-1), answers)
+
+
+def places(world, obs):
+    keys = jax.random.split(jax.random.key(2), len(obs))
+    return Place(jax.vmap(world.at)(keys, obs), obs, keys)
+
+
 def test_a_leaf_is_worth_the_discounted_return_of_acting_on():
-    config = PlanConfig(gamma=0.9, num_rollouts=2000)
-    world = dream()
-    obs = prompts(WORLD)[:1]
-    place = Place(
-        jax.vmap(world.at)(jax.random.split(jax.random.key(1), 1), obs), obs, jax.random.split(jax.random.key(2), 1)
-    )
+    config, world = PlanConfig(gamma=0.9, num_rollouts=2000), dream()
+    place = places(world, prompts(WORLD)[:1])
 
     def worth(right_prob):
-        agent = _planner(config, answering(right_prob), world.env)
+        agent = _planner(config, answering(right_prob), (), world.env)
         return float(jax.jit(lambda: agent.evaluate({}, (), place).value[0])())
 
     assert worth(1.0) == pytest.approx(0.9)  # paid at the second decision
@@ -76,14 +94,63 @@ def test_a_leaf_is_worth_the_discounted_return_of_acting_on():
     assert worth(p) == pytest.approx(by_hand, abs=0.02)
 
 
-def test_a_plan_in_a_world_of_chance_is_the_same_for_the_same_key():
+def test_what_came_of_an_action_comes_of_it_again_and_nothing_else_shares_its_chance():
     chance = JobWorldConfig(num_keys=3, num_answers=3, chain_length=2, slack=4, error="dead_end", dead_end_prob=0.5)
-    world, obs, agent = dream(world=chance), prompts(chance), answering(1 / 3, world=chance)
-    config = PlanConfig(num_rollouts=2)
-    one, same = (planned(agent, world, obs, config) for _ in range(2))
-    np.testing.assert_array_equal(one, same)
-    # A row's plan does not depend on who is planned for beside it, but for the key that its place gives it.
-    assert one.shape == (3, 3) and np.isfinite(one).all()
+    world = dream(world=chance)
+    place = places(world, jnp.repeat(prompts(chance), 100, axis=0))
+    wrong = (ANSWERS[view(chance, place.obs).key] + 1) % 3
+    (one, _, _), (again, _, _) = (_stepped(world.env, place, wrong) for _ in range(2))
+    np.testing.assert_array_equal(one.obs, again.obs)
+    assert 0.4 < one.state.lost.mean() < 0.6
+    other, _, _ = _stepped(world.env, place, (wrong + 1) % 3)
+    keys = [place.key, one.key, other.key, *(_uses(at.key, use) for at in (place, one) for use in ("step", "rollout"))]
+    drawn = np.concatenate([jax.random.key_data(key) for key in keys])
+    assert len(np.unique(drawn, axis=0)) == len(drawn)
+
+
+def test_a_plan_does_not_depend_on_who_is_planned_for_beside():
+    obs, agent = prompts(WORLD), answering(1 / 3)
+    np.testing.assert_allclose(planned(agent, dream(), obs)[:2], planned(agent, dream(), obs[:2]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["search", "veteran"])
+def test_the_label_of_a_night_is_the_plan_with_the_session_in_memory_or_without(kind):
+    env = dream().env
+    slot = make_session_slot(env.spec, SessionSlotConfig(num_layers=1, width=8, num_heads=2, num_slots=8))
+    like = jax.eval_shape(slot.agent.init, jax.random.key(0), jnp.zeros((1, *env.spec.obs_shape)))
+    rng = np.random.default_rng(1)  # nothing is learned yet, so that heads say something
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 2, like)
+    optimizer, config = make_optimizer(UpdateConfig(), 1), PlanConfig(SearchConfig(num_simulations=4), num_rollouts=1)
+    night = make_day_and_night(
+        slot,
+        dream=lambda key, reader: dream(),
+        optimizer=optimizer,
+        config=ConsolidationConfig(num_nights=1, session_length=8, states_length=6, num_updates=1),
+        teacher=TeacherConfig(kind=kind),
+        planning=config,
+        distill=DistillConfig(),
+        refine=RefineConfig(),
+        carrier=make_carrier(CarrierConfig(), slot),
+    )
+    student, seed, number = init_train_state(params, optimizer), jnp.uint32(7), jnp.int32(0)
+    _, lived, metrics = jax.jit(lambda: night(student, params, env, env, seed=seed, number=number))()
+
+    own_seed = jax.random.bits(stream(seed, "night", number), (3,), jnp.uint32)[2]
+    memories = {"search": (), "veteran": slot.recall_in(params, lived.session, 1)}
+    alone = slot.agent.evaluate(params, (), lived.student.obs).logits
+
+    def away(memory):
+        same = {"world": dream(), "obs": lived.student.obs, "key": stream(own_seed, "plan")}
+        policy = jax.jit(lambda: plan(config, slot.agent, params, memory, **same))()
+        return float(divergences.forward_kl(policy, alone).mean())
+
+    assert float(metrics["teacher_kl"]) == pytest.approx(away(memories.pop(kind)), rel=1e-3)
+    assert float(metrics["teacher_kl"]) != pytest.approx(away(*memories.values()), rel=1e-2)
+
+
+def test_calls_are_those_of_the_tree_and_of_all_rollouts():
+    # 3 steps in the tree; 2 rollouts of 6 steps from the root and each of 3 leaves.
+    assert PlanConfig(SearchConfig(num_simulations=3), num_rollouts=2).calls(4, 6) == 3 + 4 * 2 * 6
 
 
 @pytest.mark.parametrize(
@@ -92,6 +159,7 @@ def test_a_plan_in_a_world_of_chance_is_the_same_for_the_same_key():
         ({"gamma": 0.0}, "plan.gamma is 0.0"),
         ({"num_rollouts": 0}, "plan.num_rollouts is 0"),
         ({"search": SearchConfig(relative_q_range=0.3)}, "plan.search.relative_q_range is 0.3"),
+        ({"search": SearchConfig(dirichlet_alpha=0.1)}, "plan.search.dirichlet_alpha is 0.1, which has no effect"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

@@ -146,7 +146,7 @@ def make_day_and_night(
     `lived_states` and `dreamed_states` each of them learned from.
     """
     loss_of = make_loss(slot, config, distill, carrier)
-    dreams = config.states == "dream" or refine.arm != "raw" or teacher.plans
+    needs_world = config.states == "dream" or refine.arm != "raw" or teacher.plans
 
     def evaluate(params: PyTree, session: Transition | tuple, obs: jax.Array) -> Evaluation:
         """Returns what the agent thinks of obs [n, ...] with a session [T] in memory, or nothing."""
@@ -184,7 +184,7 @@ def make_day_and_night(
         def reader(obs: jax.Array) -> jax.Array:
             return evaluate(deployed, lived.session, obs).logits
 
-        world = dream(streams.stream(seed, "dream"), reader) if dreams else None
+        world = dream(streams.stream(seed, "dream"), reader) if needs_world else None
         rows = states_of(lived, deployed, seed, world, reader)
         before = evaluate(deployed, (), rows.lived.obs).logits
         student = student.replace(params=carrier.fill(student.params, first, lived.session))
@@ -194,7 +194,7 @@ def make_day_and_night(
                 return ()
             if teacher.plans:
                 known = lived.session if teacher.kind == "veteran" else ()
-                memory = slot.recall_in(deployed, known, rows.lived.obs.shape[0])
+                memory = slot.recall_in(deployed, known, 1)
                 key = streams.stream(seed, "plan")
                 return plan(planning, slot.agent, deployed, memory, world=world, obs=rows.lived.obs, key=key)
             return teacher_policy(teacher, evaluate, teaching, params, lived.session, rows.lived.obs)

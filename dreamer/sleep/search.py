@@ -28,7 +28,7 @@ from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import Evaluation, Params, PyTree
 
 METHODS = ("gumbel", "puct")
-_IMPOSSIBLE = -1e9  # logit of an action that must not be taken; finite, so that masked rows never make a NaN
+IMPOSSIBLE = -1e9  # logit of an action that must not be taken; finite, so that masked rows never make a NaN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +180,7 @@ def make_search(model: WorldModel, agent: Agent, config: SearchConfig, *, gamma:
         evaluation: Evaluation = agent.evaluate(params.agent, memory, latent)
         chex.assert_equal_shape([evaluation.logits, action_mask])
         alive = jnp.ones(len(action_mask))
-        logits = jnp.where(action_mask, evaluation.logits, _IMPOSSIBLE)
+        logits = jnp.where(action_mask, evaluation.logits, IMPOSSIBLE)
         logits, gumbel, tie_keys = method.enter(logits, action_mask, keys, explore)
         q_range = jnp.maximum(config.min_q_range, config.relative_q_range * return_spread)
         tree = mctx.search(
@@ -225,7 +225,7 @@ def _gumbel(config: SearchConfig) -> _Method:
         advantage = jax.vmap(transform, (0, None))(tree, tree.ROOT_INDEX)
         survives = visits == visits.max(axis=-1, keepdims=True)
         score = jnp.where(survives, tree.extra_data.root_gumbel + logits + advantage, -jnp.inf)
-        wanted = jnp.where(logits > _IMPOSSIBLE, config.prior_power * logits + advantage, _IMPOSSIBLE)
+        wanted = jnp.where(logits > IMPOSSIBLE, config.prior_power * logits + advantage, IMPOSSIBLE)
         return jax.nn.softmax(wanted), jnp.argmax(score, axis=-1)
 
     select = functools.partial(mctx.gumbel_muzero_interior_action_selection, qtransform=transform)
@@ -240,11 +240,11 @@ def _puct(config: SearchConfig) -> _Method:
     def enter(logits: jax.Array, action_mask: jax.Array, keys: jax.Array, explore: float) -> tuple:
         noise_keys, act_keys, tie_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
         draws = jax.vmap(lambda key: jax.random.loggamma(key, config.dirichlet_alpha, logits.shape[1:]))(noise_keys)
-        noise = jax.nn.softmax(jnp.where(action_mask, draws, _IMPOSSIBLE))  # Dirichlet over what is allowed
+        noise = jax.nn.softmax(jnp.where(action_mask, draws, IMPOSSIBLE))  # Dirichlet over what is allowed
         share = explore * config.dirichlet_share
         prior = jnp.log((1 - share) * jax.nn.softmax(logits) + share * noise)
         gumbel = explore * jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(act_keys)
-        return jnp.maximum(prior, _IMPOSSIBLE), gumbel, tie_keys
+        return jnp.maximum(prior, IMPOSSIBLE), gumbel, tie_keys
 
     def select(key: jax.Array, tree: mctx.Tree, node_index: jax.Array, depth: jax.Array | int) -> jax.Array:
         del key  # it would be another in another place of the batch

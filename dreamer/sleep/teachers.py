@@ -117,7 +117,7 @@ def teacher_policy(
     that reads it with the params that it is given.
 
     Args:
-      config: who the teacher is; none that plans, whose policy is `dreamer.loop.planning`'s.
+      config: who the teacher is; one that plans is a ValueError.
       evaluate: the agent's.
       teacher_params: as `follow` keeps them.
       params: the student's current ones; only `interpolated` weights ask them.
@@ -125,6 +125,8 @@ def teacher_policy(
         without.
       obs: [N, ...]
     """
+    if config.plans:
+        raise ValueError(f"teacher.kind is {config.kind!r}: its policy is made by dreamer.loop.planning.plan")
     memory = () if config.kind == "sharpened" else memory
     logits = evaluate(teacher_params, memory, obs).logits
     if config.weights == "interpolated":

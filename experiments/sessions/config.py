@@ -6,8 +6,8 @@ from typing import ClassVar
 from dreamer.loop import ConsolidationConfig, PlanConfig
 from dreamer.sleep.carriers import MEMORIES, CarrierConfig
 from dreamer.sleep.distill import DistillConfig
-from dreamer.sleep.refine import RefineConfig
-from dreamer.sleep.teachers import TeacherConfig
+from dreamer.sleep.refine import DREAMED, RefineConfig
+from dreamer.sleep.teachers import PLANNERS, TeacherConfig
 from dreamer.sleep.update import UpdateConfig
 from dreamer.wake.envs import EnvConfig
 from dreamer.wake.envs.jobs import pool_jobs
@@ -110,18 +110,36 @@ class DistillationConfig:
             raise ValueError(
                 f"dream_error is {self.dream_error}, but consolidation.states {self.consolidation.states!r}, "
                 f"refine.arm {self.refine.arm!r} and teacher.kind {self.teacher.kind!r}, so nothing is dreamed: give "
-                "0, or states 'dream'"
-            )
-        if not self.teacher.plans and self.plan != PlanConfig():
-            raise ValueError(
-                f"settings of plan are changed, but teacher.kind is {self.teacher.kind!r}, who does not plan: leave "
-                "them out, or give 'search' or 'veteran'"
+                f"0, states 'dream', refine.arm {' or '.join(DREAMED)}, or teacher.kind {' or '.join(PLANNERS)}"
             )
         if unknown := set(self.horizons) - set(HORIZONS):
             raise ValueError(f"horizons has {sorted(unknown)}: give some of {', '.join(map(str, HORIZONS))}")
+        self._check_plan()
         self._check_objective()
         self._check_refine()
         self._check_carrier()
+
+    def _check_plan(self) -> None:
+        """Refuses plans that nobody makes, and worlds in which a plan would not be what it says."""
+        world, kind = self.env.jobworld, self.teacher.kind
+        if not self.teacher.plans:
+            for field in dataclasses.fields(PlanConfig):
+                if (value := getattr(self.plan, field.name)) != field.default:
+                    raise ValueError(
+                        f"plan.{field.name} is {value}, but teacher.kind is {kind!r}, who does not plan: leave it out, "
+                        f"or give {' or '.join(PLANNERS)}"
+                    )
+            return
+        if world.aliased or self.env.max_steps is not None:
+            raise ValueError(
+                f"teacher.kind is {kind!r}, env.jobworld.aliased {world.aliased} and env.max_steps "
+                f"{self.env.max_steps}: who plans takes what is hidden for known, and goes by the world's own "
+                "deadline; give 0 and None"
+            )
+        try:
+            self.plan.search.considered(world.num_actions)
+        except ValueError as error:
+            raise ValueError(f"plan.{error}") from error
 
     def _check_objective(self) -> None:
         """Refuses settings that the objective does not look at."""
@@ -235,7 +253,7 @@ class DistillationConfig:
         identity = identity_of(self) | {"agent": self.agent.identity()}
         # Rows that are older than these settings are of the same runs.
         for name in ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons"):
-            if getattr(self, name) == getattr(DistillationConfig, name):
+            if getattr(self, name) == getattr(DistillationConfig, name) and not (name == "plan" and self.teacher.plans):
                 del identity[name]
         return identity
 

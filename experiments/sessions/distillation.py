@@ -280,12 +280,12 @@ def cost_of(config: DistillationConfig, metrics: Metrics) -> Meters:
     replayed, dreamed = (
         round(night.num_updates * float(np.mean(metrics[name]))) for name in ("lived_states", "dreamed_states")
     )
-    planned = night.rows_per_update if config.teacher.plans else 0
+    world, planned = config.env.jobworld, night.rows_per_update if config.teacher.plans else 0
     return Meters(
         real=night.real_per_night,
         replayed=replayed,
         dreamed=dreamed,
-        searched=planned * config.plan.search.simulations(config.env.jobworld.num_actions),
+        searched=planned * config.plan.calls(world.num_actions, world.deadline),
         updates=night.num_updates,
     )
 

@@ -316,10 +316,11 @@ def test_a_teacher_that_plans_costs_model_calls_and_no_real_transitions(agent, t
     config = changed(DISTIL, settings | {"plan.num_rollouts": 1, "run.folder": str(tmp_path / "run")})
     rows = rows_of(distil(config, agent, watch=ignore), arm="planned")
     real = 24 if states == "student" else 16
-    assert [(row["real"], row["searched"]) for row in rows] == [(real, 8 * 3), (2 * real, 2 * 8 * 3)]
-    assert all(0 <= row["session_return"] <= 1 for row in rows)
+    calls = 8 * (3 + 4 * DISTIL.env.jobworld.deadline)  # of eight states: the tree's, a rollout from root and leaves
+    assert [(row["real"], row["searched"]) for row in rows] == [(real, calls), (2 * real, 2 * calls)]
     restored = sessions_from_dict(RunFolder.open(tmp_path / "run").config)
     assert restored.hash() == config.hash() != changed(config, {"plan.num_rollouts": 2}).hash()
+    assert "plan" in changed(DISTIL, {"teacher.kind": kind}).identity() and "plan" not in DISTIL.identity()
 
 
 @pytest.mark.parametrize(("kind", "size"), [("lora", 2), ("cartridge", 3), ("window", 16)])
@@ -387,7 +388,9 @@ def test_configs_are_what_was_written():
         (DISTIL, {"env.jobworld.pool": "pretraining"}, "which the agent knows"),
         (DISTIL, {"env.jobworld.period": 2}, "must stay: give 0"),
         (DISTIL, {"dream_error": 0.5}, "nothing is dreamed: give 0"),
-        (DISTIL, {"plan.gamma": 0.9}, "settings of plan are changed, but teacher.kind is 'session'"),
+        (DISTIL, {"plan.gamma": 0.9}, "plan.gamma is 0.9, but teacher.kind is 'session', who does not plan"),
+        (DISTIL, {"teacher.kind": "search", "env.max_steps": 3}, "env.max_steps 3: who plans .*; give 0 and None"),
+        (DISTIL, {"teacher.kind": "search", "plan.search.num_considered": 3}, "plan.search.num_considered is 3"),
         (
             DISTIL,
             {"teacher.kind": "veteran", "teacher.weights": "ema"},

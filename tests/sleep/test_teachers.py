@@ -101,6 +101,12 @@ def test_probabilities_without_gradient(kind, weights):
         np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.parametrize("kind", teachers.PLANNERS)
+def test_who_plans_is_asked_elsewhere(kind):
+    with pytest.raises(ValueError, match="its policy is made by dreamer.loop.planning.plan"):
+        said(TeacherConfig(kind=kind), OLD, NEW, MEMORY, OBS)
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
