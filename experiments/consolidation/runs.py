@@ -28,6 +28,7 @@ PERIODS = {"a job a day": 1, **{f"{days} days a job": days for days in (2, 4, 8)
 """Arm of the task `period` -> days, each with a night, that a job lasts; None is all of them."""
 LATE = 16
 """The last days of `period`, of which means are told: of every arm as many begin a job as its days a job say."""
+_PLANNERS, _WRONG = (("search in a dream", "search"), ("session and search", "veteran")), ", dream all wrong"
 _DREAMS = _arm("consolidation-dreams", num_nights=1, num_updates=64)
 
 ARMS: dict[str, dict[str, DistillationConfig]] = {
@@ -44,8 +45,8 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         "cloned successes": _arm("consolidation", objective="clone_successes", **_OWN),
         **{
             f"{name}{told}": changed(_JOBWORLD, {"teacher.kind": kind, "dream_error": error})
-            for name, kind in (("search in a dream", "search"), ("session and search", "veteran"))
-            for told, error in (("", 0.0), (", dream all wrong", 1.0))
+            for name, kind in _PLANNERS
+            for told, error in (("", 0.0), (_WRONG, 1.0))
         },
         "another job's session": changed(_JOBWORLD, {"teacher.kind": "other_job"}),
         "no teacher, sharpened": _arm("consolidation", {"teacher.kind": "sharpened"}, session_length=0, num_nights=12),
@@ -90,7 +91,7 @@ PANELS = {
     "jobworld": (
         (REFERENCE, "session, its own states", "session, dreamed states", "session, gated, with rewards", REWARDS),
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
-        (REFERENCE, "search in a dream", "session and search", "session and search, dream all wrong"),
+        (REFERENCE, *(f"{name}{told}" for told in ("", _WRONG) for name, _ in _PLANNERS)),
     ),
     "sequence": ((REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),),
 }
