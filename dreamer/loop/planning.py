@@ -85,8 +85,8 @@ def plan(
       params: its own.
       memory: [1] what it has in mind, the same in all states; () is nothing.
       world: as it is dreamed.
-      obs: [N, ...] where to begin: in a state in which that is seen. What it does not show is drawn once, and the plan
-        is made as if it were known: of what the agent could find out by looking it knows nothing.
+      obs: [N, ...] where to begin: in a state in which that is seen. What it does not show, and
+        all chance to come, is drawn once, and the plan is made as if that were known.
       key: of all that is drawn.
     """
     at_key, chance_key, search_key = jax.random.split(key, 3)

@@ -16,7 +16,7 @@ SHARE = 0.8
 """Of the success that its first session gives the teacher: what a student has to reach."""
 _COLUMNS = (
     "task", "arm", "seeds", "real transitions", "success then, no session: IQM [95 %]", "at the end",
-    "bits held of those told", "real transitions to 80 % of the teacher (median)", "success in other jobs, by session",
+    "bits held of those told", "real transitions to 80 % of the reader (median)", "success in other jobs, by session",
 )  # fmt: skip
 _OF_STATES = (
     "task", "arm", "seeds", "states", "real transitions", "success without memory: IQM [95 %]",
@@ -69,7 +69,9 @@ def analyse() -> tuple[str, list[Path]]:
             if shown:
                 path = FOLDER / "figures" / f"{task}-{number + 1}.png"
                 # In later jobs teachers are what they have become, and no one line says how much they know.
-                said = {"its teacher, with the session in memory": teacher_return(rows)} if task != "sequence" else {}
+                said = (
+                    {"the reader, with its first session in memory": teacher_return(rows)} if task != "sequence" else {}
+                )
                 figures.append(learning_curve.draw(shown, path, references=said, log_transitions=task == "jobworld"))
     told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
     return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures

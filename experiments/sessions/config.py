@@ -1,7 +1,8 @@
 """What is run: how an agent learns to use its memory, and how what a session taught enters the weights."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from dreamer.loop import ConsolidationConfig, PlanConfig
 from dreamer.sleep.carriers import MEMORIES, CarrierConfig
@@ -123,19 +124,18 @@ class DistillationConfig:
         """Refuses plans that nobody makes, and worlds in which a plan would not be what it says."""
         world, kind = self.env.jobworld, self.teacher.kind
         if not self.teacher.plans:
-            for field in dataclasses.fields(PlanConfig):
-                if (value := getattr(self.plan, field.name)) != field.default:
-                    raise ValueError(
-                        f"plan.{field.name} is {value}, but teacher.kind is {kind!r}, who does not plan: leave it out, "
-                        f"or give {' or '.join(PLANNERS)}"
-                    )
+            for name, value in _differing(self.plan, PlanConfig(), "plan"):
+                raise ValueError(
+                    f"{name} is {value}, but teacher.kind is {kind!r}, who does not plan: leave it out, or give "
+                    f"{' or '.join(PLANNERS)}"
+                )
             return
-        if world.aliased or self.env.max_steps is not None:
-            raise ValueError(
-                f"teacher.kind is {kind!r}, env.jobworld.aliased {world.aliased} and env.max_steps "
-                f"{self.env.max_steps}: who plans takes what is hidden for known, and goes by the world's own "
-                "deadline; give 0 and None"
-            )
+        for name, value, wanted, why in (
+            ("env.jobworld.aliased", world.aliased, 0.0, "takes what is hidden for known"),
+            ("env.max_steps", self.env.max_steps, None, "goes by the world's own deadline"),
+        ):
+            if value != wanted:
+                raise ValueError(f"{name} is {value}, but teacher.kind is {kind!r}, and who plans {why}: give {wanted}")
         try:
             self.plan.search.considered(world.num_actions)
         except ValueError as error:
@@ -260,6 +260,16 @@ class DistillationConfig:
     def hash(self) -> str:
         """Returns the hash of `identity()`, as `Config.hash`."""
         return config_hash(self.identity())
+
+
+def _differing(config: Any, other: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yields name and value of each setting of `config` that is not that of `other`, both of one class."""
+    for field in dataclasses.fields(config):
+        value, others = getattr(config, field.name), getattr(other, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _differing(value, others, f"{name}.{field.name}")
+        elif value != others:
+            yield f"{name}.{field.name}", value
 
 
 SessionsConfig = PretrainingConfig | DistillationConfig

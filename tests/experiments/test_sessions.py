@@ -389,7 +389,8 @@ def test_configs_are_what_was_written():
         (DISTIL, {"env.jobworld.period": 2}, "must stay: give 0"),
         (DISTIL, {"dream_error": 0.5}, "nothing is dreamed: give 0"),
         (DISTIL, {"plan.gamma": 0.9}, "plan.gamma is 0.9, but teacher.kind is 'session', who does not plan"),
-        (DISTIL, {"teacher.kind": "search", "env.max_steps": 3}, "env.max_steps 3: who plans .*; give 0 and None"),
+        (DISTIL, {"plan.search.num_simulations": 3}, "plan.search.num_simulations is 3, but teacher.kind"),
+        (DISTIL, {"teacher.kind": "search", "env.max_steps": 3}, "env.max_steps is 3, but .*: give None"),
         (DISTIL, {"teacher.kind": "search", "plan.search.num_considered": 3}, "plan.search.num_considered is 3"),
         (
             DISTIL,
