@@ -264,6 +264,20 @@ def changed(config: Any, values: Mapping[str, Any]) -> Any:
     return dataclasses.replace(config, **new)
 
 
+def differences(left: Any, right: Any, path: str = "") -> dict[str, Any]:
+    """Returns path -> value in `right` of each field, but those of `run`, in which two configs of one class differ."""
+    found = {}
+    for field in dataclasses.fields(left):
+        here, there = getattr(left, field.name), getattr(right, field.name)
+        name = f"{path}{field.name}"
+        if dataclasses.is_dataclass(here) and dataclasses.is_dataclass(there):
+            if name != "run":
+                found |= differences(here, there, f"{name}.")
+        elif here != there:
+            found[name] = there
+    return found
+
+
 def to_dict(config: Config) -> dict:
     """Returns the config as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))

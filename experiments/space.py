@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from dreamer.io.run_folder import config_hash
-from experiments.config import Config, changed
+from experiments.config import Config, changed, differences
 from experiments.presets import PRESETS
 
 
@@ -54,7 +54,7 @@ class Space:
 def flags(config: Config) -> list[str]:
     """Returns what to type after `scripts.train` for a config that came of a preset: its name, and all that differs."""
     words = [config.run.preset]
-    for path, value in _differences(PRESETS[config.run.preset], config).items():
+    for path, value in differences(PRESETS[config.run.preset], config).items():
         name = f"--{path}".replace("_", "-")
         if isinstance(value, bool):
             part, dot, field = name.removeprefix("--").rpartition(".")
@@ -62,16 +62,3 @@ def flags(config: Config) -> list[str]:
         else:
             words += [name, *map(str, value if isinstance(value, tuple) else [value])]
     return words
-
-
-def _differences(left: Any, right: Any, path: str = "") -> dict[str, Any]:
-    found = {}
-    for field in dataclasses.fields(left):
-        here, there = getattr(left, field.name), getattr(right, field.name)
-        name = f"{path}{field.name}"
-        if dataclasses.is_dataclass(here) and dataclasses.is_dataclass(there):
-            if name != "run":
-                found |= _differences(here, there, f"{name}.")
-        elif here != there:
-            found[name] = there
-    return found

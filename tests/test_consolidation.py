@@ -22,7 +22,7 @@ from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import UpdateConfig, init_train_state, make_optimizer
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
-from dreamer.wake.envs.jobworld import as_seen, make, of_codebook, of_job, prompts
+from dreamer.wake.envs.jobworld import make, of_codebook, of_job, prompts
 
 WORLD = EnvConfig(
     "JobWorld-v0", "jobworld", jobworld=JobWorldConfig(num_keys=2, num_answers=2, chain_length=2, slack=1)
@@ -44,8 +44,7 @@ def params():
 def turn_of(teacher=None, distill=None, carrier=None, **night):
     def dream(key, reader):
         answers = reader(prompts(WORLD.jobworld)).argmax(axis=-1).astype(jnp.int32)
-        at = functools.partial(as_seen, WORLD.jobworld, answers)
-        return DreamedWorld(of_codebook(WORLD, answers), at=at, judge=None, sure=None, shortest=2)
+        return DreamedWorld(of_codebook(WORLD, answers), at=None, judge=None, sure=None, shortest=2)
 
     lengths = {"session_length": SESSION, "states_length": STUDENT, "num_updates": UPDATES}
     return make_day_and_night(

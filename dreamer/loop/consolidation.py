@@ -161,7 +161,7 @@ def make_day_and_night(
             own = live_one(slot, env, params, seed=seeds[1], num_steps=config.states_length, remembers=False)
         return Lived(session, own)
 
-    def states_of(lived: Lived, params: PyTree, seed: jax.Array, world: DreamedWorld | None, reader: Policy) -> Rows:
+    def states_of(lived: Lived, params: PyTree, *, seed: jax.Array, world: DreamedWorld | None, reader: Policy) -> Rows:
         if config.states == "session":
             return rows_of(lived.session)
         if config.states == "dream":
@@ -185,7 +185,7 @@ def make_day_and_night(
             return evaluate(deployed, lived.session, obs).logits
 
         world = dream(streams.stream(seed, "dream"), reader) if needs_world else None
-        rows = states_of(lived, deployed, seed, world, reader)
+        rows = states_of(lived, deployed, seed=seed, world=world, reader=reader)
         before = evaluate(deployed, (), rows.lived.obs).logits
         student = student.replace(params=carrier.fill(student.params, first, lived.session))
 

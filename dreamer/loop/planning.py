@@ -85,8 +85,8 @@ def plan(
       params: its own.
       memory: [1] what it has in mind, the same in all states; () is nothing.
       world: as it is dreamed.
-      obs: [N, ...] where to begin: in a state in which that is seen. What it does not show, and
-        all chance to come, is drawn once, and the plan is made as if that were known.
+      obs: [N, ...] where to begin: in a state in which that is seen. What it does not show, and all chance to come, is
+        drawn once, and the plan is made as if that were known.
       key: of all that is drawn.
     """
     at_key, chance_key, search_key = jax.random.split(key, 3)
@@ -115,7 +115,7 @@ def _model(env: JaxEnv) -> WorldModel:
 def _stepped(env: JaxEnv, place: Place, action: jax.Array) -> tuple[Place, jax.Array, jax.Array]:
     """Returns the place that an action [B] leads to, the reward, and 1 where the episode goes on there, else 0.
 
-    A place's key has three uses: this step, what follows it by this action, and `rollout` what is tried from there.
+    Of a place's key this uses the parts `step` and, for what follows this action, `onward`; see `_uses`.
     """
     step_keys, onward = _uses(place.key, "step"), _uses(place.key, "onward")
     state, obs, reward, terminated, _ = jax.vmap(env.step)(step_keys, place.state, action)
@@ -123,7 +123,8 @@ def _stepped(env: JaxEnv, place: Place, action: jax.Array) -> tuple[Place, jax.A
 
 
 def _uses(keys: jax.Array, use: str) -> jax.Array:
-    """Returns [B] the part of keys [B] that is for `use`."""
+    """Returns [B] the part of keys [B] that is for `use`: the next step, what follows it, the choice of its action, or
+    the rollouts from there. No two share any."""
     uses = ("step", "onward", "act", "rollout")
     return jax.vmap(lambda key: jax.random.split(key, len(uses))[uses.index(use)])(keys)
 
@@ -137,7 +138,9 @@ def _planner(config: PlanConfig, agent: Agent, memory: PyTree, env: JaxEnv) -> A
         logits = agent.evaluate(params, in_copies(memory, place.obs.shape[0]), place.obs).logits
         return jnp.where(jax.vmap(env.action_mask)(place.state), logits, IMPOSSIBLE)
 
-    def evaluate(params: PyTree, nothing: tuple, place: Place) -> Evaluation:
+    def evaluate(params: PyTree, carried: tuple, place: Place) -> Evaluation:
+        del carried  # no tree carries the memory, which is the same in all of its places
+
         def act_on(carry: tuple, _) -> tuple:
             place, worth, discount = carry
             action = jax.vmap(jax.random.categorical)(_uses(place.key, "act"), logits_of(params, place))
@@ -150,6 +153,6 @@ def _planner(config: PlanConfig, agent: Agent, memory: PyTree, env: JaxEnv) -> A
             return jax.lax.scan(act_on, (own, zeros, zeros + 1), length=num_steps)[0][1]
 
         value = jax.vmap(rollout)(jnp.arange(config.num_rollouts)).mean(axis=0)
-        return Evaluation(logits_of(params, place), value, nothing)
+        return Evaluation(logits_of(params, place), value, ())
 
     return Agent(init=None, evaluate=evaluate, value_loss=None, remember=None)

@@ -13,7 +13,7 @@ from experiments.statistics import interquartile_mean
 
 FOLDER = Path(__file__).parent
 SHARE = 0.8
-"""Of the success that its first session gives the teacher: what a student has to reach."""
+"""Of the success that its first session gives the reader: what a student has to reach."""
 _COLUMNS = (
     "task", "arm", "seeds", "real transitions", "success then, no session: IQM [95 %]", "at the end",
     "bits held of those told", "real transitions to 80 % of the reader (median)", "success in other jobs, by session",

@@ -1,8 +1,7 @@
 """What is run: how an agent learns to use its memory, and how what a session taught enters the weights."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from dreamer.loop import ConsolidationConfig, PlanConfig
 from dreamer.sleep.carriers import MEMORIES, CarrierConfig
@@ -12,7 +11,7 @@ from dreamer.sleep.teachers import PLANNERS, TeacherConfig
 from dreamer.sleep.update import UpdateConfig
 from dreamer.wake.envs import EnvConfig
 from dreamer.wake.envs.jobs import pool_jobs
-from experiments.config import RunConfig, config_hash, restore, to_dict
+from experiments.config import RunConfig, config_hash, differences, restore, to_dict
 from experiments.sessions.pretraining_config import WORLD, PretrainingConfig, check, identity_of
 
 HORIZONS = (2, 4, 8, 16)
@@ -124,7 +123,7 @@ class DistillationConfig:
         """Refuses plans that nobody makes, and worlds in which a plan would not be what it says."""
         world, kind = self.env.jobworld, self.teacher.kind
         if not self.teacher.plans:
-            for name, value in _differing(self.plan, PlanConfig(), "plan"):
+            for name, value in differences(PlanConfig(), self.plan, "plan.").items():
                 raise ValueError(
                     f"{name} is {value}, but teacher.kind is {kind!r}, who does not plan: leave it out, or give "
                     f"{' or '.join(PLANNERS)}"
@@ -260,16 +259,6 @@ class DistillationConfig:
     def hash(self) -> str:
         """Returns the hash of `identity()`, as `Config.hash`."""
         return config_hash(self.identity())
-
-
-def _differing(config: Any, other: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yields name and value of each setting of `config` that is not that of `other`, both of one class."""
-    for field in dataclasses.fields(config):
-        value, others = getattr(config, field.name), getattr(other, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _differing(value, others, f"{name}.{field.name}")
-        elif value != others:
-            yield f"{name}.{field.name}", value
 
 
 SessionsConfig = PretrainingConfig | DistillationConfig
