@@ -32,7 +32,7 @@ def analyse() -> tuple[str, list[Path]]:
     lines = table.titled(_COLUMNS)
     figures = []
     for family, runs in FAMILIES.items():
-        finals = {budget: _final(f"{family}-{budget}") for budget in runs.budgets}
+        finals = {budget: _final(f"{family}-{budget}") for budget in runs.plain}
         finals = {budget: rows for budget, rows in finals.items() if rows}
         if not finals:
             continue

@@ -1,17 +1,22 @@
-"""What is run: one agent on the same few real transitions, dreamed of more and more often.
+"""What is run: one agent at the same budget of real transitions, dreaming of each of them more and more often.
 
 A ratio of 0 never learns. The warm-up of the step size is at most a tenth of a run's updates, so that few dreams are
 held back by being few alone. All else, the batch too, is the preset's: at ratio 1 that makes few updates; the table
-says how many.
+says how many. Plain arms have no plasticity control but the layer norms of their networks: their weight decay takes
+less than a thousandth of a weight over a whole run.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 from experiments.config import Config
 from experiments.presets import PRESETS
 
-RATIOS = (0, 1, 4, 16, 64, 256)
+RATIOS = (0, 1, 4, 16, 64, 256, 1024)
 """Rows trained on for each real transition."""
+
+At = Mapping[int, tuple[int, ...]]
+"""Real transitions -> dream ratios."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,21 +25,56 @@ class Family:
 
     base: Config
     """Of which budget, ratio and what follows from them change."""
-    budgets: tuple[int, ...]
-    """Real transitions; the largest are for the fewest dreams, to tell what data alone would do."""
-    most_rows: int = 400_000
-    """Dream ratio times real transitions of the largest runs; beyond, there is no arm."""
+    plain: At
+    """Arms that change nothing else. Large budgets for the fewest dreams tell what data alone would do."""
+    controls: Mapping[str, At] = dataclasses.field(default_factory=dict)
+    """Kind of `KINDS` -> arms that change this, too."""
     renew_every: int = 500
-    """Updates between two renewals of the networks, in the arms that have them."""
+    """Updates between two renewals of the networks."""
 
+
+def _updating(plain: Config, **changes: float | bool) -> Config:
+    return dataclasses.replace(plain, update=dataclasses.replace(plain.update, **changes))
+
+
+KINDS: dict[str, Callable[[Config, Family], Config]] = {
+    "renewed": lambda plain, family: _updating(plain, reset_every=family.renew_every),
+    "renewed rarely": lambda plain, family: _updating(plain, reset_every=4 * family.renew_every),
+    "shrunk a little": lambda plain, family: _updating(
+        plain, reset_every=family.renew_every, shrink=0.8, reset_heads=False
+    ),
+    "half imagined": lambda plain, family: dataclasses.replace(
+        plain, imagine=dataclasses.replace(plain.imagine, real_share=0.5)
+    ),
+    "true dynamics": lambda plain, family: dataclasses.replace(plain, env=dataclasses.replace(plain.env, oracle=True)),
+}
+"""Kind -> (plain arm, its family) -> the arm: networks shrunk to half with fresh heads, the same four times as rarely,
+networks that keep four fifths and their heads; half of the rows imagined; search in the environment itself while all
+else is learned."""
 
 FAMILIES: dict[str, Family] = {
-    "cartpole": Family(PRESETS["cartpole-jax"], (300, 1000, 3000, 10_000, 30_000)),
-    "deep-sea": Family(PRESETS["deep-sea"], (12_000,)),
-    "minatar-breakout": Family(PRESETS["minatar-100k"], (20_000, 60_000, 200_000), 1_280_000, 15_000),
+    "cartpole": Family(
+        PRESETS["cartpole-jax"],
+        {300: RATIOS, 1000: RATIOS, 3000: RATIOS[:5], 10_000: (1,), 30_000: (1,)},
+        {
+            "renewed": {1000: (256,), 3000: (64,)},
+            "renewed rarely": {1000: (1024,)},
+            "shrunk a little": {1000: (256,)},
+            "half imagined": {1000: (16, 64), 3000: (16, 64)},
+            "true dynamics": {1000: (1, 4, 16, 64, 256)},
+        },
+    ),
+    "deep-sea": Family(PRESETS["deep-sea"], {12_000: RATIOS[:4]}),
+    "sliding-tile": Family(PRESETS["sliding-tile"], {20_000: RATIOS[:5]}),
+    "minatar-breakout": Family(
+        PRESETS["minatar-100k"],
+        {20_000: RATIOS[:5], 60_000: RATIOS[:4], 200_000: (1,)},
+        {"renewed": {20_000: (64,)}, "true dynamics": {20_000: (1, 4, 16)}},
+        renew_every=15_000,
+    ),
 }
-"""Family -> its runs. Deep sea is the sparse task: one episode in 256 of a coin toss finds the only reward. MinAtar's
-200,000 are for ratio 1, to bound what its data alone would do."""
+"""Family -> its runs. Two tasks are sparse: in deep sea one episode in 256 of a coin toss finds the only reward, and
+tiles slid at random solve fewer than one puzzle in five."""
 
 
 def arm(ratio: int, kind: str = "") -> str:
@@ -56,25 +96,16 @@ def _at(family: str, budget: int, ratio: int) -> Config:
 
 
 def _arms(family: str, budget: int) -> dict[str, Config]:
-    """Returns the arms of one budget: the plain ones, those with renewals where there are any, those half of whose rows
-    are imagined, and those which search the true dynamics while all else is learned."""
-    arms = {}
-    for ratio in RATIOS:
-        if ratio > 1 and ratio * budget > FAMILIES[family].most_rows:
-            continue
-        plain = arms[arm(ratio)] = _at(family, budget, ratio)
-        if plain.loop.num_updates >= 2 * FAMILIES[family].renew_every:
-            renewed = dataclasses.replace(plain.update, reset_every=FAMILIES[family].renew_every)
-            arms[arm(ratio, "renewed")] = dataclasses.replace(plain, update=renewed)
-        if ratio > 1:
-            halved = dataclasses.replace(plain.imagine, real_share=0.5)
-            arms[arm(ratio, "half imagined")] = dataclasses.replace(plain, imagine=halved)
-            true = dataclasses.replace(plain.env, oracle=True)
-            arms[arm(ratio, "true dynamics")] = dataclasses.replace(plain, env=true)
+    """Returns the arms of one budget: the plain ones, then each kind's."""
+    own = FAMILIES[family]
+    arms = {arm(ratio): _at(family, budget, ratio) for ratio in own.plain[budget]}
+    for kind, change in KINDS.items():
+        for ratio in own.controls.get(kind, {}).get(budget, ()):
+            arms[arm(ratio, kind)] = change(_at(family, budget, ratio), own)
     return arms
 
 
 ARMS: dict[str, dict[str, Config]] = {
-    f"{family}-{budget}": _arms(family, budget) for family, own in FAMILIES.items() for budget in own.budgets
+    f"{family}-{budget}": _arms(family, budget) for family, own in FAMILIES.items() for budget in own.plain
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""

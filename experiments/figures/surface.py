@@ -8,7 +8,15 @@ from experiments import published
 from experiments.figures.learning_curve import COLOURS, plt, require_one_world, save
 from experiments.statistics import interquartile_mean
 
-_STYLES = {"": ("-", "o"), "renewed": ("--", "s"), "half imagined": (":", "^"), "true dynamics": ("-.", "D")}
+_STYLES = {
+    "": ("-", "o"),
+    "renewed": ("--", "s"),
+    "renewed rarely": ("--", "P"),
+    "shrunk a little": ("--", "v"),
+    "half imagined": (":", "^"),
+    "true dynamics": ("-.", "D"),
+}
+"""Kind of arm -> line and marker."""
 
 
 def draw(finals: Mapping[int, Sequence[dict]], path: str | Path) -> Path:
