@@ -17,6 +17,7 @@ from agents.acting import make_planner, make_student
 from dreamer import loop as loops
 from dreamer.core import trees
 from dreamer.core.types import Params
+from dreamer.sleep.imagine import make_imagine
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import envs, host_session, session
 from experiments.build import Parts, build
@@ -50,8 +51,11 @@ def bench(config: Config, *, repeats: int = 7, num_seeds: int = 4) -> list[Line]
     parts = build(config)
     try:
         state = parts.init()
-        lines = [_environment(parts, repeats)]
+        steps = _steps_per_second(parts, repeats)
+        told = f"num_envs {config.env.num_envs}, random actions, driver included"
+        lines = [("environment", f"{steps:,.0f} steps/s", told)]
         lines += _search(parts, state.learner.params, repeats)
+        lines += _dreams(parts, state.learner.params, steps, repeats)
         lines += _acting(parts, state.learner, repeats)
         lines += _shares(parts, state, compiled, repeats)
         if parts.host is None and num_seeds > 1 and config.replay.placement == "device":
@@ -78,7 +82,8 @@ def _medians(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]
     return [float(np.median(seconds[place :: len(calls)])) for place in range(len(calls))]
 
 
-def _environment(parts: Parts, repeats: int) -> Line:
+def _steps_per_second(parts: Parts, repeats: int) -> float:
+    """Returns the environment's own, all copies together."""
     config, num_steps = parts.config, 200
 
     def act(params: tuple, keys: jax.Array, obs: jax.Array, action_mask: jax.Array, memory: tuple) -> tuple:
@@ -96,12 +101,7 @@ def _environment(parts: Parts, repeats: int) -> Line:
         life.begin()
         (seconds,) = _medians([lambda: life.live((), num_steps)], repeats)
         env.close()
-    steps = num_steps * config.env.num_envs
-    return (
-        "environment",
-        f"{steps / seconds:,.0f} steps/s",
-        f"num_envs {config.env.num_envs}, random actions, driver included",
-    )
+    return num_steps * config.env.num_envs / seconds
 
 
 def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
@@ -115,7 +115,8 @@ def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
         mask = jnp.ones((num_roots, parts.spec.num_actions), bool)
 
         def plan(params: Params, latent: jax.Array, keys: jax.Array = keys, mask: jax.Array = mask) -> object:
-            return parts.search(params, (), latent, mask, keys, explore=1.0, return_spread=1.0, progress=0.0)
+            found = parts.search(params, (), latent, mask, keys, explore=1.0, return_spread=1.0, progress=0.0)
+            return found.replace(tree=None)  # which nobody reads
 
         def bare(params: Params, latent: jax.Array, num_roots: int = num_roots) -> object:
             def one(latent: jax.Array, _: None) -> tuple:
@@ -134,6 +135,32 @@ def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
                 f"{seconds / floor:.2f} x the time of the same evaluations without a tree",
             )
         )
+    return lines
+
+
+def _dreams(parts: Parts, params: Params, steps_per_second: float, repeats: int) -> list[Line]:
+    """Returns how fast imagined rollouts are made, their states searched, and with lambda-returns alone."""
+    config, num_dreams = parts.config, 256
+    search_free = {"policy_source": "none", "value_source": "lambda"}
+    kinds = {
+        "searched": dataclasses.replace(config.imagine, policy_source="search"),
+        "not searched": dataclasses.replace(config.imagine, **search_free),
+    }
+    obs = jnp.zeros((num_dreams, *parts.spec.obs_shape), parts.spec.obs_dtype)
+    rest = jnp.ones((num_dreams, parts.spec.num_actions), bool), jax.random.split(jax.random.key(0), num_dreams)
+    calls = []
+    for kind in kinds.values():
+        settings = {"gamma": config.targets.gamma, "min_spread": config.search.min_q_range}
+        imagine = make_imagine(parts.model, parts.agent, parts.search, kind, **settings)
+        imagine = jax.jit(functools.partial(imagine, return_spread=1.0, progress=0.0))
+        calls.append(functools.partial(imagine, params, obs, *rest))
+    lines = []
+    for kind, seconds in zip(kinds, _medians(calls, repeats), strict=True):
+        rate = num_dreams * config.imagine.horizon / seconds
+        remark = (
+            f"{rate / steps_per_second:.2f} x the environment's own; {num_dreams} of {config.imagine.horizon} steps"
+        )
+        lines.append((f"dreams, {kind}", f"{rate:,.0f} steps/s", remark))
     return lines
 
 

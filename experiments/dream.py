@@ -15,6 +15,7 @@ import numpy as np
 from agents.acting import Actor, make_student
 from dreamer.core.types import Latent, PyTree, Transition
 from dreamer.io import FactLog, RunFolder
+from dreamer.sleep.search import SearchResult
 from dreamer.wake import host_session, session
 from experiments.build import Parts
 from experiments.drivers import actor_of
@@ -53,6 +54,8 @@ class Dream:
     """[*obs_shape] the least of the replayed observations; with `high`, the range to draw numbers in."""
     high: np.ndarray
     """[*obs_shape] the greatest of them."""
+    tree: PyTree
+    """The search in the first state, as `SearchResult.tree`, of that one root."""
 
 
 def dream(path: str | Path, *, horizon: int = 15, after: int = 0, seed: int = 0) -> Dream:
@@ -125,12 +128,11 @@ def _dreamed(parts: Parts, actor: Actor, lived: Transition, key: jax.Array) -> t
     """Returns what the model and the search say along the actions [H], fields of `Dream`, and its states [H + 1, D]."""
     model, (params, return_spread, progress) = parts.model, actor
 
-    def judge(latent: PyTree, action_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def judge(latent: PyTree, action_mask: jax.Array) -> SearchResult:
         keys = jax.random.split(key, len(action_mask))
-        found = parts.search(
+        return parts.search(
             params, (), latent, action_mask, keys, explore=0.0, return_spread=return_spread, progress=progress
         )
-        return found.value, found.policy
 
     def dream_on(latent: PyTree, action: jax.Array) -> tuple:
         latent, reward, continuation = model.step(params.model, latent, action[None])
@@ -143,11 +145,15 @@ def _dreamed(parts: Parts, actor: Actor, lived: Transition, key: jax.Array) -> t
         _, (later, reward, continuation) = jax.lax.scan(dream_on, first, action)
         states = jax.tree.map(lambda start, rest: jnp.concatenate([start, rest[:, 0]]), first, later)
         both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), states, real)
-        value, policy = judge(both, jnp.concatenate([masks, masks]))
+        found = judge(both, jnp.concatenate([masks, masks]))
         half = len(obs)
-        alive = jnp.concatenate([jnp.ones(1), jnp.cumprod(continuation)])
         said = dict(
-            dreamed_reward=reward, alive=alive, value=value[:half], real_value=value[half:], policy=policy[:half]
+            dreamed_reward=reward,
+            alive=jnp.concatenate([jnp.ones(1), jnp.cumprod(continuation)]),
+            value=found.value[:half],
+            real_value=found.value[half:],
+            policy=found.policy[:half],
+            tree=jax.tree.map(lambda leaf: leaf[0], found.tree),
         )
         return said, _as_rows(states)
 

@@ -7,6 +7,7 @@ import tyro
 from experiments.dream import dream
 from experiments.evaluate import film_path, write_film
 from experiments.figures import dream as pictures
+from experiments.figures import search_tree
 from experiments.run import use_compilation_cache
 from scripts.display import clear_errors, say
 
@@ -23,7 +24,8 @@ def main(
 
     Args:
       folder: the run folder.
-      out: the .gif or .mp4 file to write; a sheet of all steps goes beside it, as .png.
+      out: the .gif or .mp4 file to write; beside it go a sheet of all steps, as .png, and the tree of the search in the
+        first of them, as -tree.png.
       horizon: steps to dream; the end of the episode ends it earlier.
       after: decisions of the episode that are lived before the dream begins.
       seed: equal seeds meet equal episodes.
@@ -35,7 +37,9 @@ def main(
         found = dream(folder, horizon=horizon, after=after, seed=seed)
         sheet = pictures.draw_sheet(found, film.with_suffix(".png"))
         write_film(film, pictures.frames(found), frames_per_second)
-        say(f"filmed {len(found.action)} steps to {film}, all of them on one sheet to {sheet}")
+        tree = search_tree.draw(found, film.with_name(f"{film.stem}-tree.png"))
+        say(f"filmed {len(found.action)} steps to {film}, all of them on one sheet to {sheet}; the search in the first "
+            f"of them to {tree}")  # fmt: skip
 
 
 if __name__ == "__main__":

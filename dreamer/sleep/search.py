@@ -90,8 +90,7 @@ class SearchConfig:
 
     def simulations(self, num_actions: int) -> int:
         """Returns N where there are so many actions."""
-        by_count = 4 if num_actions < 4 else 16
-        return by_count if self.num_simulations == "by_count" else self.num_simulations
+        return (4 if num_actions < 4 else 16) if self.num_simulations == "by_count" else self.num_simulations
 
     def considered(self, num_actions: int) -> int:
         """Returns the number of root actions considered, or raises ValueError if there are not that many."""
@@ -117,6 +116,8 @@ class SearchResult:
     """[B] mean of the root's own value and all that was backed up to it (search-based value, SVE)."""
     visits: jax.Array
     """[B, A] int32 visits of each root action."""
+    tree: mctx.Tree | None = None
+    """[B, N + 1, ...] all nodes, the root first; embeddings are the probability that life has not ended before."""
 
 
 @struct.dataclass
@@ -195,8 +196,9 @@ def make_search(model: WorldModel, agent: Agent, config: SearchConfig, *, gamma:
             extra_data=_Extra(gumbel, tie_keys, q_range * alive),
         )
         policy, action = method.leave(tree, logits, progress)
-        summary = tree.summary()
-        return SearchResult(action.astype(jnp.int32), policy, summary.value, summary.visit_counts.astype(jnp.int32))
+        summary, tree = tree.summary(), tree.replace(embeddings=tree.embeddings[-1], extra_data=None)
+        visits = summary.visit_counts.astype(jnp.int32)
+        return SearchResult(action.astype(jnp.int32), policy, summary.value, visits, tree)
 
     return search
 
@@ -272,7 +274,6 @@ def completed_q(tree: mctx.Tree, node_index: jax.Array, *, config: SearchConfig)
       node_index: scalar.
       config: scales.
     """
-    chex.assert_rank(node_index, 0)
     q, visits = _edge_q(tree)[node_index], tree.children_visits[node_index]
     probs = jnp.where(visits > 0, jax.nn.softmax(tree.children_prior_logits[node_index]), 0.0)
     visited_q = jnp.sum(probs * q) / jnp.maximum(jnp.sum(probs), jnp.finfo(probs.dtype).tiny)
@@ -287,7 +288,6 @@ def puct_q(tree: mctx.Tree, node_index: jax.Array) -> jax.Array:
     Unvisited actions get the mean Q of those visited; below the root, the mean that held for the node above counts as
     one more.
     """
-    chex.assert_rank(node_index, 0)
     seen = tree.children_visits > 0
     edge_q = _edge_q(tree)
     total, count = jnp.where(seen, edge_q, 0.0).sum(axis=1), seen.sum(axis=1)  # [N + 1]
@@ -311,10 +311,10 @@ def _edge_q(tree: mctx.Tree) -> jax.Array:
 
 def _normalised(tree: mctx.Tree, q: jax.Array) -> jax.Array:
     """Returns [A] Q values in [0, 1], by the range of every visited edge of the tree, floored (see `SearchConfig`)."""
+    chex.assert_rank(q, 1)  # one tree at a time
     # A dream past its own end is worth nothing, so it must not stretch the range either.
     alive = tree.embeddings[-1] > 0.5  # [N + 1]
     seen, edge_q = (tree.children_visits > 0) & alive[:, None], _edge_q(tree)
-    low = jnp.min(jnp.where(seen, edge_q, jnp.inf))
-    high = jnp.max(jnp.where(seen, edge_q, -jnp.inf))
+    low, high = jnp.min(jnp.where(seen, edge_q, jnp.inf)), jnp.max(jnp.where(seen, edge_q, -jnp.inf))
     low, high = (jnp.where(seen.any(), bound, 0.0) for bound in (low, high))
     return jnp.clip((q - low) / jnp.maximum(high - low, tree.extra_data.q_range), 0.0, 1.0)

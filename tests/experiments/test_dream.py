@@ -7,6 +7,7 @@ import pytest
 
 from dreamer.io import FactLog
 from experiments.dream import Dream, dream, nearest_rows, replayed_obs
+from experiments.figures import search_tree
 from experiments.figures.dream import draw_sheet, frames, picture
 from tests import runs
 
@@ -56,6 +57,31 @@ def test_a_dream_ends_with_its_episode():
             dream(folder, **wrong)
 
 
+def test_the_tree_is_the_search_of_the_first_state(tmp_path):
+    folder, wired = runs.finished("gymnax").folder, runs.parts("gymnax")
+    found = dream(folder, horizon=2, after=2, seed=1)
+    tree, num_simulations = found.tree, wired.config.search.num_simulations
+    assert (tree.node_visits > 0).sum() == 1 + num_simulations == tree.node_visits[0]
+    assert tree.node_values[0] == pytest.approx(found.value[0], rel=1e-5)
+    params = runs.learned("gymnax", folder)["learner"].params
+    step = jax.jit(wired.model.step)
+    root = wired.model.observe(params.model, found.real_obs[:1])
+    for action in np.flatnonzero(tree.children_visits[0]):  # what its edges say is what the model says
+        _, reward, continuation = step(params.model, root, np.array([action]))
+        node = tree.children_index[0, action]
+        assert (tree.parents[node], tree.action_from_parent[node]) == (0, action)
+        np.testing.assert_allclose(tree.children_rewards[0, action], reward[0], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(tree.embeddings[node], continuation[0], rtol=1e-3)
+    drawn = search_tree.draw(found, tmp_path / "new" / "tree.png")
+    assert iio.imread(drawn).std() > 10
+
+
+def test_a_tree_is_laid_out_by_hand():
+    # Root with children 1 and 3; below 1 stand 2 and 4, below 3 nobody; 5 was never made.
+    places = search_tree.layout(np.array([-1, 0, 1, 0, 1, -1]), np.array([5, 3, 1, 1, 1, 0]))
+    assert places == {0: (1.25, 0), 1: (0.5, 1), 2: (0.0, 2), 4: (1.0, 2), 3: (2.0, 1)}
+
+
 def made_up(num_steps=9):
     rng, num_states = np.random.default_rng(0), num_steps + 1
     obs = rng.random((num_states, 4, 4, 2), np.float32)
@@ -72,6 +98,7 @@ def made_up(num_steps=9):
         dreamed_obs=obs[::-1],
         low=obs.min(axis=0),
         high=obs.max(axis=0),
+        tree=None,
     )
 
 

@@ -56,7 +56,7 @@ def test_watch_a_dream(tmp_path, capfd):
     folder, film = str(runs.finished("gymnax").folder), tmp_path / "watched" / "dream.gif"
     assert outcome(dream.main, folder, out=str(film), horizon=3) == 0
     assert capfd.readouterr().out.startswith(f"filmed 3 steps to {film}, all of them on one sheet to ")
-    assert {path.name for path in film.parent.iterdir()} == {"dream.gif", "dream.png"}
+    assert {path.name for path in film.parent.iterdir()} == {"dream.gif", "dream.png", "dream-tree.png"}
     assert outcome(dream.main, folder, out="dream.webm") == 1
     assert capfd.readouterr().err == "error: --out dream.webm: give a name that ends in .gif or .mp4\n"
 
