@@ -2,48 +2,63 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from experiments import table
+from experiments.dream_scaling import fit
 from experiments.dream_scaling.runs import ARMS, FAMILIES, arm
 from experiments.figures import surface
 from experiments.results import newest_of
-from experiments.statistics import interquartile_mean, middle_mean
+from experiments.statistics import interquartile_mean, median, middle_mean
 
 FOLDER = Path(__file__).parent
-SOLVED = {"cartpole": 475.0, "deep-sea": 0.98}
+SOLVED = {"cartpole": 475.0, "deep-sea": 0.98, "sliding-tile": 0.8}
 """Family -> mean return over the evaluation episodes from which it counts as solved; the others have no such score."""
-NUM_DRAWS = 500
-"""Bootstrap draws behind each interval of a real-data equivalence."""
+CEILING = {"cartpole": 500.0, "deep-sea": 0.99, "sliding-tile": 1.0}
+"""Family -> the most that can be scored, where a rise with the ratio has a known end."""
 _COLUMNS = (
     "task", "dream ratio", "arm", "seeds", "final return, search-free: IQM [95 %]", "seeds that end solved",
-    "worth how many times the real data [95 %]", "updates", "search calls",
+    "worth how many times the real data [95 %]", "updates", "search calls", "seconds",
+)  # fmt: skip
+_FIT_COLUMNS = (
+    "task", "plain ratios", "half of the way to the ceiling at ratio [95 %]",
+    "four times the dreams multiply the odds by [95 %]", "the largest ratio above the one before it [95 %]",
 )  # fmt: skip
 
 
 def analyse() -> tuple[str, list[Path]]:
-    """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
+    """Returns two tables as Markdown, of all arms and of how scores rise, and the figures drawn, each arm by its newest
+    configuration.
 
     Tasks without rows are left out.
     """
-    lines = table.titled(_COLUMNS)
-    figures = []
+    lines, rises, figures = table.titled(_COLUMNS), table.titled(_FIT_COLUMNS), []
     for family, runs in FAMILIES.items():
         finals = {budget: _final(f"{family}-{budget}") for budget in runs.plain}
         finals = {budget: rows for budget, rows in finals.items() if rows}
         if not finals:
             continue
-        alone = _data_alone(finals)
+        alone = {budget: scores[1] for budget, rows in sorted(finals.items()) if 1 in (scores := _plain(rows))}
+        shown: dict[int, surface.Shown] = {}
         for budget, rows in finals.items():
-            for name in (name for name in ARMS[f"{family}-{budget}"] if any(row["arm"] == name for row in rows)):
-                own = [row for row in rows if row["arm"] == name]
-                worth = _worth(_returns(own, name), budget, alone) if name != arm(1) else "1"
-                lines.append(_line(f"{family}-{budget}", name, own, worth, solved=SOLVED.get(family)))
-        figures.append(surface.draw(finals, FOLDER / "figures" / f"{family}.png"))
-    return "\n".join(lines), figures
+            task, scores = f"{family}-{budget}", _plain(rows)
+            worth = {ratio: _worth(own, budget, alone) for ratio, own in scores.items()} if len(alone) > 1 else {}
+            for name in ARMS[task]:
+                if own := [row for row in rows if row["arm"] == name]:
+                    said = "1" if name == arm(1) else _said(_worth(_returns(own), budget, alone)) if worth else ""
+                    lines.append(_line(task, name, own, said, solved=SOLVED.get(family)))
+            shown[budget] = surface.Shown(rows, worth)
+            if len(dreamt := {ratio: own for ratio, own in scores.items() if ratio}) > 1:
+                ends = _ends(family, scores)
+                risen = fit.rise(dreamt, low=ends[0], high=ends[1]) if ends else None
+                rises.append(_rise_line(task, dreamt, risen))
+                if risen:
+                    shown[budget] = surface.Shown(rows, worth, _fitted(dreamt, risen, ends))
+        figures.append(surface.draw(shown, FOLDER / "figures" / f"{family}.png"))
+    return "\n".join([*lines, "", *rises]), figures
 
 
 def equivalence(score: float, budget: int, alone: Sequence[tuple[int, float]]) -> float:
@@ -72,50 +87,84 @@ def _final(task: str) -> list[dict]:
     return [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
 
 
-def _data_alone(finals: dict[int, list[dict]]) -> dict[int, list[float]]:
-    """Returns real transitions -> final returns of ratio 1, where there are any."""
-    found = {budget: _returns(rows, arm(1)) for budget, rows in sorted(finals.items())}
-    return {budget: returns for budget, returns in found.items() if returns}
+def _plain(rows: Sequence[dict]) -> dict[int, list[float]]:
+    """Returns dream ratio -> final returns of the plain arms."""
+    ratios = sorted({row["dream_ratio"] for row in rows})
+    found = {ratio: _returns([row for row in rows if row["arm"] == arm(ratio)]) for ratio in ratios}
+    return {ratio: returns for ratio, returns in found.items() if returns}
 
 
-def _returns(rows: Sequence[dict], name: str) -> list[float]:
-    return [row["student_return"] for row in rows if row["arm"] == name]
+def _returns(rows: Sequence[dict]) -> list[float]:
+    return [row["student_return"] for row in rows]
 
 
-def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> str:
+def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> surface.Worth:
     """Returns the real-data equivalence, and its 95 % bootstrap interval over the seeds of the arm and of ratio 1.
 
-    Nothing where ratio 1 was measured at fewer than two budgets, no interval where any of them is one seed's.
+    No interval where any of them is one seed's.
     """
-    if len(alone) < 2:
-        return ""
-    rng = np.random.default_rng(0)
-
-    def times(draw: Callable[[list[float]], Sequence[float]]) -> float:
-        curve = [(real, middle_mean(draw(scores))) for real, scores in alone.items()]
-        return equivalence(middle_mean(draw(returns)), budget, curve)
-
+    low, high = math.nan, math.nan
+    if min(map(len, (returns, *alone.values()))) > 1:
+        drawn, *curves = (fit.drawn_means(scores, seed) for seed, scores in enumerate((returns, *alone.values())))
+        worth = [equivalence(score, budget, list(zip(alone, curve, strict=True)))
+                 for score, *curve in zip(drawn, *curves, strict=True)]  # fmt: skip
+        low, high = np.percentile(worth, [2.5, 97.5])
     least, most = (end / budget for end in (min(alone), max(alone)))
+    measured = equivalence(middle_mean(returns), budget, [(real, middle_mean(own)) for real, own in alone.items()])
+    return surface.Worth(measured, float(low), float(high), least, most)
 
-    def said(number: float) -> str:
-        return f"{'>= ' if number >= most else '<= ' if number <= least else ''}{number:.1f}"
 
-    measured = said(times(lambda scores: scores))
-    if min(map(len, (returns, *alone.values()))) == 1:
-        return f"{measured} [one seed]"
-    drawn = [times(lambda scores: rng.choice(scores, len(scores))) for _ in range(NUM_DRAWS)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return f"{measured} [{said(low)}, {said(high)}]"
+def _said(worth: surface.Worth) -> str:
+    """Returns the cell of a real-data equivalence."""
+
+    def one(number: float) -> str:
+        return f"{'>= ' if number >= worth.most else '<= ' if number <= worth.least else ''}{number:.1f}"
+
+    ends = "one seed" if math.isnan(worth.low) else f"{one(worth.low)}, {one(worth.high)}"
+    return f"{one(worth.centre)} [{ends}]"
+
+
+def _ends(family: str, scores: dict[int, list[float]]) -> tuple[float, float] | None:
+    """Returns the score of who learned nothing and the most that can be scored, or None where either is not known."""
+    return (float(np.mean(scores[0])), CEILING[family]) if family in CEILING and 0 in scores else None
+
+
+def _fitted(scores: fit.Scores, risen: tuple, ends: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ratios [R] from the smallest to the largest, and the fitted scores there."""
+    ratios = np.geomspace(min(scores), max(scores), 100)
+    (halfway, _, _), (growth, _, _) = risen
+    return ratios, fit.curve(ratios, halfway, growth, low=ends[0], high=ends[1])
+
+
+def _rise_line(task: str, scores: fit.Scores, risen: tuple | None) -> str:
+    """Returns the line of one budget in the table of rises."""
+
+    def cell(numbers: fit.Summary, least: float, most: float) -> str:
+        said = [
+            f">= {most:,.0f}"
+            if number > 0.999 * most
+            else f"<= {least:.2g}"
+            if number < 1.001 * least
+            else f"{number:,.1f}"
+            for number in numbers
+        ]
+        return "{} [{}, {}]".format(*said)
+
+    halfway = growth = ""
+    if risen:
+        halfway = cell(risen[0], min(scores) / fit.REACH, max(scores) * fit.REACH)
+        growth = cell(risen[1], 1, fit.MOST_GROWTH)
+    cells = task, ", ".join(map(str, sorted(scores))), halfway, growth, table.interval(fit.last_step(scores))
+    return table.joined(cells)
 
 
 def _line(task: str, name: str, rows: list[dict], worth: str, *, solved: float | None) -> str:
-    returns = [row["student_return"] for row in rows]
-    row = rows[0]
+    returns, row = _returns(rows), rows[0]
     num_solved = "" if solved is None else str(sum(score >= solved for score in returns))
     kind = re.sub(r"^ratio \d+(, )?", "", name) or "plain"
     cells = (
         task, str(row["dream_ratio"]), kind, str(len(rows)), table.interval(interquartile_mean(returns)),
         num_solved, worth,
-        f"{row['updates']:,}", f"{row['searched']:,}",
+        f"{row['updates']:,}", f"{row['searched']:,}", f"{median([row['seconds'] for row in rows])[0]:.0f}",
     )  # fmt: skip
     return table.joined(cells)

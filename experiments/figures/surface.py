@@ -3,6 +3,9 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from experiments import published
 from experiments.figures.learning_curve import COLOURS, plt, require_one_world, save
@@ -19,41 +22,72 @@ _STYLES = {
 """Kind of arm -> line and marker."""
 
 
-def draw(finals: Mapping[int, Sequence[dict]], path: str | Path) -> Path:
-    """Draws final rows of one environment to a PNG and returns its path.
+class Worth(NamedTuple):
+    """How many times the real data a score is worth, and between which numbers that could be told."""
 
-    On the left what was measured, each kind of arm in a style of its own; on the right scores as multiples of the
-    smallest ratio's above 0, beside published replay ratios, rescaled alike. The right is left out where no budget has
-    two ratios above 0, the smaller of which scores above 0.
+    centre: float
+    low: float
+    """Lower end of the 95 % interval, NaN of one seed."""
+    high: float
+    least: float
+    """What comes to this or less is worth this at most."""
+    most: float
+    """What comes to this or more is worth this at least."""
+
+
+class Shown(NamedTuple):
+    """What is drawn of one budget of real transitions."""
+
+    rows: Sequence[dict]
+    """Final ones of `experiments.results`, one a run, whose arms are named `ratio N[, kind]`."""
+    worth: Mapping[int, Worth]
+    """Of the plain arms, by dream ratio; none where it cannot be told."""
+    fitted: tuple[np.ndarray, np.ndarray] | None = None
+    """Ratios [R] and the scores that a fit gives them."""
+
+
+def draw(budgets: Mapping[int, Shown], path: str | Path) -> Path:
+    """Draws one environment's scores to a PNG and returns its path.
+
+    Up to four panels: what was measured, each kind of arm in a style of its own, with what was fitted; the same scores
+    against the updates made; how many times the real data the plain arms are worth, where that can be told; and scores
+    as multiples of the smallest ratio's above 0, beside published replay ratios, rescaled alike, where a budget has two
+    ratios above 0, the smaller of which scores above 0.
 
     Args:
-      finals: real transitions -> rows of `experiments.results`, one a run, whose arms are named `ratio N[, kind]`.
+      budgets: real transitions -> what is shown of them.
       path: the file to write.
 
     Raises:
       ValueError: no rows, or rows of several environments.
     """
-    world = require_one_world([row for rows in finals.values() for row in rows])
-    colours = dict(zip(sorted(finals), itertools.cycle(COLOURS), strict=False))
-    multiples = {budget: points for budget, rows in sorted(finals.items()) if (points := _multiples(rows))}
-    num_panels = 2 if multiples else 1
-    figure, panels = plt.subplots(
-        1, num_panels, figsize=(5.25 * num_panels, 4.2), constrained_layout=True, squeeze=False
-    )
-    left = panels[0, 0]
+    world = require_one_world([row for shown in budgets.values() for row in shown.rows])
+    colours = dict(zip(sorted(budgets), itertools.cycle(COLOURS), strict=False))
+    multiples = {budget: points for budget, own in sorted(budgets.items()) if (points := _multiples(own.rows))}
+    worth = {budget: own.worth for budget, own in sorted(budgets.items()) if len(own.worth) > 1}
+    panels = ["measured", "compute"] + ["worth"] * bool(worth) + ["published"] * bool(multiples)
+    mosaic = [panels[:2], [*panels[2:], "."][:2]] if len(panels) > 2 else [panels]
+    figure, axes = plt.subplot_mosaic(mosaic, figsize=(10.5, 4.2 * len(mosaic)), constrained_layout=True)
+    ratios = sorted({row["dream_ratio"] for own in budgets.values() for row in own.rows})
     for budget, colour in colours.items():
-        _draw_measured(left, finals[budget], f"{budget:,} real", colour)
-    ratios = sorted({row["dream_ratio"] for rows in finals.values() for row in rows})
-    left.set_xscale("symlog", linthresh=1)
-    left.set_xticks(ratios, [str(ratio) for ratio in ratios])
-    left.minorticks_off()
-    left.set_xlabel("dream ratio: rows trained on for each real transition")
-    left.set_ylabel("final return of the deployed, search-free student")
-    left.set_title(world, loc="left")
+        _draw_measured(axes["measured"], budgets[budget].rows, f"{budget:,} real", colour)
+        if budgets[budget].fitted:
+            look = {"color": colour, "linewidth": 3, "alpha": 0.25, "zorder": 0}
+            axes["measured"].plot(*budgets[budget].fitted, **look, label=f"{budget:,} real, fitted")
+        _draw_compute(axes["compute"], budgets[budget].rows, f"{budget:,} real", colour)
+    axes["measured"].set_xscale("symlog", linthresh=1)
+    axes["measured"].set_xticks(ratios, [str(ratio) for ratio in ratios])
+    axes["measured"].minorticks_off()
+    axes["measured"].set_xlabel("dream ratio: rows trained on for each real transition")
+    axes["measured"].set_ylabel("final return of the deployed, search-free student")
+    axes["measured"].set_title(world, loc="left")
+    if worth:
+        _draw_worth(axes["worth"], worth, colours)
     if multiples:
-        _draw_multiples(panels[0, 1], multiples, colours)
-    for axes in panels[0]:
-        axes.legend(frameon=False, fontsize=7)
+        _draw_multiples(axes["published"], multiples, colours)
+    for panel in axes.values():
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(frameon=False, fontsize=7)
     return save(figure, path)
 
 
@@ -71,6 +105,42 @@ def _draw_measured(axes: plt.Axes, rows: Sequence[dict], said: str, colour: str)
         axes.fill_between(ratio, low, high, color=colour, alpha=0.05 if kind else 0.12, linewidth=0)
 
 
+def _draw_compute(axes: plt.Axes, rows: Sequence[dict], said: str, colour: str) -> None:
+    """Draws the plain arms of one budget against the updates made."""
+    updates = {row["dream_ratio"]: row["updates"] for row in rows}
+    points = [(updates[ratio], *rest) for ratio, *rest in _curve(rows, "") if updates[ratio]]
+    if points:
+        made, centre, low, high = zip(*points, strict=True)
+        axes.plot(made, centre, marker="o", color=colour, label=said, markersize=4)
+        axes.fill_between(made, low, high, color=colour, alpha=0.12, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xlabel("updates, each of one batch")
+    axes.set_ylabel("final return")
+    axes.set_title("the same against compute", loc="left")
+
+
+def _draw_worth(axes: plt.Axes, worth: Mapping[int, Mapping[int, Worth]], colours: Mapping[int, str]) -> None:
+    """Draws real-data equivalences against the dream ratio; points that are bounds are open, towards where they lie."""
+    for budget, own in worth.items():
+        points = [(ratio, found) for ratio, found in sorted(own.items()) if ratio]
+        ratio, found = zip(*points, strict=True)
+        colour = colours[budget]
+        axes.plot(ratio, [one.centre for one in found], color=colour, label=f"{budget:,} real")
+        axes.fill_between(
+            ratio, [one.low for one in found], [one.high for one in found], color=colour, alpha=0.12, linewidth=0
+        )
+        for at, one in points:
+            marker = "^" if one.centre >= one.most else "v" if one.centre <= one.least else "o"
+            axes.plot(
+                at, one.centre, marker, color=colour, markersize=5, markerfacecolor=colour if marker == "o" else "white"
+            )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("dream ratio")
+    axes.set_ylabel("times the real data, at ratio 1, for the same score")
+    axes.set_title("real-data equivalence (open: at least, at most)", loc="left")
+
+
 def _draw_multiples(
     axes: plt.Axes, multiples: Mapping[int, Sequence[tuple[float, float]]], colours: Mapping[int, str]
 ) -> None:
@@ -78,7 +148,7 @@ def _draw_multiples(
     for budget, points in multiples.items():
         label = f"ours, {budget:,} real"
         axes.plot(*zip(*points, strict=True), marker="o", color=colours[budget], label=label, markersize=4)
-    for (method, points), marker in zip(published.replay_ratios().items(), itertools.cycle("xv+"), strict=False):
+    for (method, points), marker in zip(published.replay_ratios().items(), itertools.cycle("xv+d"), strict=False):
         first = points[0]
         axes.plot([r / first[0] for r, _ in points], [s / first[1] for _, s in points], color="0.45", linewidth=1,
                   marker=marker, linestyle=":", label=f"{method}, from {first[0]}", markersize=5)  # fmt: skip

@@ -14,6 +14,7 @@ from experiments.compression import analysis as compression_analysis
 from experiments.consolidation import analysis as sessions_analysis
 from experiments.consolidation import runs as sessions_runs
 from experiments.dream_scaling import analysis as scaling_analysis
+from experiments.dream_scaling import fit as scaling_fit
 from experiments.dream_scaling import runs as scaling_runs
 from experiments.figures import arms as arms_figure
 from experiments.figures import learning_curve
@@ -456,7 +457,7 @@ def test_of_one_seed_no_share_and_no_multiple_has_an_interval():
     gap, share = replay_analysis.won_back([0.0], [1.0, 1.0], [2.0, 2.0])
     np.testing.assert_equal((gap, share), ((2.0, np.nan, np.nan), None))
     alone = {100: [1.0, 1.0], 400: [2.0]}
-    assert scaling_analysis._worth([1.5, 1.5], 100, alone) == "2.0 [one seed]"
+    assert scaling_analysis._said(scaling_analysis._worth([1.5, 1.5], 100, alone)) == "2.0 [one seed]"
 
 
 def test_arms_of_the_surface_differ_in_dreams_alone():
@@ -509,10 +510,15 @@ def test_the_surface_by_hand(tmp_path, monkeypatch):
         write_rows(tmp_path / "results" / f"{task}.csv", written)
     table, figures = scaling_analysis.analyse()
     assert [path.name for path in figures] == ["cartpole.png"] and figures[0].stat().st_size > 10_000
-    lines = table.splitlines()
+    lines, rises = (part.splitlines() for part in table.split("\n\n"))
     assert len(lines) == 2 + 2 * 4
     # Ratio 1 comes to 21 and 41; 51 at 1,000 is more than it ever reaches, by 3,000 at least.
-    assert lines[4] == "| cartpole-1000 | 4 | plain | 3 | 51.00 [50.00, 52.00] | 0 | >= 3.0 [>= 3.0, >= 3.0] | 0 | 0 |"
+    assert lines[4].startswith(
+        "| cartpole-1000 | 4 | plain | 3 | 51.00 [50.00, 52.00] | 0 | >= 3.0 [>= 3.0, >= 3.0] | 0 |"
+    )
+    # Of the plain arms above 0: what 4 adds to 1.
+    assert [line.split(" | ")[:2] for line in rises[2:]] == [["| cartpole-1000", "1, 4"], ["| cartpole-3000", "1, 4"]]
+    assert rises[2].split(" | ")[-1].startswith("30.00 [28.")  # seeds 0, 1 and 2 of either, drawn again
     assert lines[2].split(" | ")[6] == "<= 1.0 [<= 1.0, <= 1.0]"  # ratio 0 is below all that ratio 1 was measured at
     assert lines[7].split(" | ")[6] == "1"  # ratio 1 itself
 
@@ -528,14 +534,36 @@ def test_a_sparse_task_has_no_multiples_and_no_equivalence(tmp_path, monkeypatch
     monkeypatch.setattr(learning_curve.plt, "close", closed.append)
     table, figures = scaling_analysis.analyse()
     monkeypatch.undo()
-    assert [path.name for path in figures] == ["deep-sea.png"] and [len(figure.axes) for figure in closed] == [1]
+    assert [path.name for path in figures] == ["deep-sea.png"] and [len(figure.axes) for figure in closed] == [2]
     learning_curve.plt.close(closed[0])
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    lines = table.split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [line[5:7] for line in cells] == [["0", ""], ["0", "1"], ["1", ""]]  # 0.99 solves it, 0.9 does not
+
+
+def test_a_rise_that_is_a_logistic_function_is_found():
+    ratios = np.array([1, 4, 16, 64, 256])
+    scores = scaling_fit.curve(ratios, 30.0, 3.0, low=10.0, high=500.0)
+    # At the halfway ratio half is made; with four times the dreams the odds of 1 are 3, with a fourth 1 / 3.
+    by_hand = scaling_fit.curve(np.array([7.5, 30.0, 120.0]), 30.0, 3.0, low=0.0, high=1.0)
+    np.testing.assert_allclose(by_hand, [0.25, 0.5, 0.75])
+    seeds = {int(ratio): [score, score] for ratio, score in zip(ratios, scores, strict=True)}
+    halfway, growth = scaling_fit.rise(seeds, low=10.0, high=500.0)
+    np.testing.assert_allclose(halfway, 30.0, rtol=0.05)
+    np.testing.assert_allclose(growth, 3.0, rtol=0.08)
+    # Of scores that never leave the ground only bounds are known.
+    halfway, _ = scaling_fit.rise({1: [10.0, 10.0], 4: [10.0, 10.0]}, low=10.0, high=500.0)
+    assert halfway[0] == pytest.approx(4 * scaling_fit.REACH)
+
+
+def test_what_the_last_dreams_add_by_hand():
+    assert scaling_fit.last_step({1: [0.0] * 4, 4: [5.0] * 4, 16: [3.0] * 4}) == (-2.0, -2.0, -2.0)
+    value, low, high = scaling_fit.last_step({1: [0.0, 0.0], 4: [0.0, 2.0]})
+    assert (value, low, high) == (1.0, 0.0, 2.0)
 
 
 def test_published_replay_ratios_rise():
     found = published.replay_ratios()
-    assert found["BBF"] == [(2, 0.9403), (8, 1.0316)] and len(found) == 3
+    assert found["BBF"] == [(2, 0.9403), (8, 1.0316)] and len(found) == 4
     for points in found.values():
         assert points == sorted(points)
