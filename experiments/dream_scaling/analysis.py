@@ -22,6 +22,7 @@ CEILING = {"cartpole": 500.0, "deep-sea": 0.99, "sliding-tile": 1.0}
 _COLUMNS = (
     "task", "dream ratio", "arm", "seeds", "final return, search-free: IQM [95 %]", "seeds that end solved",
     "worth how many times the real data [95 %]", "updates", "search calls", "seconds",
+    "the model's errors after 5 steps: reward, continuation (medians)",
 )  # fmt: skip
 _FIT_COLUMNS = (
     "task", "plain ratios", "half of the way to the ceiling at ratio [95 %]",
@@ -158,6 +159,12 @@ def _rise_line(task: str, scores: fit.Scores, risen: tuple | None) -> str:
     return table.joined(cells)
 
 
+def _errors(rows: Sequence[dict]) -> str:
+    """Returns the cell of how far the model's open-loop dreams are off, empty where rows do not say."""
+    told = ([row[name] for row in rows] for name in ("reward_error_5", "continuation_error_5"))
+    return ", ".join(f"{median(errors)[0]:.3f}" for errors in told if all(isinstance(one, float) for one in errors))
+
+
 def _line(task: str, name: str, rows: list[dict], worth: str, *, solved: float | None) -> str:
     returns, row = _returns(rows), rows[0]
     num_solved = "" if solved is None else str(sum(score >= solved for score in returns))
@@ -166,5 +173,6 @@ def _line(task: str, name: str, rows: list[dict], worth: str, *, solved: float |
         task, str(row["dream_ratio"]), kind, str(len(rows)), table.interval(interquartile_mean(returns)),
         num_solved, worth,
         f"{row['updates']:,}", f"{row['searched']:,}", f"{median([row['seconds'] for row in rows])[0]:.0f}",
+        _errors(rows),
     )  # fmt: skip
     return table.joined(cells)

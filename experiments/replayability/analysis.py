@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments import table
 from experiments.figures import arms as arms_figure
-from experiments.replayability.runs import ARMS, FEW, MANY, MOST_ALLOWED, WORLDS, arm
+from experiments.replayability.runs import ARMS, FEW, MANY, MOST_ALLOWED, ONCE, WORLDS, arm
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean, middle_mean
 
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 NUM_DRAWS = 2000
 """Bootstrap draws behind each interval of a share."""
 _COLUMNS = (
-    "task", "world", "seeds", f"return, dream ratio {FEW}: IQM [95 %]", f"return, dream ratio {MANY}: IQM [95 %]",
+    "task", "world", "seeds", *(f"return, dream ratio {ratio}: IQM [95 %]" for ratio in (ONCE, FEW, MANY)),
     f"gap to {MOST_ALLOWED}, ratio {FEW} [95 %]", "share of it won back by dreams [95 %]",
 )  # fmt: skip
 
@@ -25,21 +25,22 @@ _COLUMNS = (
 def analyse() -> tuple[str, list[Path]]:
     """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
 
-    Worlds that lack rows of one of the two dream ratios are left out; where that which allows most does, all are.
+    Worlds that lack rows of few or of many dreams are left out; where that which allows most does, all are.
     """
     lines = table.titled(_COLUMNS)
     figures = []
     for task in ARMS:
         final = [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
         pairs = {world: (arm(world, FEW), arm(world, MANY)) for world in WORLDS}
-        returns = {
-            name: [row["student_return"] for row in final if row["arm"] == name] for name in sum(pairs.values(), ())
-        }
+        returns = {name: [row["student_return"] for row in final if row["arm"] == name] for name in ARMS[task]}
         pairs = {world: pair for world, pair in pairs.items() if all(map(returns.get, pair))}
         if MOST_ALLOWED not in pairs:
             continue
         best = returns[arm(MOST_ALLOWED, FEW)]
-        lines += [_line(task, world, *map(returns.get, pair), best) for world, pair in pairs.items()]
+        lines += [
+            _line(task, world, returns[arm(world, ONCE)], *map(returns.get, pair), best)
+            for world, pair in pairs.items()
+        ]
         shown = [row for row in final if any(row["arm"] in pair for pair in pairs.values())]
         said = (f"dream ratio {FEW}", f"dream ratio {MANY}")
         path = FOLDER / "figures" / f"{task}.png"
@@ -81,11 +82,10 @@ def won_back(
     return (gap, float(low), float(high)), (share, *map(float, np.percentile(shares, [2.5, 97.5])))
 
 
-def _line(task: str, world: str, few: list[float], many: list[float], best: list[float]) -> str:
+def _line(task: str, world: str, once: list[float], few: list[float], many: list[float], best: list[float]) -> str:
     gap, share = "", ""
     if world != MOST_ALLOWED:
         of_gap, of_share = won_back(few, many, best)
         gap, share = table.interval(of_gap), table.interval(of_share) if of_share else "gap not clear of 0"
-    seeds = str(min(len(few), len(many)))
-    reached = [table.interval(interquartile_mean(returns)) for returns in (few, many)]
-    return table.joined([task, world, seeds, *reached, gap, share])
+    reached = [table.interval(interquartile_mean(returns)) if returns else "" for returns in (once, few, many)]
+    return table.joined([task, world, str(min(len(few), len(many))), *reached, gap, share])

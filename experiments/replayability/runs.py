@@ -2,11 +2,11 @@
 less of a life to be lived again.
 
 From one copy one thing is changed at a time; at the other end is the world that allows most. Each world is learned in
-with few dreams and with many; both ratios are taken from the rows of `dream_scaling`, where at 1,000 transitions they
-end apart, above an agent that learned nothing and below the ceiling. All copies together live the same number of
-transitions between two nights. Agents are measured in ordinary episodes, with the world's late rewards, drift and
-slips. Where no end is told, every decision pays the same and nothing tells a fall from balance: a control, where
-neither dreams nor copies can help.
+with next to no dreams, every transition trained on once, with few and with many; the latter two ratios are taken from
+the rows of `dream_scaling`, where at 1,000 transitions they end apart, above an agent that learned nothing and below
+the ceiling. All copies together live the same number of transitions between two nights. Agents are measured in ordinary
+episodes, with the world's late rewards, drift and slips. Where no end is told, every decision pays the same and nothing
+tells a fall from balance: a control, where neither dreams nor copies can help.
 """
 
 from experiments.config import Config, changed
@@ -16,7 +16,7 @@ REAL = 1024
 """Real transitions, over all copies."""
 PER_DAY = 64
 """Of them between two nights."""
-FEW, MANY = 16, 64
+ONCE, FEW, MANY = 1, 16, 64
 """Dream ratios."""
 ONE_COPY = "one copy"
 MOST_ALLOWED = "64 copies, restore"
@@ -47,6 +47,6 @@ def _at(world: str, ratio: int) -> Config:
 
 
 ARMS: dict[str, dict[str, Config]] = {
-    "cartpole": {arm(world, ratio): _at(world, ratio) for world in WORLDS for ratio in (FEW, MANY)}
+    "cartpole": {arm(world, ratio): _at(world, ratio) for world in WORLDS for ratio in (ONCE, FEW, MANY)}
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""

@@ -289,9 +289,12 @@ def test_all_periods_live_as_many_days():
 
 def test_worlds_differ_in_one_thing_and_live_as_much():
     (arms,) = replay_runs.ARMS.values()
-    once = {ratio: arms[replay_runs.arm(replay_runs.ONE_COPY, ratio)] for ratio in (replay_runs.FEW, replay_runs.MANY)}
+    once = {
+        ratio: arms[replay_runs.arm(replay_runs.ONE_COPY, ratio)]
+        for ratio in (replay_runs.ONCE, replay_runs.FEW, replay_runs.MANY)
+    }
     for world, values in replay_runs.WORLDS.items():
-        for ratio in (replay_runs.FEW, replay_runs.MANY):
+        for ratio in (replay_runs.ONCE, replay_runs.FEW, replay_runs.MANY):
             made = arms[replay_runs.arm(world, ratio)]
             assert made.env == config.changed(once[ratio], values | {"loop.steps_per_day": 1}).env
             assert made.loop == dataclasses.replace(once[ratio].loop, steps_per_day=made.loop.steps_per_day)
@@ -432,24 +435,24 @@ def test_replayability_by_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(replay_analysis, "FOLDER", tmp_path)
     assert replay_analysis.analyse()[1] == []
     returns = {
-        replay_runs.MOST_ALLOWED: (0.5, 1.0),
-        replay_runs.ONE_COPY: (-0.5, 0.25),
-        "one copy, restore": (0.5, 1.0),
-        "8 copies": (-0.5, None),  # not swept yet
+        replay_runs.MOST_ALLOWED: (None, 0.5, 1.0),
+        replay_runs.ONE_COPY: (-0.75, -0.5, 0.25),
+        "one copy, restore": (None, 0.5, 1.0),
+        "8 copies": (None, -0.5, None),  # not swept yet
     }
     written = []
     for world, scores in returns.items():
-        for ratio, score in zip((replay_runs.FEW, replay_runs.MANY), scores, strict=True):
+        for ratio, score in zip((replay_runs.ONCE, replay_runs.FEW, replay_runs.MANY), scores, strict=True):
             if score is not None:
                 written += rows(replay_runs.arm(world, ratio), {seed: [score] for seed in range(3)})
     write_rows(tmp_path / "results" / "cartpole.csv", written)
     table, figures = replay_analysis.analyse()
     _, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert [line[1] for line in lines] == [replay_runs.ONE_COPY, "one copy, restore", replay_runs.MOST_ALLOWED]
-    assert lines[0][2:5] == ["3", "-0.50 [-0.50, -0.50]", "0.25 [0.25, 0.25]"]
-    assert lines[0][5:] == ["1.00 [1.00, 1.00]", "0.75 [0.75, 0.75]"]
-    assert lines[1][5:] == ["0.00 [0.00, 0.00]", "gap not clear of 0"]
-    assert lines[2][5:] == ["", ""]
+    assert lines[0][2:6] == ["3", "-0.75 [-0.75, -0.75]", "-0.50 [-0.50, -0.50]", "0.25 [0.25, 0.25]"]
+    assert lines[1][3] == "" and lines[0][6:] == ["1.00 [1.00, 1.00]", "0.75 [0.75, 0.75]"]
+    assert lines[1][6:] == ["0.00 [0.00, 0.00]", "gap not clear of 0"]
+    assert lines[2][6:] == ["", ""]
     assert figures == [tmp_path / "figures" / "cartpole.png"] and figures[0].stat().st_size > 10_000
 
 
