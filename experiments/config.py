@@ -214,6 +214,8 @@ class Config:
                 del tree[name]
         if self.env.knobs == KnobsConfig():
             del tree["env"]["knobs"]
+        elif self.env.knobs.hold == 1:
+            del tree["env"]["knobs"]["hold"]
         tree["env"] = frames_as_recorded(self.env, tree["env"])
         del tree["replay"]["placement"]  # the same rows, wherever they lie
         if not self.replay.event_share:

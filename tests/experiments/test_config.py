@@ -39,6 +39,8 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     for changed in (dreams, ensemble, dict(loop=dict(epsilon=0.1)), dict(replay=dict(event_share=0.5))):
         assert config.hash() != tiny.config(**changed).hash()
     assert config.hash() != tiny.config(env=dict(knobs=KnobsConfig(slip=0.1))).hash()
+    assert config.hash() != tiny.config(env=dict(knobs=KnobsConfig(hold=2))).hash()
+    assert "hold" not in tiny.config(env=dict(knobs=KnobsConfig(slip=0.1))).identity()["env"]["knobs"]
     assert not {"imagine", "ensemble"} & set(config.identity()) and not {"epsilon", "spell"} & set(
         config.identity()["loop"]
     )

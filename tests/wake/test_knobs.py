@@ -129,6 +129,38 @@ def test_late_rewards_of_a_continuing_life_cross_its_restarts():
     np.testing.assert_array_equal(late.reward.sum(axis=0), plain.reward.sum(axis=0))
 
 
+def test_a_decision_is_held_until_the_world_ends():
+    env = turned(toys.corridor(5), hold=2)
+    assert env.max_steps == 10 and turned(toys.corridor(5), hold=3).max_steps == 7  # of 20 steps
+    right = tape_of(env, always(1), num_envs=1, num_steps=6)
+    np.testing.assert_array_equal(right.obs[:, 0].argmax(axis=-1), [0, 2, 4] * 2)
+    np.testing.assert_array_equal(right.reward[:, 0], [0, 0, 1] * 2)  # the last is over after one of its two steps
+    np.testing.assert_array_equal(right.terminated[:, 0], [False, False, True] * 2)
+    left = tape_of(turned(toys.corridor(5), hold=3), always(0), num_envs=1, num_steps=14)
+    np.testing.assert_array_equal(np.flatnonzero(left.truncated[:, 0]), [6, 13])
+    late = tape_of(turned(toys.corridor(5), hold=2, reward_delay=1), always(1), num_envs=1, num_steps=3)
+    np.testing.assert_array_equal(late.reward[:, 0], [0, 0, 1])  # late by decisions, and an end pays all
+
+
+def test_rewards_of_a_held_decision_are_summed():
+    plain, held = tape_of(COUNTING, num_steps=60), tape_of(turned(hold=3), num_steps=24)
+    for copy in range(2):
+        for rows, whole in zip(episodes(held, copy)[:-1], episodes(plain, copy), strict=False):
+            assert held.obs[rows, copy][0, 0] == plain.obs[whole, copy][0, 0]  # the same episode
+            earned = plain.reward[whole, copy]
+            np.testing.assert_array_equal(
+                held.reward[rows, copy], np.add.reduceat(earned, np.arange(0, len(earned), 3))
+            )
+            draws = held.next_obs[rows, copy, 2]
+            assert len(set(draws)) == len(draws)  # every step of the world has a key of its own
+
+
+def test_a_decision_that_is_no_longer_allowed_is_not_held():
+    even = toys.corridor(5)._replace(action_mask=lambda state: jnp.stack([state[0] >= 0, state[0] % 2 == 0]))
+    tape = tape_of(turned(even, hold=4), always(1), num_envs=1, num_steps=4)
+    np.testing.assert_array_equal(tape.obs[:, 0].argmax(axis=-1), [0, 1, 3, 0])
+
+
 def test_how_often_an_action_slips():
     tape = tape_of(turned(toys.action_matters(), slip=0.3), always(1), num_envs=64, num_steps=64)
     assert (tape.action == 1).all()  # what was decided
@@ -290,7 +322,7 @@ def test_a_wrong_knob_is_refused(knobs, message):
 @pytest.mark.parametrize("suite", sorted(set(SUITES) - set(DEVICE_SUITES)))
 @pytest.mark.parametrize("field", dataclasses.fields(KnobsConfig), ids=lambda field: field.name)
 def test_no_knob_reaches_the_host(suite, field):
-    knobs = KnobsConfig(**{field.name: getattr(ALL, field.name)})
+    knobs = KnobsConfig(**{field.name: getattr(dataclasses.replace(ALL, hold=2), field.name)})
     with pytest.raises(
         ValueError,
         match=f"knobs.{field.name} is .*{suite} environments run on the host.*leave it at {field.default}, or .*gymnax",

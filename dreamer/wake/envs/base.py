@@ -82,8 +82,13 @@ class KnobsConfig:
     under."""
     slip: float = 0.0
     """Probability that an action drawn from all that are allowed is carried out, not the one decided; 0 for none."""
+    hold: int = 1
+    """Steps of the world that a decision is held for, fewer where it ends or no longer allows the action; rewards are
+    summed. The world's own limits, `env.max_steps` among them, count its steps, all else counts decisions."""
 
     def __post_init__(self):
+        if self.hold < 1:
+            raise ValueError(f"knobs.hold is {self.hold}: set 1 step of the world for each decision, or more.")
         for name in ("visited_starts", "slip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"knobs.{name} is {getattr(self, name)}: set a probability from 0 to 1, 0 for none.")

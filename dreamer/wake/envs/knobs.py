@@ -35,6 +35,8 @@ def with_knobs(env: JaxEnv, config: EnvConfig) -> JaxEnv:
                 f"knobs.{name} is {getattr(knobs, name)}, but observations of {env.spec.id} are stacks of "
                 f"{env.spec.frame_stack} frames, which must begin with copies of an episode's first: leave it out."
             )
+    if knobs.hold > 1:  # inside all else, which counts decisions
+        env = _held(env, knobs.hold)
     if knobs.slip:
         env = _slipping(env, knobs.slip)
     if knobs.visited_starts:
@@ -67,6 +69,23 @@ def settled(env: JaxEnv, *, seed: int | jax.Array, life: int | jax.Array, num_en
         return env.rules(seed, copy, jnp.maximum(life - 1, 0), state), obs
 
     return env._replace(reset=reset, restart=lambda key, state: reset(key), rules=None)
+
+
+def _held(env: JaxEnv, num_steps: int) -> JaxEnv:
+    """Carries out every decision for so many steps of the world, until it ends or no longer allows the action."""
+
+    def step(key: jax.Array, state: PyTree, action: jax.Array) -> tuple:
+        def once_more(outcome: tuple, key: jax.Array) -> tuple:
+            state, _, paid, terminated, truncated = outcome
+            goes_on = ~(terminated | truncated) & env.action_mask(state)[action]
+            state, obs, reward, *ends = env.step(key, state, action)
+            return _either(goes_on, (state, obs, paid + reward, *ends), outcome), None
+
+        first, *later = jax.random.split(key, num_steps)
+        return jax.lax.scan(once_more, env.step(first, state, action), jnp.stack(later))[0]
+
+    limit = env.max_steps if env.max_steps is None else -(-env.max_steps // num_steps)
+    return env._replace(step=step, max_steps=limit)
 
 
 def _slipping(env: JaxEnv, prob: float) -> JaxEnv:
