@@ -20,6 +20,7 @@ from dreamer.sleep.fit import FitConfig
 from dreamer.sleep.imagine import ImagineConfig, make_imagine
 from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer
+from experiments import build as build_module
 from experiments.build import build
 from tests import tiny, toys
 from world_models.tabular import make_tabular
@@ -404,6 +405,30 @@ def test_the_student_by_day_searches_nothing_by_day():
     )
     assert [parts.cost_of(0, 0, 10).searched for parts in (student, planner)] == [0, 40]
     assert [parts.cost_of(5, 2, 10).searched for parts in (student, planner)] == [2 * 4 * 3 * 4, 2 * 4 * 3 * 4 + 40]
+
+
+def test_branches_begin_in_one_replayed_state(monkeypatch):
+    seen = []
+    make = build_module.make_imagine
+
+    def overheard(*args, **settings):
+        imagine = make(*args, **settings)
+
+        def hear(params, obs, *rest, **told):
+            jax.debug.callback(lambda obs: seen.append(np.asarray(obs)), obs)
+            return imagine(params, obs, *rest, **told)
+
+        return hear
+
+    monkeypatch.setattr(build_module, "make_imagine", overheard)
+    imagine = {"real_share": 0.5, "horizon": 2, "branches": 2}
+    for _ in turn(build(tiny.config(imagine=imagine), env=toys.counting())):
+        pass
+    jax.effects_barrier()
+    starts = np.stack(seen)  # [updates, 4 rollouts, obs]
+    assert len(starts) == 20 and starts.shape[1] == 4
+    np.testing.assert_array_equal(starts[:, 0::2], starts[:, 1::2])
+    assert (starts[:, 0] != starts[:, 2]).any(axis=-1).mean() > 0.5
 
 
 @pytest.mark.parametrize("begin_after", [0, pytest.param(23, marks=pytest.mark.learn)])
