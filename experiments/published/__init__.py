@@ -1,8 +1,8 @@
 """Scores that others published, each with its source: reference lines of figures, never rows of ours.
 
-`minatar.csv`: gymnax MinAtar (no sticky actions, episodes cut at 1,000 decisions), `real` in environment steps. The
-original MinAtar and pgx have sticky actions and no cut: their scores are not comparable, and none are here. PPO is one
-seed of each learning rate.
+`minatar.csv`: gymnax MinAtar (no sticky actions, episodes cut at 1,000 decisions, in Freeway at 2,500), `real` in
+environment steps. The original MinAtar and pgx have sticky actions and no cut: their scores are not comparable, and
+none are here. PPO is one seed of each learning rate.
 
 `replay_ratio.csv`: scores at several replay ratios (updates for each environment step, of a batch each) and equal real
 data. Only their shape is comparable with ours.
