@@ -116,7 +116,7 @@ def _search(parts: Parts, params: Params, repeats: int) -> list[Line]:
 
         def plan(params: Params, latent: jax.Array, keys: jax.Array = keys, mask: jax.Array = mask) -> object:
             found = parts.search(params, (), latent, mask, keys, explore=1.0, return_spread=1.0, progress=0.0)
-            return found.replace(tree=None)  # which nobody reads
+            return found.action, found.policy, found.value, found.visits  # nobody reads the tree
 
         def bare(params: Params, latent: jax.Array, num_roots: int = num_roots) -> object:
             def one(latent: jax.Array, _: None) -> tuple:

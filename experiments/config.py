@@ -212,18 +212,13 @@ class Config:
         for name in _OFF_BY_DEFAULT:
             if getattr(self, name) == type(getattr(self, name))():
                 del tree[name]
+        tree["env"] = env_as_recorded(self.env, tree["env"])
         if self.env.knobs == KnobsConfig():
             del tree["env"]["knobs"]
-        elif self.env.knobs.hold == 1:
-            del tree["env"]["knobs"]["hold"]
-        tree["env"] = frames_as_recorded(self.env, tree["env"])
         del tree["replay"]["placement"]  # the same rows, wherever they lie
-        if not self.replay.event_share:
-            del tree["replay"]["event_share"]
-        if not self.loop.epsilon:
-            del tree["loop"]["epsilon"]
-        if self.loop.spell == 1:
-            del tree["loop"]["spell"]
+        for part, name, neutral in (("replay", "event_share", 0), ("loop", "epsilon", 0), ("loop", "spell", 1)):
+            if tree[part][name] == neutral:
+                del tree[part][name]
         if self.env.suite != "jobworld":
             del tree["env"]["jobworld"]
         if not self.env.oracle:
@@ -235,15 +230,19 @@ class Config:
         return config_hash(self.identity())
 
 
-def frames_as_recorded(env: EnvConfig, tree: dict) -> dict:
-    """Returns an environment's JSON with its frames where the hashes of recorded rows have them.
+def env_as_recorded(env: EnvConfig, tree: dict) -> dict:
+    """Returns an environment's JSON as the hashes of recorded rows have it.
 
-    Atari alone could stack frames when the first rows were made; of other suites the setting was of no effect.
+    Atari alone could stack frames when the first rows were made; of other suites the setting was of no effect. No
+    decision could be held.
     """
+    knobs = {name: value for name, value in tree["knobs"].items() if name != "hold" or value > 1}
     is_atari = env.suite == "atari"
     frames = {} if is_atari or env.frame_stack == 1 else {"frame_stack": env.frame_stack}
     atari = tree["atari"] | {"frame_stack": env.frame_stack if is_atari else 4}
-    return {name: part for name, part in tree.items() if name != "frame_stack"} | frames | {"atari": atari}
+    return (
+        {name: part for name, part in tree.items() if name != "frame_stack"} | frames | {"atari": atari, "knobs": knobs}
+    )
 
 
 _OFF_BY_DEFAULT = ("imagine", "ensemble", "gate")

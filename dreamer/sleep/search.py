@@ -116,7 +116,7 @@ class SearchResult:
     """[B] mean of the root's own value and all that was backed up to it (search-based value, SVE)."""
     visits: jax.Array
     """[B, A] int32 visits of each root action."""
-    tree: mctx.Tree | None = None
+    tree: mctx.Tree
     """[B, N + 1, ...] all nodes, the root first; embeddings are the probability that life has not ended before."""
 
 

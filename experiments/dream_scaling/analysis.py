@@ -11,8 +11,8 @@ from experiments import table
 from experiments.dream_scaling import fit
 from experiments.dream_scaling.runs import ARMS, FAMILIES, arm
 from experiments.figures import surface
-from experiments.results import newest_of
-from experiments.statistics import interquartile_mean, median, middle_mean
+from experiments.results import newest_of, run_of
+from experiments.statistics import Summary, interquartile_mean, middle_mean
 
 FOLDER = Path(__file__).parent
 SOLVED = {"cartpole": 475.0, "deep-sea": 0.98, "sliding-tile": 0.8}
@@ -21,7 +21,7 @@ CEILING = {"cartpole": 500.0, "deep-sea": 0.99, "sliding-tile": 1.0}
 """Family -> the most that can be scored, where a rise with the ratio has a known end."""
 _COLUMNS = (
     "task", "dream ratio", "arm", "seeds", "final return, search-free: IQM [95 %]", "seeds that end solved",
-    "worth how many times the real data [95 %]", "updates", "search calls", "seconds",
+    "worth how many times the real data [95 %]", "updates", "search calls", "seconds (median)",
     "the model's errors after 5 steps: reward, continuation (medians)",
 )  # fmt: skip
 _FIT_COLUMNS = (
@@ -30,13 +30,17 @@ _FIT_COLUMNS = (
 )  # fmt: skip
 
 
+_AGAIN_COLUMNS = "task", "arm", "the first time: IQM [95 %]", "the same seeds again: IQM [95 %]"
+
+
 def analyse() -> tuple[str, list[Path]]:
-    """Returns two tables as Markdown, of all arms and of how scores rise, and the figures drawn, each arm by its newest
-    configuration.
+    """Returns three tables as Markdown, of all arms, of how scores rise, and of rows that were made twice, and the
+    figures drawn, each arm by its newest configuration.
 
     Tasks without rows are left out.
     """
-    lines, rises, figures = table.titled(_COLUMNS), table.titled(_FIT_COLUMNS), []
+    lines, rises, again = (table.titled(columns) for columns in (_COLUMNS, _FIT_COLUMNS, _AGAIN_COLUMNS))
+    figures = []
     for family, runs in FAMILIES.items():
         finals = {budget: _final(f"{family}-{budget}") for budget in runs.plain}
         finals = {budget: rows for budget, rows in finals.items() if rows}
@@ -46,20 +50,22 @@ def analyse() -> tuple[str, list[Path]]:
         shown: dict[int, surface.Shown] = {}
         for budget, rows in finals.items():
             task, scores = f"{family}-{budget}", _plain(rows)
-            worth = {ratio: _worth(own, budget, alone) for ratio, own in scores.items()} if len(alone) > 1 else {}
+            again += _again(task, rows)
+            worth = {arm(ratio): _worth(own, budget, alone) for ratio, own in scores.items() if ratio != 1}
             for name in ARMS[task]:
                 if own := [row for row in rows if row["arm"] == name]:
-                    said = "1" if name == arm(1) else _said(_worth(_returns(own), budget, alone)) if worth else ""
-                    lines.append(_line(task, name, own, said, solved=SOLVED.get(family)))
-            shown[budget] = surface.Shown(rows, worth)
+                    told = worth[name] if name in worth else _worth(_returns(own), budget, alone)
+                    lines.append(_line(task, name, own, "1" if name == arm(1) else _said(told), SOLVED.get(family)))
+            by_ratio = {ratio: told for ratio in scores if ratio > 1 and (told := worth[arm(ratio)])}
+            shown[budget] = surface.Shown(rows, by_ratio)
             if len(dreamt := {ratio: own for ratio, own in scores.items() if ratio}) > 1:
                 ends = _ends(family, scores)
                 risen = fit.rise(dreamt, low=ends[0], high=ends[1]) if ends else None
                 rises.append(_rise_line(task, dreamt, risen))
-                if risen:
-                    shown[budget] = surface.Shown(rows, worth, _fitted(dreamt, risen, ends))
+                if risen and math.isfinite(risen[0][0]):
+                    shown[budget] = surface.Shown(rows, by_ratio, _fitted(dreamt, risen, ends))
         figures.append(surface.draw(shown, FOLDER / "figures" / f"{family}.png"))
-    return "\n".join([*lines, "", *rises]), figures
+    return "\n".join([*lines, "", *rises, "", *again]), figures
 
 
 def equivalence(score: float, budget: int, alone: Sequence[tuple[int, float]]) -> float:
@@ -88,6 +94,19 @@ def _final(task: str) -> list[dict]:
     return [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
 
 
+def _again(task: str, rows: Sequence[dict]) -> list[str]:
+    """Returns the lines of arms with rows of the same runs in `results/earlier`, made by other commits or machines."""
+    lines = []
+    earlier = _final(f"earlier/{task}")
+    for name in dict.fromkeys(row["arm"] for row in earlier):
+        runs = {run_of(row): row for row in rows if row["arm"] == name}
+        pairs = [(row, runs[run_of(row)]) for row in earlier if run_of(row) in runs]
+        if pairs:
+            cells = [table.interval(interquartile_mean(_returns(side))) for side in zip(*pairs, strict=True)]
+            lines.append(table.joined([task, name, *cells]))
+    return lines
+
+
 def _plain(rows: Sequence[dict]) -> dict[int, list[float]]:
     """Returns dream ratio -> final returns of the plain arms."""
     ratios = sorted({row["dream_ratio"] for row in rows})
@@ -99,11 +118,13 @@ def _returns(rows: Sequence[dict]) -> list[float]:
     return [row["student_return"] for row in rows]
 
 
-def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> surface.Worth:
+def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> surface.Worth | None:
     """Returns the real-data equivalence, and its 95 % bootstrap interval over the seeds of the arm and of ratio 1.
 
-    No interval where any of them is one seed's.
+    Nothing where ratio 1 was measured at fewer than two budgets, no interval where any of them is one seed's.
     """
+    if len(alone) < 2:
+        return None
     low, high = math.nan, math.nan
     if min(map(len, (returns, *alone.values()))) > 1:
         drawn, *curves = (fit.drawn_means(scores, seed) for seed, scores in enumerate((returns, *alone.values())))
@@ -115,14 +136,20 @@ def _worth(returns: list[float], budget: int, alone: dict[int, list[float]]) -> 
     return surface.Worth(measured, float(low), float(high), least, most)
 
 
-def _said(worth: surface.Worth) -> str:
+def _said(worth: surface.Worth | None) -> str:
     """Returns the cell of a real-data equivalence."""
+    return "" if worth is None else _bounded((worth.centre, worth.low, worth.high), worth.least, worth.most)
+
+
+def _bounded(summary: Summary, least: float, most: float) -> str:
+    """Returns the cell of a number with the ends of its interval, each as a bound where it leaves what can be told."""
 
     def one(number: float) -> str:
-        return f"{'>= ' if number >= worth.most else '<= ' if number <= worth.least else ''}{number:.1f}"
+        bound = ">= " if number >= most else "<= " if number <= least else ""
+        return f"{bound}{min(max(number, least), most):.1f}"
 
-    ends = "one seed" if math.isnan(worth.low) else f"{one(worth.low)}, {one(worth.high)}"
-    return f"{one(worth.centre)} [{ends}]"
+    centre, low, high = summary
+    return f"{one(centre)} [{'one seed' if math.isnan(low) else f'{one(low)}, {one(high)}'}]"
 
 
 def _ends(family: str, scores: dict[int, list[float]]) -> tuple[float, float] | None:
@@ -140,39 +167,28 @@ def _fitted(scores: fit.Scores, risen: tuple, ends: tuple[float, float]) -> tupl
 def _rise_line(task: str, scores: fit.Scores, risen: tuple | None) -> str:
     """Returns the line of one budget in the table of rises."""
 
-    def cell(numbers: fit.Summary, least: float, most: float) -> str:
-        said = [
-            f">= {most:,.0f}"
-            if number > 0.999 * most
-            else f"<= {least:.2g}"
-            if number < 1.001 * least
-            else f"{number:,.1f}"
-            for number in numbers
-        ]
-        return "{} [{}, {}]".format(*said)
-
     halfway = growth = ""
     if risen:
-        halfway = cell(risen[0], min(scores) / fit.REACH, max(scores) * fit.REACH)
-        growth = cell(risen[1], 1, fit.MOST_GROWTH)
+        halfway = _bounded(risen[0], min(scores), max(scores))
+        growth = _bounded(risen[1], 1, fit.MOST_GROWTH)
     cells = task, ", ".join(map(str, sorted(scores))), halfway, growth, table.interval(fit.last_step(scores))
     return table.joined(cells)
 
 
 def _errors(rows: Sequence[dict]) -> str:
     """Returns the cell of how far the model's open-loop dreams are off, empty where rows do not say."""
-    told = ([row[name] for row in rows] for name in ("reward_error_5", "continuation_error_5"))
-    return ", ".join(f"{median(errors)[0]:.3f}" for errors in told if all(isinstance(one, float) for one in errors))
+    told = [[row[name] for row in rows] for name in ("reward_error_5", "continuation_error_5")]
+    return "" if None in sum(told, []) else ", ".join(f"{np.median(errors):.3f}" for errors in told)
 
 
-def _line(task: str, name: str, rows: list[dict], worth: str, *, solved: float | None) -> str:
+def _line(task: str, name: str, rows: list[dict], worth: str, solved: float | None) -> str:
     returns, row = _returns(rows), rows[0]
     num_solved = "" if solved is None else str(sum(score >= solved for score in returns))
     kind = re.sub(r"^ratio \d+(, )?", "", name) or "plain"
     cells = (
         task, str(row["dream_ratio"]), kind, str(len(rows)), table.interval(interquartile_mean(returns)),
         num_solved, worth,
-        f"{row['updates']:,}", f"{row['searched']:,}", f"{median([row['seconds'] for row in rows])[0]:.0f}",
+        f"{row['updates']:,}", f"{row['searched']:,}", f"{np.median([row['seconds'] for row in rows]):.0f}",
         _errors(rows),
     )  # fmt: skip
     return table.joined(cells)

@@ -3,7 +3,7 @@
 A ratio of 0 never learns. The warm-up of the step size is at most a tenth of a run's updates, so that few dreams are
 held back by being few alone. All else, the batch too, is the preset's: at ratio 1 that makes few updates; the table
 says how many. Plain arms have no plasticity control but the layer norms of their networks: their weight decay takes
-less than a thousandth of a weight over a whole run.
+less than a two-hundredth of a weight over a whole run.
 """
 
 import dataclasses
@@ -31,6 +31,15 @@ class Family:
     """Kind of `KINDS` -> arms that change this, too."""
     renew_every: int = 500
     """Updates between two renewals of the networks."""
+
+    def __post_init__(self) -> None:
+        kinds = [kind for kind in self.controls if kind not in KINDS]
+        budgets = [budget for at in self.controls.values() for budget in at if budget not in self.plain]
+        if kinds or budgets:
+            raise ValueError(
+                f"{self.base.name}: controls {kinds} and budgets {budgets} lead to no arm: give kinds of {list(KINDS)} "
+                f"and budgets of {list(self.plain)}"
+            )
 
 
 def _updating(plain: Config, **changes: float | bool) -> Config:
@@ -74,7 +83,7 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 """Family -> its runs. Two tasks are sparse: in deep sea one episode in 256 of a coin toss finds the only reward, and
-tiles slid at random solve fewer than one puzzle in five."""
+sliding tiles are paid for when the puzzle is solved."""
 
 
 def arm(ratio: int, kind: str = "") -> str:

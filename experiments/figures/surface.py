@@ -41,7 +41,7 @@ class Shown(NamedTuple):
     rows: Sequence[dict]
     """Final ones of `experiments.results`, one a run, whose arms are named `ratio N[, kind]`."""
     worth: Mapping[int, Worth]
-    """Of the plain arms, by dream ratio; none where it cannot be told."""
+    """Of the plain arms above ratio 1, which is held against itself, by dream ratio; none where it cannot be told."""
     fitted: tuple[np.ndarray, np.ndarray] | None = None
     """Ratios [R] and the scores that a fit gives them."""
 
@@ -49,9 +49,9 @@ class Shown(NamedTuple):
 def draw(budgets: Mapping[int, Shown], path: str | Path) -> Path:
     """Draws one environment's scores to a PNG and returns its path.
 
-    Up to four panels: what was measured, each kind of arm in a style of its own, with what was fitted; the same scores
-    against the updates made; how many times the real data the plain arms are worth, where that can be told; and scores
-    as multiples of the smallest ratio's above 0, beside published replay ratios, rescaled alike, where a budget has two
+    Up to four panels: what was measured, each kind of arm in a style of its own, with what was fitted; the plain arms
+    against the updates made; how many times the real data they are worth, where that can be told; and scores as
+    multiples of the smallest ratio's above 0, beside published replay ratios, rescaled alike, where a budget has two
     ratios above 0, the smaller of which scores above 0.
 
     Args:
@@ -64,10 +64,11 @@ def draw(budgets: Mapping[int, Shown], path: str | Path) -> Path:
     world = require_one_world([row for shown in budgets.values() for row in shown.rows])
     colours = dict(zip(sorted(budgets), itertools.cycle(COLOURS), strict=False))
     multiples = {budget: points for budget, own in sorted(budgets.items()) if (points := _multiples(own.rows))}
-    worth = {budget: own.worth for budget, own in sorted(budgets.items()) if len(own.worth) > 1}
+    worth = {budget: own.worth for budget, own in sorted(budgets.items()) if own.worth}
     panels = ["measured", "compute"] + ["worth"] * bool(worth) + ["published"] * bool(multiples)
-    mosaic = [panels[:2], [*panels[2:], "."][:2]] if len(panels) > 2 else [panels]
-    figure, axes = plt.subplot_mosaic(mosaic, figsize=(10.5, 4.2 * len(mosaic)), constrained_layout=True)
+    mosaic = [panels[:2], panels[2:]] if len(panels) == 4 else [panels]
+    size = 5.25 * len(mosaic[0]), 4.2 * len(mosaic)
+    figure, axes = plt.subplot_mosaic(mosaic, figsize=size, constrained_layout=True)
     ratios = sorted({row["dream_ratio"] for own in budgets.values() for row in own.rows})
     for budget, colour in colours.items():
         _draw_measured(axes["measured"], budgets[budget].rows, f"{budget:,} real", colour)
@@ -107,7 +108,7 @@ def _draw_measured(axes: plt.Axes, rows: Sequence[dict], said: str, colour: str)
 
 def _draw_compute(axes: plt.Axes, rows: Sequence[dict], said: str, colour: str) -> None:
     """Draws the plain arms of one budget against the updates made."""
-    updates = {row["dream_ratio"]: row["updates"] for row in rows}
+    updates = {row["dream_ratio"]: row["updates"] for row in rows if row["arm"] == f"ratio {row['dream_ratio']}"}
     points = [(updates[ratio], *rest) for ratio, *rest in _curve(rows, "") if updates[ratio]]
     if points:
         made, centre, low, high = zip(*points, strict=True)
@@ -116,13 +117,13 @@ def _draw_compute(axes: plt.Axes, rows: Sequence[dict], said: str, colour: str) 
     axes.set_xscale("log")
     axes.set_xlabel("updates, each of one batch")
     axes.set_ylabel("final return")
-    axes.set_title("the same against compute", loc="left")
+    axes.set_title("plain arms against compute", loc="left")
 
 
 def _draw_worth(axes: plt.Axes, worth: Mapping[int, Mapping[int, Worth]], colours: Mapping[int, str]) -> None:
     """Draws real-data equivalences against the dream ratio; points that are bounds are open, towards where they lie."""
     for budget, own in worth.items():
-        points = [(ratio, found) for ratio, found in sorted(own.items()) if ratio]
+        points = sorted(own.items())
         ratio, found = zip(*points, strict=True)
         colour = colours[budget]
         axes.plot(ratio, [one.centre for one in found], color=colour, label=f"{budget:,} real")

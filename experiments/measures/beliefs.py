@@ -31,7 +31,7 @@ def beliefs(config: EnvConfig, session: Transition) -> jax.Array:
     Raises:
       ValueError: a knob under which what is seen does not say which answer was right.
     """
-    for name in ("continuing", "slip", "drift_every"):
+    for name in ("continuing", "slip", "drift_every", "hold"):
         turned = getattr(config.knobs, name)
         if turned != getattr(KnobsConfig(), name):
             raise ValueError(

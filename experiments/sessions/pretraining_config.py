@@ -7,7 +7,7 @@ from agents.session_slot import SessionSlotConfig
 from dreamer.sleep.update import UpdateConfig
 from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig
 from dreamer.wake.envs.jobs import pool_jobs
-from experiments.config import RunConfig, config_hash, frames_as_recorded, to_dict
+from experiments.config import RunConfig, config_hash, env_as_recorded, to_dict
 
 WORLD = EnvConfig("JobWorld-v0", "jobworld", jobworld=JobWorldConfig(slack=2, pool="pretraining", job=None))
 
@@ -126,4 +126,4 @@ def identity_of(config: Any) -> dict:
     tree = to_dict(config) | {"kind": config.kind}
     for name in ("seed", "run"):
         del tree[name]
-    return tree | {"env": frames_as_recorded(config.env, tree["env"])}
+    return tree | {"env": env_as_recorded(config.env, tree["env"])}

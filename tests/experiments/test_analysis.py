@@ -509,17 +509,24 @@ def test_the_surface_by_hand(tmp_path, monkeypatch):
         for ratio, kind in ((0, ""), (1, ""), (4, ""), (16, ", half imagined")):
             arm = f"ratio {ratio}{kind}"
             curve = rows(arm, {seed: [10 * gain * (1 + ratio) + seed] for seed in range(3)}, task=task)
-            written += [row | {"dream_ratio": ratio, "real": budget} for row in curve]
+            told = {"dream_ratio": ratio, "real": budget, "updates": 7 * ratio, "seconds": 2.6}
+            errors = {"reward_error_5": 0.25, "continuation_error_5": 0.5} if ratio == 4 else {}
+            written += [row | told | errors for row in curve]
         write_rows(tmp_path / "results" / f"{task}.csv", written)
+    before = [row | {"student_return": row["student_return"] - 1} for row in written if row["arm"] == "ratio 4"]
+    write_rows(tmp_path / "results" / "earlier" / "cartpole-3000.csv", before)
     table, figures = scaling_analysis.analyse()
     assert [path.name for path in figures] == ["cartpole.png"] and figures[0].stat().st_size > 10_000
-    lines, rises = (part.splitlines() for part in table.split("\n\n"))
+    lines, rises, again = (part.splitlines() for part in table.split("\n\n"))
+    assert again[2:] == ["| cartpole-3000 | ratio 4 | 100.00 [99.00, 101.00] | 101.00 [100.00, 102.00] |"]
     assert len(lines) == 2 + 2 * 4
     # Ratio 1 comes to 21 and 41; 51 at 1,000 is more than it ever reaches, by 3,000 at least.
-    assert lines[4].startswith(
-        "| cartpole-1000 | 4 | plain | 3 | 51.00 [50.00, 52.00] | 0 | >= 3.0 [>= 3.0, >= 3.0] | 0 |"
-    )
+    cells = "| cartpole-1000 | 4 | plain | 3 | 51.00 [50.00, 52.00] | 0 | >= 3.0 [>= 3.0, >= 3.0] | 28 | 0 | 3 |"
+    assert lines[4] == f"{cells} 0.250, 0.500 |" and lines[3].endswith(" | 7 | 0 | 3 |  |")
     # Of the plain arms above 0: what 4 adds to 1.
+    # By the odds, (51 - 11) / (500 - 51) to (21 - 11) / (500 - 21), four times the dreams are worth 4.3.
+    assert [line.split(" | ")[:3] for line in rises[2:3]] == [["| cartpole-1000", "1, 4", ">= 4.0 [>= 4.0, >= 4.0]"]]
+    assert float(rises[2].split(" | ")[3].split()[0]) == pytest.approx(40 / 449 / (10 / 479), rel=0.08)
     assert [line.split(" | ")[:2] for line in rises[2:]] == [["| cartpole-1000", "1, 4"], ["| cartpole-3000", "1, 4"]]
     assert rises[2].split(" | ")[-1].startswith("30.00 [28.")  # seeds 0, 1 and 2 of either, drawn again
     assert lines[2].split(" | ")[6] == "<= 1.0 [<= 1.0, <= 1.0]"  # ratio 0 is below all that ratio 1 was measured at
@@ -556,13 +563,26 @@ def test_a_rise_that_is_a_logistic_function_is_found():
     np.testing.assert_allclose(growth, 3.0, rtol=0.08)
     # Of scores that never leave the ground only bounds are known.
     halfway, _ = scaling_fit.rise({1: [10.0, 10.0], 4: [10.0, 10.0]}, low=10.0, high=500.0)
-    assert halfway[0] == pytest.approx(4 * scaling_fit.REACH)
+    assert halfway[0] > 500
+    # Where more dreams cost something there is no halfway ratio; one seed has no interval.
+    halfway, growth = scaling_fit.rise({1: [400.0], 4: [255.0], 16: [100.0]}, low=10.0, high=500.0)
+    np.testing.assert_equal((halfway, growth), ((np.inf, np.nan, np.nan), (1.0, np.nan, np.nan)))
 
 
 def test_what_the_last_dreams_add_by_hand():
     assert scaling_fit.last_step({1: [0.0] * 4, 4: [5.0] * 4, 16: [3.0] * 4}) == (-2.0, -2.0, -2.0)
     value, low, high = scaling_fit.last_step({1: [0.0, 0.0], 4: [0.0, 2.0]})
     assert (value, low, high) == (1.0, 0.0, 2.0)
+    np.testing.assert_equal(scaling_fit.last_step({1: [0.0, 0.0], 4: [2.0]}), (2.0, np.nan, np.nan))
+
+
+def test_a_control_that_leads_to_no_arm_is_refused():
+    with pytest.raises(ValueError, match=r"controls \['renewd'\] and budgets \[30\] lead to no arm: give kinds of"):
+        scaling_runs.Family(PRESETS["cartpole-jax"], {300: (1, 4)}, {"renewd": {300: (4,)}, "renewed": {30: (4,)}})
+    for arms in scaling_runs.ARMS.values():  # what is said of weight decay
+        for settings in arms.values():
+            update, num_updates = settings.update, settings.loop.num_updates
+            assert update.learning_rate * update.weight_decay * num_updates * (1 + update.final_share) / 2 < 1 / 200
 
 
 def test_published_replay_ratios_rise():

@@ -42,7 +42,7 @@ def told(searched_params, memory, latent, action_mask, keys, *, explore, return_
     """A search that answers with what it was given: policy one-hot on the state's parity, value 1000 + state."""
     assert explore == 1.0 and memory == () and action_mask.shape == (len(keys), 2)
     value = 1000.0 + latent + searched_params.agent["value"][0] + return_spread
-    return SearchResult(latent % 2, jax.nn.one_hot(latent % 2, 2), value, jnp.zeros((len(latent), 2), jnp.int32))
+    return SearchResult(latent % 2, jax.nn.one_hot(latent % 2, 2), value, jnp.zeros((len(latent), 2), jnp.int32), None)
 
 
 def make(search=told, progress=1.0, **settings):
@@ -246,7 +246,7 @@ def test_real_search_of_real_states_with_the_params_given():
 def test_search_is_given_its_roots_own_masks():
     def masks(searched_params, memory, latent, action_mask, keys, **settings):
         policy = action_mask / action_mask.sum(axis=-1, keepdims=True)
-        return SearchResult(latent, policy, latent.astype(jnp.float32), action_mask.astype(jnp.int32))
+        return SearchResult(latent, policy, latent.astype(jnp.float32), action_mask.astype(jnp.int32), None)
 
     rows = batch()
     allowed = np.ones((4, 3, 2), bool)
@@ -261,7 +261,7 @@ def test_search_is_given_its_roots_own_masks():
 def test_where_no_decision_tells_search_is_allowed_everything():
     def counts(searched_params, memory, latent, action_mask, keys, **settings):
         num_allowed = action_mask.sum(axis=-1)
-        return SearchResult(latent, action_mask / num_allowed[:, None], num_allowed * 1.0, action_mask * 1)
+        return SearchResult(latent, action_mask / num_allowed[:, None], num_allowed * 1.0, action_mask * 1, None)
 
     rows = batch()
     first = np.tile([True, False], (4, 3, 1))  # recorded of every row, also of those that were not lived

@@ -84,7 +84,8 @@ class KnobsConfig:
     """Probability that an action drawn from all that are allowed is carried out, not the one decided; 0 for none."""
     hold: int = 1
     """Steps of the world that a decision is held for, fewer where it ends or no longer allows the action; rewards are
-    summed. The world's own limits, `env.max_steps` among them, count its steps, all else counts decisions."""
+    summed. The world's own clocks count its steps, and so does `env.max_steps`, but for a continuing life's; all else
+    counts decisions."""
 
     def __post_init__(self):
         if self.hold < 1:
@@ -108,7 +109,8 @@ class EnvConfig:
     num_envs: int = 1
     """Copies that live side by side, E."""
     max_steps: int | None = None
-    """Decisions after which an episode is truncated; None keeps the environment's own limit."""
+    """Decisions after which an episode is truncated, under `knobs.hold` steps of the world; None keeps the
+    environment's own limit."""
     frame_stack: int = 1
     """Decisions that an observation looks back on, a frame of each, side by side along its last axis, the oldest first:
     what moves, and when, where one frame does not show it. Every frame is stored once."""
@@ -182,7 +184,7 @@ class JaxEnv(NamedTuple):
     render: Callable
     """(state) -> [H, W, 3] uint8 NumPy frame, or None where there is nothing to draw. Not for use under jit."""
     max_steps: int | None
-    """Decisions after which an episode is truncated; None if it never is."""
+    """Decisions after which an episode is truncated at the latest; None if it never is."""
     rules: Callable | None = None
     """(seed, copy, life, state) -> state under the rules for decision `life` of that copy's whole life; None where
     rules never change."""

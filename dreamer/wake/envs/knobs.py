@@ -81,11 +81,10 @@ def _held(env: JaxEnv, num_steps: int) -> JaxEnv:
             state, obs, reward, *ends = env.step(key, state, action)
             return _either(goes_on, (state, obs, paid + reward, *ends), outcome), None
 
-        first, *later = jax.random.split(key, num_steps)
-        return jax.lax.scan(once_more, env.step(first, state, action), jnp.stack(later))[0]
+        keys = jax.random.split(key, num_steps)
+        return jax.lax.scan(once_more, env.step(keys[0], state, action), keys[1:])[0]
 
-    limit = env.max_steps if env.max_steps is None else -(-env.max_steps // num_steps)
-    return env._replace(step=step, max_steps=limit)
+    return env._replace(step=step)  # with its limit: of decisions that are never held for long there are as many
 
 
 def _slipping(env: JaxEnv, prob: float) -> JaxEnv:

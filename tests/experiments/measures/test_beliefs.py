@@ -121,7 +121,7 @@ def test_two_jobs_read_as_one_session_are_refused():
         information(jax.jit(functools.partial(beliefs, config_of()))(mixed)[-1])
 
 
-@pytest.mark.parametrize("knob", [dict(slip=0.1), dict(drift_every=5), dict(continuing=True)])
+@pytest.mark.parametrize("knob", [dict(slip=0.1), dict(drift_every=5), dict(continuing=True), dict(hold=2)])
 def test_knobs_that_blur_right_and_wrong_are_refused(knob):
     (name, turned) = next(iter(knob.items()))
     with pytest.raises(ValueError, match=f"knobs.{name} is {turned}, under which a transition does not show"):
