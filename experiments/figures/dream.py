@@ -6,7 +6,7 @@ import numpy as np
 
 from dreamer.wake.envs.frames import draw_planes
 from experiments.dream import Dream
-from experiments.figures.learning_curve import COLOURS, plt
+from experiments.figures.learning_curve import COLOURS, plt, save_picture
 
 _REAL, _DREAMED = COLOURS[0], COLOURS[1]
 _PER_ROW = 8  # states side by side on a sheet
@@ -62,11 +62,7 @@ def draw_sheet(dream: Dream, path: str | Path) -> Path:
     figure.suptitle(
         f"{dream.title}\nReal above, dreamed below, then the search's policy in the dream. {CAPTION}", fontsize=9
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    return path
+    return save_picture(figure, path)
 
 
 def _frame(dream: Dream, step: int) -> np.ndarray:

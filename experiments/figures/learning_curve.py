@@ -68,9 +68,14 @@ def save(figure: plt.Figure, path: str | Path) -> Path:
         axes.grid(color="0.92")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
+    return save_picture(figure, path, dpi=150)
+
+
+def save_picture(figure: plt.Figure, path: str | Path, *, dpi: int = 110) -> Path:
+    """Writes a figure as it is, closes it, and returns its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    figure.savefig(path, dpi=dpi, metadata={"Software": None})
     plt.close(figure)
     return path
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.dream import Dream
 from experiments.figures.dream import picture
-from experiments.figures.learning_curve import COLOURS, plt
+from experiments.figures.learning_curve import COLOURS, plt, save_picture
 
 _STUDENT, _SEARCH = COLOURS[0], COLOURS[1]
 _LEAST_REWARD = 0.005  # what is said of rewards has two digits
@@ -35,11 +35,7 @@ def draw(dream: Dream, path: str | Path) -> Path:
     _draw_policies(axes["policy"], dream)
     _draw_tree(axes["tree"], dream, places)
     figure.suptitle(f"One decision. {dream.title}", fontsize=9)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    return path
+    return save_picture(figure, path)
 
 
 def layout(parents: np.ndarray, visits: np.ndarray) -> dict[int, tuple[float, int]]:

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from experiments import bench as bench_module
 from experiments.bench import bench, matmul_flops
 from tests import runs
 
@@ -43,6 +44,29 @@ def test_a_convolution_by_hand():
         image, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     assert matmul_flops(jax.make_jaxpr(convolve)(image, kernel).jaxpr) == 2 * (2 * 8 * 8 * 4) * (3 * 3 * 3)
+
+
+def test_the_speed_of_dreams(monkeypatch):
+    timed = []
+
+    def medians(calls, repeats):
+        timed.extend(jax.block_until_ready(call()) for call in calls)
+        return [2.0, 0.5]
+
+    monkeypatch.setattr(bench_module, "_medians", medians)
+    parts = runs.parts("gymnax")
+    params = parts.init().learner.params
+    lines = bench_module._dreams(parts, params, 64.0, 1)
+    horizon = parts.config.imagine.horizon
+    rates = [256 * horizon / seconds for seconds in (2.0, 0.5)]
+    assert [line[:2] for line in lines] == [
+        ("dreams, searched", f"{rates[0]:,.0f} steps/s"),
+        ("dreams, not searched", f"{rates[1]:,.0f} steps/s"),
+    ]
+    assert lines[0][2].startswith(f"{rates[0] / 64:.2f} x the environment's own")
+    (searched, _), (free, _) = timed
+    assert searched.action.shape == free.action.shape == (256, horizon)
+    assert float(searched.targets.policy_weight.sum()) > 0 == float(free.targets.policy_weight.sum())
 
 
 def test_nothing_to_time():

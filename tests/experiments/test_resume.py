@@ -249,7 +249,7 @@ def test_what_is_left_to_chance_is_lived_and_resumes_bit_for_bit(monkeypatch, tm
 
 
 def test_a_run_with_every_knob_turned_resumes_bit_for_bit(monkeypatch, tmp_path):
-    knobs = KnobsConfig(continuing=True, visited_starts=0.5, reward_delay=2, drift_every=5, slip=0.2)
+    knobs = KnobsConfig(continuing=True, visited_starts=0.5, reward_delay=2, drift_every=5, slip=0.2, hold=2)
     env = EnvConfig("CartPole-v1", "gymnax", num_envs=2, max_steps=9, knobs=knobs)
     settings = runs.config("gymnax", env=env, loop=dataclasses.replace(runs.config().loop, actor="student"))
     wired = build(settings)

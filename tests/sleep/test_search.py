@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -29,6 +30,24 @@ def test_finds_a_distant_reward_that_neither_policy_nor_value_knows_of():
     # Past the end nothing is to be had, and nothing is wanted.
     np.testing.assert_array_equal(found.policy[4], [0.5, 0.5])
     assert found.value[4] == 0
+
+
+@pytest.mark.parametrize("method", ["gumbel", "puct"])
+def test_the_tree_says_where_it_went_and_whether_life_goes_on(method):
+    world = tiny.random_worlds(seed=2)
+    fading = dataclasses.replace(world, continuation=np.random.default_rng(3).uniform(0.5, 1, world.shape))
+    tree = tiny.search_states(fading, SearchConfig(method=method, num_simulations=10)).tree
+    depths = np.zeros((world.shape[0], 11), int)
+    for root in range(world.shape[0]):
+        states, alive = {0: root}, {0: 1.0}
+        for node in range(1, 11):
+            above, action = tree.parents[root, node], tree.action_from_parent[root, node]
+            states[node] = fading.next_state[states[above], action]
+            alive[node] = alive[above] * fading.continuation[states[above], action]
+            depths[root, node] = depths[root, above] + 1
+            np.testing.assert_allclose(tree.children_rewards[root, above, action], fading.reward[states[above], action])
+        np.testing.assert_allclose(tree.embeddings[root], list(alive.values()), rtol=1e-5)
+    assert depths.max() > 2
 
 
 def test_three_steps_where_the_first_reward_misleads():

@@ -16,7 +16,7 @@ from tests import toys
 
 SEED, EVERY = 7, 7
 COUNTING = toys.counting()
-ALL = KnobsConfig(continuing=True, visited_starts=0.5, reward_delay=2, drift_every=EVERY, slip=0.3)
+ALL = KnobsConfig(continuing=True, visited_starts=0.5, reward_delay=2, drift_every=EVERY, slip=0.3, hold=2)
 
 
 def turned(env=COUNTING, max_steps=None, **knobs):
@@ -131,7 +131,7 @@ def test_late_rewards_of_a_continuing_life_cross_its_restarts():
 
 def test_a_decision_is_held_until_the_world_ends():
     env = turned(toys.corridor(5), hold=2)
-    assert env.max_steps == 10 and turned(toys.corridor(5), hold=3).max_steps == 7  # of 20 steps
+    assert env.max_steps == 20  # at the latest: of decisions that are never held
     right = tape_of(env, always(1), num_envs=1, num_steps=6)
     np.testing.assert_array_equal(right.obs[:, 0].argmax(axis=-1), [0, 2, 4] * 2)
     np.testing.assert_array_equal(right.reward[:, 0], [0, 0, 1] * 2)  # the last is over after one of its two steps
@@ -151,8 +151,32 @@ def test_rewards_of_a_held_decision_are_summed():
             np.testing.assert_array_equal(
                 held.reward[rows, copy], np.add.reduceat(earned, np.arange(0, len(earned), 3))
             )
-            draws = held.next_obs[rows, copy, 2]
-            assert len(set(draws)) == len(draws)  # every step of the world has a key of its own
+
+
+def test_every_step_of_a_held_decision_has_a_key_of_its_own():
+    def draw(key):
+        return jax.random.uniform(key)
+
+    paying = toys.toy(
+        "draws",
+        num_actions=2,
+        start=lambda key: jnp.zeros(1),
+        observe=lambda data, step: data,
+        transition=lambda key, data, step, action: (data, draw(key), False, False),
+        max_steps=9,
+    )
+    tape = tape_of(turned(paying, hold=3), num_envs=1, num_steps=2)
+    for step in range(2):
+        keys = jax.random.split(stream(SEED, "step", 0, 0, step), 3)
+        np.testing.assert_allclose(tape.reward[step, 0], sum(map(draw, keys)), rtol=1e-6)
+
+
+def test_an_episode_of_decisions_that_are_never_held_is_measured_whole():
+    env = turned(toys.corridor(5)._replace(action_mask=lambda state: jnp.arange(2) == state[1] % 2), hold=4)
+    right_then_left = lambda params, keys, obs, action_mask, memory: (action_mask.argmax(axis=-1), memory)  # noqa: E731
+    tape = tape_of(env, right_then_left, num_envs=1, num_steps=20)
+    np.testing.assert_array_equal(np.flatnonzero(tape.truncated[:, 0]), [19])
+    assert env.max_steps == 20
 
 
 def test_a_decision_that_is_no_longer_allowed_is_not_held():
@@ -312,6 +336,7 @@ def test_what_belongs_to_the_task_and_what_to_training():
         ({"visited_starts": -0.1}, "knobs.visited_starts is -0.1: set a probability"),
         ({"reward_delay": -1}, "knobs.reward_delay is -1: set 0 or more decisions, 0 for none"),
         ({"drift_every": -3}, "knobs.drift_every is -3: set 0 or more decisions"),
+        ({"hold": 0}, "knobs.hold is 0: set 1 step of the world for each decision, or more"),
     ],
 )
 def test_a_wrong_knob_is_refused(knobs, message):
@@ -322,7 +347,7 @@ def test_a_wrong_knob_is_refused(knobs, message):
 @pytest.mark.parametrize("suite", sorted(set(SUITES) - set(DEVICE_SUITES)))
 @pytest.mark.parametrize("field", dataclasses.fields(KnobsConfig), ids=lambda field: field.name)
 def test_no_knob_reaches_the_host(suite, field):
-    knobs = KnobsConfig(**{field.name: getattr(dataclasses.replace(ALL, hold=2), field.name)})
+    knobs = KnobsConfig(**{field.name: getattr(ALL, field.name)})
     with pytest.raises(
         ValueError,
         match=f"knobs.{field.name} is .*{suite} environments run on the host.*leave it at {field.default}, or .*gymnax",
