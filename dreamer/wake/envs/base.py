@@ -84,7 +84,7 @@ class KnobsConfig:
     """Probability that an action drawn from all that are allowed is carried out, not the one decided; 0 for none."""
     hold: int = 1
     """Steps of the world that a decision is held for, fewer where it ends or no longer allows the action; rewards are
-    summed. The world's own clocks count its steps, and so does `env.max_steps`, but for a continuing life's; all else
+    summed. The world's own clocks count its steps, and so does `env.max_steps` unless life is continuing; all else
     counts decisions."""
 
     def __post_init__(self):
@@ -109,8 +109,8 @@ class EnvConfig:
     num_envs: int = 1
     """Copies that live side by side, E."""
     max_steps: int | None = None
-    """Decisions after which an episode is truncated, under `knobs.hold` steps of the world; None keeps the
-    environment's own limit."""
+    """Decisions after which an episode is truncated, or steps of the world where `knobs.hold` is above 1 and life is
+    not `knobs.continuing`; None keeps the environment's own limit."""
     frame_stack: int = 1
     """Decisions that an observation looks back on, a frame of each, side by side along its last axis, the oldest first:
     what moves, and when, where one frame does not show it. Every frame is stored once."""
