@@ -28,8 +28,6 @@ _FIT_COLUMNS = (
     "task", "plain ratios", "half of the way to the ceiling at ratio [95 %]",
     "four times the dreams multiply the odds by [95 %]", "the largest ratio above the one before it [95 %]",
 )  # fmt: skip
-
-
 _AGAIN_COLUMNS = "task", "arm", "the first time: IQM [95 %]", "the same seeds again: IQM [95 %]"
 
 
@@ -51,12 +49,12 @@ def analyse() -> tuple[str, list[Path]]:
         for budget, rows in finals.items():
             task, scores = f"{family}-{budget}", _plain(rows)
             again += _again(task, rows)
-            worth = {arm(ratio): _worth(own, budget, alone) for ratio, own in scores.items() if ratio != 1}
-            for name in ARMS[task]:
-                if own := [row for row in rows if row["arm"] == name]:
-                    told = worth[name] if name in worth else _worth(_returns(own), budget, alone)
-                    lines.append(_line(task, name, own, "1" if name == arm(1) else _said(told), SOLVED.get(family)))
-            by_ratio = {ratio: told for ratio in scores if ratio > 1 and (told := worth[arm(ratio)])}
+            by_arm = {name: own for name in ARMS[task] if (own := [row for row in rows if row["arm"] == name])}
+            worth = {name: _worth(_returns(own), budget, alone) for name, own in by_arm.items() if name != arm(1)}
+            for name, own in by_arm.items():
+                said = "1" if name == arm(1) else _said(worth[name])
+                lines.append(_line(task, name, own, said, SOLVED.get(family)))
+            by_ratio = {ratio: told for ratio in scores if ratio > 1 and (told := worth.get(arm(ratio)))}
             shown[budget] = surface.Shown(rows, by_ratio)
             if len(dreamt := {ratio: own for ratio, own in scores.items() if ratio}) > 1:
                 ends = _ends(family, scores)
@@ -95,7 +93,7 @@ def _final(task: str) -> list[dict]:
 
 
 def _again(task: str, rows: Sequence[dict]) -> list[str]:
-    """Returns the lines of arms with rows of the same runs in `results/earlier`, made by other commits or machines."""
+    """Returns the lines of arms that `results/earlier` has rows of the same runs of, over the seeds in both."""
     lines = []
     earlier = _final(f"earlier/{task}")
     for name in dict.fromkeys(row["arm"] for row in earlier):
@@ -166,7 +164,6 @@ def _fitted(scores: fit.Scores, risen: tuple, ends: tuple[float, float]) -> tupl
 
 def _rise_line(task: str, scores: fit.Scores, risen: tuple | None) -> str:
     """Returns the line of one budget in the table of rises."""
-
     halfway = growth = ""
     if risen:
         halfway = _bounded(risen[0], min(scores), max(scores))

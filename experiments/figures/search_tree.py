@@ -76,8 +76,7 @@ def _draw_policies(axes: plt.Axes, dream: Dream) -> None:
     actions = np.arange(len(prior))
     axes.bar(actions - 0.2, prior / prior.sum(), 0.4, color=_STUDENT, label="student")
     axes.bar(actions + 0.2, dream.policy[0], 0.4, color=_SEARCH, label="search")
-    q = dream.tree.children_rewards[0] + dream.tree.children_discounts[0] * dream.tree.children_values[0]
-    visits = dream.tree.children_visits[0]
+    q, visits = dream.tree.qvalues(0), dream.tree.children_visits[0]
     says = [
         f"{action}\n" + (f"{q[action]:.2f}" if visits[action] else "-") + f"\n{visits[action]}" for action in actions
     ]

@@ -29,6 +29,7 @@ class Worth(NamedTuple):
     low: float
     """Lower end of the 95 % interval, NaN of one seed."""
     high: float
+    """Its upper end, NaN of one seed."""
     least: float
     """What comes to this or less is worth this at most."""
     most: float
@@ -108,7 +109,7 @@ def _draw_measured(axes: plt.Axes, rows: Sequence[dict], said: str, colour: str)
 
 def _draw_compute(axes: plt.Axes, rows: Sequence[dict], said: str, colour: str) -> None:
     """Draws the plain arms of one budget against the updates made."""
-    updates = {row["dream_ratio"]: row["updates"] for row in rows if row["arm"] == f"ratio {row['dream_ratio']}"}
+    updates = {row["dream_ratio"]: row["updates"] for row in _of_kind(rows, "")}
     points = [(updates[ratio], *rest) for ratio, *rest in _curve(rows, "") if updates[ratio]]
     if points:
         made, centre, low, high = zip(*points, strict=True)
@@ -168,9 +169,14 @@ def _multiples(rows: Sequence[dict]) -> list[tuple[float, float]]:
     return [(ratio / above[0][0], centre / above[0][1]) for ratio, centre in above]
 
 
+def _of_kind(rows: Sequence[dict], kind: str) -> list[dict]:
+    """Returns the rows of the arms of one kind."""
+    return [row for row in rows if row["arm"] == f"ratio {row['dream_ratio']}" + (f", {kind}" if kind else "")]
+
+
 def _curve(rows: Sequence[dict], kind: str) -> list[tuple[int, float, float, float]]:
     """Returns (dream ratio, IQM, lower, upper) of the arms of one kind, rising in ratio."""
-    own = [row for row in rows if row["arm"] == f"ratio {row['dream_ratio']}" + (f", {kind}" if kind else "")]
+    own = _of_kind(rows, kind)
     ratios = sorted({row["dream_ratio"] for row in own})
     return [
         (ratio, *interquartile_mean([row["student_return"] for row in own if row["dream_ratio"] == ratio]))

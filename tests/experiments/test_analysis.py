@@ -17,7 +17,7 @@ from experiments.dream_scaling import analysis as scaling_analysis
 from experiments.dream_scaling import fit as scaling_fit
 from experiments.dream_scaling import runs as scaling_runs
 from experiments.figures import arms as arms_figure
-from experiments.figures import learning_curve
+from experiments.figures import learning_curve, surface
 from experiments.horizon import analysis as horizon_analysis
 from experiments.horizon import runs as horizon_runs
 from experiments.presets import PRESETS
@@ -523,10 +523,10 @@ def test_the_surface_by_hand(tmp_path, monkeypatch):
     # Ratio 1 comes to 21 and 41; 51 at 1,000 is more than it ever reaches, by 3,000 at least.
     cells = "| cartpole-1000 | 4 | plain | 3 | 51.00 [50.00, 52.00] | 0 | >= 3.0 [>= 3.0, >= 3.0] | 28 | 0 | 3 |"
     assert lines[4] == f"{cells} 0.250, 0.500 |" and lines[3].endswith(" | 7 | 0 | 3 |  |")
-    # Of the plain arms above 0: what 4 adds to 1.
     # By the odds, (51 - 11) / (500 - 51) to (21 - 11) / (500 - 21), four times the dreams are worth 4.3.
     assert [line.split(" | ")[:3] for line in rises[2:3]] == [["| cartpole-1000", "1, 4", ">= 4.0 [>= 4.0, >= 4.0]"]]
     assert float(rises[2].split(" | ")[3].split()[0]) == pytest.approx(40 / 449 / (10 / 479), rel=0.08)
+    # Of the plain arms above 0: what 4 adds to 1.
     assert [line.split(" | ")[:2] for line in rises[2:]] == [["| cartpole-1000", "1, 4"], ["| cartpole-3000", "1, 4"]]
     assert rises[2].split(" | ")[-1].startswith("30.00 [28.")  # seeds 0, 1 and 2 of either, drawn again
     assert lines[2].split(" | ")[6] == "<= 1.0 [<= 1.0, <= 1.0]"  # ratio 0 is below all that ratio 1 was measured at
@@ -569,6 +569,10 @@ def test_a_rise_that_is_a_logistic_function_is_found():
     np.testing.assert_equal((halfway, growth), ((np.inf, np.nan, np.nan), (1.0, np.nan, np.nan)))
 
 
+def test_every_kind_of_arm_is_drawn():
+    assert set(surface._STYLES) == {"", *scaling_runs.KINDS}
+
+
 def test_what_the_last_dreams_add_by_hand():
     assert scaling_fit.last_step({1: [0.0] * 4, 4: [5.0] * 4, 16: [3.0] * 4}) == (-2.0, -2.0, -2.0)
     value, low, high = scaling_fit.last_step({1: [0.0, 0.0], 4: [0.0, 2.0]})
@@ -579,7 +583,10 @@ def test_what_the_last_dreams_add_by_hand():
 def test_a_control_that_leads_to_no_arm_is_refused():
     with pytest.raises(ValueError, match=r"controls \['renewd'\] and budgets \[30\] lead to no arm: give kinds of"):
         scaling_runs.Family(PRESETS["cartpole-jax"], {300: (1, 4)}, {"renewd": {300: (4,)}, "renewed": {30: (4,)}})
-    for arms in scaling_runs.ARMS.values():  # what is said of weight decay
+
+
+def test_weight_decay_takes_next_to_nothing():
+    for arms in scaling_runs.ARMS.values():
         for settings in arms.values():
             update, num_updates = settings.update, settings.loop.num_updates
             assert update.learning_rate * update.weight_decay * num_updates * (1 + update.final_share) / 2 < 1 / 200
