@@ -21,7 +21,7 @@ from dreamer.core import keys as streams
 from dreamer.core import mesh
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import EnvSpec, Params, PyTree, Transition
-from dreamer.sleep.gate import Gate, make_gate
+from dreamer.sleep.gate import Gate, MakeWatch, make_gate, make_watch
 from dreamer.sleep.imagine import make_imagine
 from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
@@ -31,7 +31,7 @@ from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
 from dreamer.wake.explore import make_explore
 from experiments.config import Config
 from experiments.cost import cost_of
-from experiments.drivers import Evaluate, evaluation, on_device, on_host
+from experiments.drivers import Evaluate, evaluation, on_device, on_host, sleeping
 from experiments.honesty import honesty
 from experiments.parallel import devices_for, each_seed, seeds_of, spread_roots
 from world_models.efficientzero import make_efficientzero
@@ -106,6 +106,11 @@ def build(config: Config, env: JaxEnv | None = None, *, num_seeds: int = 1, num_
             f"replay.placement is 'host', but {num_seeds} seeds on {devices.num} devices would share its frames: give "
             "device, or one seed on one device"
         )
+    if config.gate.look_every and num_seeds > 1:
+        raise ValueError(
+            f"gate.look_every is {config.gate.look_every}, but each of {num_seeds} seeds in one program would stop its "
+            "nights elsewhere: give look_every 0, or one seed"
+        )
     world, host = _world(config, env, num_seeds)
     measured = _on_knobs(envs.for_evaluation(config.env, config.evaluation.episodes), env) if world else None
     try:
@@ -146,19 +151,20 @@ def _wire(
         fit=config.fit,
         optimise=config.update,
         augmentation=config.augment,
+        look_every=config.gate.look_every,
         spread=devices.spread,
     )
-    gate = None if config.gate.is_open else make_gate(model, agent, config.gate, gamma=gamma)
-    judge = loops.make_judge(gate)
+    gate, watch = _judges(config, model, agent)
+    sleep = sleeping(night, loops.make_judge(gate), watch)
     act = _actors(model, agent, search, greedy=False)[config.loop.actor]
     explore = make_explore(config.loop.epsilon, spell=config.loop.spell)
     if world is not None:
-        begin, step = on_device(world, act, explore, night, judge, config, num_seeds=num_seeds, devices=devices)
+        begin, step = on_device(world, act, explore, sleep, config, num_seeds=num_seeds, devices=devices)
         begin_at = functools.partial(begin, jnp.uint32(config.seed))
     else:
         life = host_session.HostSession(host, jax.jit(act), seed=config.seed, explore=explore and jax.jit(explore))
         days = recorded.HostDays(life)
-        begin, step = on_host(days, night, judge, config, devices=devices)
+        begin, step = on_host(days, sleep, config, devices=devices)
     return Parts(
         config=config,
         num_seeds=num_seeds,
@@ -189,6 +195,13 @@ def _ports(config: Config, spec: EnvSpec) -> tuple[WorldModel, Agent]:
     if num_members == 1:
         return model, agent
     return ensemble_of_models(model, num_members), ensemble_of_agents(agent, num_members)
+
+
+def _judges(config: Config, model: WorldModel, agent: Agent) -> tuple[Gate | None, MakeWatch | None]:
+    """Returns what judges nights after they are over and what watches them; None where nothing does."""
+    settings = model, agent, config.gate
+    gate = None if config.gate.is_open else make_gate(*settings, gamma=config.targets.gamma)
+    return gate, make_watch(*settings, gamma=config.targets.gamma) if config.gate.look_every else None
 
 
 def _measures(

@@ -19,6 +19,7 @@ from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig
 from dreamer.wake.envs import EnvConfig, KnobsConfig
 from world_models.efficientzero import EfficientZeroConfig
+from world_models.ensemble import EnsembleConfig
 
 WANDB_MODES = ("disabled", "offline", "online")
 
@@ -38,19 +39,6 @@ class EvaluationConfig:
         for name in ("episodes", "every", "max_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"evaluation.{name} is {getattr(self, name)}: give 1 or more")
-
-
-@dataclasses.dataclass(frozen=True)
-class EnsembleConfig:
-    """How many models and heads stand behind the two ports."""
-
-    num_members: int = 1
-    """M, models side by side, each with heads of its own, that differ in their first weights: an ensemble knows what it
-    does not know, at M times the cost."""
-
-    def __post_init__(self) -> None:
-        if self.num_members < 1:
-            raise ValueError(f"ensemble.num_members is {self.num_members}: give 1 (no ensemble) or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +123,16 @@ class Config:
                 f"batch_size {self.loop.batch_size} and learn_after {self.loop.learn_after} come to no update at all: "
                 "live longer, dream more, or take smaller batches"
             )
-        if not self.gate.is_open and self.loop.final_updates:
+        judged = self.gate.look_every or not self.gate.is_open
+        if judged and self.loop.final_updates:
             raise ValueError(
-                f"gate.evidence is {self.gate.evidence!r} and loop.final_updates {self.loop.final_updates}, but after "
-                "the last day there is none to judge by: give final_updates 0, or gate.evidence none"
+                f"loop.final_updates is {self.loop.final_updates}, but after the last day there is none to judge by: "
+                "give final_updates 0, or gate.evidence none and gate.look_every 0"
+            )
+        if self.gate.look_every and self.loop.learn_after <= day:
+            raise ValueError(
+                f"gate.look_every holds a night's day back, so the first night has none to learn from: give "
+                f"loop.learn_after {2 * day} or more"
             )
         if self.loop.real_transitions % day:
             nearest = max(1, round(self.loop.real_transitions / day)) * day

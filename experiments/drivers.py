@@ -15,6 +15,7 @@ from dreamer import loop as loops
 from dreamer import replay as replays
 from dreamer.core import mesh
 from dreamer.core.types import PyTree, Transition
+from dreamer.sleep.gate import MakeWatch
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import envs, host_session, recorded, session
 from dreamer.wake.envs import HostEnv, JaxEnv
@@ -30,12 +31,42 @@ def actor_of(config: Config, acting: LearnerState | loops.Deployment) -> Actor:
     return acting.params, acting.return_spread, config.loop.progress(acting.updates)
 
 
+def sleeping(night: loops.Night, judge: loops.Judge, watch: MakeWatch | None) -> Callable:
+    """Returns the pure `sleep(learner, replay, deployed, pending, made, num_updates, store, seed)`.
+
+    It judges the last night by the pending day, stores the day and sleeps; or, watched, sleeps with the day held back
+    and then stores it. It returns the deployment, the evidence, the learner, the replay and metrics.
+    """
+
+    def sleep(
+        learner: LearnerState,
+        replay: replays.ReplayState,
+        deployed: PyTree,
+        pending: Transition,
+        made: jax.Array,
+        num_updates: jax.Array,
+        store: jax.Array,
+        seed: jax.Array,
+    ) -> tuple:
+        def stored(replay: replays.ReplayState) -> replays.ReplayState:
+            return jax.lax.cond(store, replays.insert, lambda replay, _: replay, replay, pending)
+
+        deployed, evidence = judge(learner, deployed, pending, seed, store)
+        if watch is None:
+            return deployed, evidence, *night(learner, stored(replay), made, num_updates, seed)
+        acting = loops.in_force(learner, deployed)
+        held_back = watch(acting.params, pending, return_spread=acting.return_spread)
+        learner, replay, metrics = night(learner, replay, made, num_updates, seed, held_back)
+        return deployed, evidence, learner, stored(replay), metrics
+
+    return sleep
+
+
 def on_device(
     env: JaxEnv,
     act: Act,
     explore: Explore | None,
-    night: loops.Night,
-    judge: loops.Judge,
+    sleep: Callable,
     config: Config,
     *,
     num_seeds: int,
@@ -47,9 +78,9 @@ def on_device(
     def turn(
         state: loops.LoopState, made: jax.Array, num_updates: jax.Array, store: jax.Array, live_on: jax.Array
     ) -> tuple[loops.LoopState, dict]:
-        deployed, evidence = judge(state.learner, state.deployed, state.pending, state.seed, store)
-        replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, state.replay, state.pending)
-        learner, replay, metrics = night(state.learner, replay, made, num_updates, state.seed)
+        deployed, evidence, learner, replay, metrics = sleep(
+            state.learner, state.replay, state.deployed, state.pending, made, num_updates, store, state.seed
+        )
         state = state.replace(learner=learner, replay=replay, deployed=deployed, evidence=evidence)
         lived, pending = jax.lax.cond(
             live_on,
@@ -79,9 +110,7 @@ def on_device(
     return begin, step
 
 
-def on_host(
-    host: recorded.HostDays, night: loops.Night, judge: loops.Judge, config: Config, *, devices: mesh.Devices
-) -> tuple:
+def on_host(host: recorded.HostDays, sleep: Callable, config: Config, *, devices: mesh.Devices) -> tuple:
     """The night is the same program; the day is a Python loop around the real environment."""
 
     @functools.partial(devices.jit, donate_argnums=(0, 1, 2))
@@ -94,9 +123,7 @@ def on_host(
         store: jax.Array,
         seed: jax.Array,
     ) -> tuple:
-        judged = judge(learner, deployed, pending, seed, store)
-        replay = jax.lax.cond(store, replays.insert, lambda replay, _: replay, replay, pending)
-        return *judged, *night(learner, replay, learner.updates, num_updates, seed)
+        return sleep(learner, replay, deployed, pending, learner.updates, num_updates, store, seed)
 
     def step(state: loops.LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[loops.LoopState, dict]:
         counts = jnp.int32(num_updates), jnp.bool_(store)

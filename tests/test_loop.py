@@ -13,10 +13,11 @@ from dreamer.core import trees
 from dreamer.core.keys import stream
 from dreamer.core.types import DreamTargets, Meters, Params, Transition
 from dreamer.io import FactLog
-from dreamer.loop import LoopConfig, LoopState, days_and_nights, make_night
+from dreamer.loop import NIGHT_UPDATES, LoopConfig, LoopState, days_and_nights, make_night
 from dreamer.replay import ReplayConfig
 from dreamer.sleep.augment import AugmentConfig
 from dreamer.sleep.fit import FitConfig
+from dreamer.sleep.gate import STOPPED, Watch
 from dreamer.sleep.imagine import ImagineConfig, make_imagine
 from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer
@@ -159,7 +160,9 @@ def test_bad_rhythms_are_refused_by_name(setting, value):
         LoopConfig(**{setting: value})
 
 
-def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, event_share=0.0, unroll_steps=1, **settings):
+def whole_table_night(
+    reward=0.0, clip_rewards=False, dreams=None, event_share=0.0, unroll_steps=1, look_every=0, **settings
+):
     """Returns (night, learner, replay) on tables; its targets are 1 + reward + the value that made them."""
     world = tiny.corridor(3)
     model, agent = make_tabular(*world.tables, num_unroll_steps=unroll_steps), make_tabular_agent(*world.shape)
@@ -192,6 +195,7 @@ def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, event_share=0
         fit=FitConfig(),
         optimise=optimise,
         augmentation=AugmentConfig(),
+        look_every=look_every,
     )
     lead, states = (12, 1), jnp.zeros((12, 1), jnp.int32)
     flags, ones = jnp.zeros(lead, bool), jnp.ones((*lead, 2), bool)
@@ -243,6 +247,45 @@ def test_the_night_learns_from_signs_and_the_facts_stay(reward, told):
     np.testing.assert_array_equal(after.rows.reward[:, :12], reward)
     *_, metrics = table_night(reward=reward)[0](learner, state, jnp.int32(1))
     np.testing.assert_allclose(metrics["value_target"], 1 + reward)
+
+
+@pytest.mark.parametrize(("limit", "made"), [(9.0, 7), (0.0, 3), (0.5, 6)])
+def test_a_watched_night_ends_at_the_look_that_says_so(limit, made):
+    learner, state = table_night()[1:]
+    watched, *_ = whole_table_night(look_every=3)
+
+    def look(params, highest):
+        value = params.agent["value"][0]
+        return jnp.maximum(highest, value), {STOPPED: jnp.float32(value > limit), "value": value}
+
+    watch = Watch(lambda params: params.agent["value"][0], look)
+    settings = {"made": jnp.int32(0), "num_updates": jnp.int32(7), "seed": jnp.uint32(0), "watch": watch}
+    values = [float(table_night()[0](learner, state, jnp.int32(n))[0].params.agent["value"][0]) for n in (3, 6, 7)]
+    assert 0 < values[0] < 0.5 < values[1] and values[2] < 9.0  # what the limits are about
+    *after, metrics = jax.jit(lambda learner, state: watched(learner, state, **settings))(learner, state)
+    *plain, unwatched = table_night()[0](learner, state, jnp.int32(made))
+    assert trees.digest(after) == trees.digest(plain)
+    assert metrics.pop(NIGHT_UPDATES) == made and metrics.pop(STOPPED) == (made < 7)
+    np.testing.assert_allclose(metrics.pop("value"), after[0].params.agent["value"][0])
+    assert metrics.keys() == unwatched.keys()
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), metrics, unwatched)
+
+
+def test_what_a_night_that_stopped_early_left_is_due_in_the_next_one():
+    class Watched(Tape):
+        def __call__(self, state, num_updates, **kwargs):
+            state, metrics = super().__call__(state, num_updates, **kwargs)
+            self.nights[-1] = made = min(num_updates, 2 if state.pending.reward.max() < 30 else 1)
+            self.due.append(num_updates)
+            return state, metrics | {NIGHT_UPDATES: jnp.int32(made)}
+
+    tape, settings = Watched(), config(dream_ratio=4)
+    tape.due = []
+    *_, last = tape.turn(settings)
+    assert tape.nights == [0] + [2] * 5 + [1] * 7
+    assert tape.due[:7] == [0, 2, 3, 3, 4, 4, 5]  # 20 rows a day are 2.5 updates
+    assert last.meters.updates == 17 < settings.num_updates and last.nights == 12 and last.lived is None
+    assert tape.stored == list(range(60))
 
 
 def test_heads_begin_anew_after_their_period_in_any_rhythm():

@@ -3,12 +3,27 @@
 Letters: B batch, M members, K unroll steps.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from dreamer.core.ports import WorldModel
 from dreamer.core.types import Metrics, PyTree, SequenceBatch
 from world_models.layers import mean_of_members
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleConfig:
+    """How many models and heads stand behind the two ports."""
+
+    num_members: int = 1
+    """M, models side by side, each with heads of its own, that differ in their first weights: an ensemble knows what it
+    does not know, at M times the cost."""
+
+    def __post_init__(self) -> None:
+        if self.num_members < 1:
+            raise ValueError(f"ensemble.num_members is {self.num_members}: give 1 (no ensemble) or more")
 
 
 def make_ensemble(model: WorldModel, num_members: int) -> WorldModel:

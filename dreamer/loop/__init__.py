@@ -3,13 +3,14 @@
 from dreamer.loop.consolidation import ConsolidationConfig, Lived, make_day_and_night
 from dreamer.loop.days import CostOf, Event, LoopState, Step, days_and_nights
 from dreamer.loop.deployment import JUDGED, Deployment, Judge, first_deployment, in_force, make_judge
-from dreamer.loop.night import Night, make_night
+from dreamer.loop.night import NIGHT_UPDATES, Night, make_night
 from dreamer.loop.planning import PlanConfig
 from dreamer.loop.refinement import Dream, DreamedWorld, go_on
 from dreamer.loop.rhythm import LoopConfig
 
 __all__ = [
     "JUDGED",
+    "NIGHT_UPDATES",
     "ConsolidationConfig",
     "CostOf",
     "Deployment",

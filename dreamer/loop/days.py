@@ -18,6 +18,7 @@ from flax import struct
 from dreamer import replay as replays
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.loop.deployment import in_force
+from dreamer.loop.night import NIGHT_UPDATES
 from dreamer.loop.rhythm import LoopConfig
 from dreamer.sleep.update import LearnerState
 
@@ -68,7 +69,10 @@ class Step(Protocol):
     """One turn of the loop, however its days are lived."""
 
     def __call__(self, state: LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[LoopState, Metrics]:
-        """Stores `state.pending` if `store`, sleeps for `num_updates`, and lives the next day if `live_on`."""
+        """Stores `state.pending` if `store`, sleeps for `num_updates`, and lives the next day if `live_on`.
+
+        A night that is watched stores the day at its end and may end early; its metrics then tell `night_updates`.
+        """
         ...
 
 
@@ -86,7 +90,8 @@ def days_and_nights(
 ) -> Iterator[Event]:
     """Yields an Event for each day and night until `config.real_transitions` have been learned from.
 
-    Then come the nights of the final updates, each with an event and without a day. The consumer writes `event.lived`
+    Then come the nights of the final updates, each with an event and without a day. What a night that stopped early did
+    not do is due in the next one; what is due at the end of the last is left. The consumer writes `event.lived`
     to disk before it asks for the next event, which learns from it.
 
     Args:
@@ -113,6 +118,7 @@ def days_and_nights(
         live_on = real < config.real_transitions
         state, metrics = step(state, num_updates, store=store, live_on=live_on)
         jax.block_until_ready(metrics)
+        num_updates = int(metrics.get(NIGHT_UPDATES, num_updates))
         nights += 1
         meters = meters.plus(cost_of(meters.updates, num_updates, lived), seconds=time.perf_counter() - began)
         yield Event(nights, state, state.pending if live_on else None, metrics if num_updates else {}, meters)

@@ -17,14 +17,14 @@ from dreamer.core.types import Metrics, Params, PyTree, SequenceBatch
 from dreamer.loop.rhythm import LoopConfig
 from dreamer.sleep.augment import AugmentConfig, augment
 from dreamer.sleep.fit import FitConfig, fit_loss
+from dreamer.sleep.gate import STOPPED, Watch
 from dreamer.sleep.imagine import OF_DREAMS, Imagine, ImagineConfig, dream_loss
 from dreamer.sleep.targets import MakeTargets, TargetsConfig
 from dreamer.sleep.update import LearnerState, Optimizer, UpdateConfig, init_params, renew, update
 
-Night = Callable[
-    [LearnerState, replays.ReplayState, jax.Array, jax.Array, jax.Array],
-    tuple[LearnerState, replays.ReplayState, Metrics],
-]
+Night = Callable[..., tuple[LearnerState, replays.ReplayState, Metrics]]
+NIGHT_UPDATES = "night_updates"
+"""Name in the metrics of a night that is watched: the updates that were made of those that were due."""
 
 
 def make_night(
@@ -41,9 +41,10 @@ def make_night(
     fit: FitConfig,
     optimise: UpdateConfig,
     augmentation: AugmentConfig,
+    look_every: int = 0,
     spread: Callable[[PyTree], PyTree] = mesh.ONE.spread,
 ) -> Night:
-    """Returns the pure `night(learner, replay, made, num_updates, seed)`: one loop of updates.
+    """Returns the pure `night(learner, replay, made, num_updates, seed, watch=None)`: one loop of updates.
 
     Args of the function:
       learner: what learns.
@@ -52,6 +53,7 @@ def make_night(
         batch, and a condition on a batch runs both its branches.
       num_updates: scalar int32, of this night.
       seed: the run's.
+      watch: what may stop the night early, looked at every `look_every` updates; None makes all updates.
 
     It returns the learner, the replay and the metrics: each a mean over the updates, those of dreams over the updates
     that dreamed.
@@ -136,7 +138,12 @@ def make_night(
         return learner, state, metrics
 
     def night(
-        learner: LearnerState, state: replays.ReplayState, made: jax.Array, num_updates: jax.Array, seed: jax.Array
+        learner: LearnerState,
+        state: replays.ReplayState,
+        made: jax.Array,
+        num_updates: jax.Array,
+        seed: jax.Array,
+        watch: Watch | None = None,
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
         events = replays.eventful(state, target.unroll_steps) if replay.event_share else None
         shapes = jax.eval_shape(one_update, learner, state, made, seed, events)[2]
@@ -146,10 +153,42 @@ def make_night(
             learner, state, metrics = one_update(*carry[:2], now, seed, events)
             return learner, state, jax.tree.map(jnp.add, carry[2], metrics)
 
-        end = made + num_updates
-        learner, state, total = jax.lax.fori_loop(made, end, body, (learner, state, zeros))
+        end, carry, told = made + num_updates, (learner, state, zeros), {}
+        if watch is None:
+            carry = jax.lax.fori_loop(made, end, body, carry)
+        else:
+            end, carry, told = _watched(watch, body, made, end, carry, look_every)
+            num_updates = end - made
+            told |= {NIGHT_UPDATES: num_updates}
+        learner, state, total = carry
         num_dreaming = end - jnp.maximum(made, first_dream)
         counts = {name: num_dreaming if name.startswith(OF_DREAMS) else num_updates for name in total}
-        return learner, state, {name: value / jnp.maximum(counts[name], 1) for name, value in total.items()}
+        return learner, state, {name: value / jnp.maximum(counts[name], 1) for name, value in total.items()} | told
 
     return night
+
+
+def _watched(
+    watch: Watch, body: Callable, made: jax.Array, end: jax.Array, carry: tuple, look_every: int
+) -> tuple[jax.Array, tuple, Metrics]:
+    """Returns (updates after the last one, the carry, what the last look found) of a loop that may stop early.
+
+    After every `look_every` updates and the last one comes a look.
+    """
+    lowest = watch.begin(carry[0].params)
+    shapes = jax.eval_shape(watch.look, carry[0].params, lowest)[1]
+    told = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
+
+    def goes_on(at: tuple) -> jax.Array:
+        now, _, _, told = at
+        return (now < end) & (told[STOPPED] == 0)
+
+    def stretch(at: tuple) -> tuple:
+        now, carry, lowest, _ = at
+        until = jnp.minimum(now + look_every, end)
+        carry = jax.lax.fori_loop(now, until, body, carry)
+        lowest, told = watch.look(carry[0].params, lowest)
+        return until, carry, lowest, told
+
+    now, carry, _, told = jax.lax.while_loop(goes_on, stretch, (made, carry, lowest, told))
+    return now, carry, told

@@ -18,7 +18,7 @@ class LoopConfig:
     """T, decisions of each environment copy between two nights."""
     dream_ratio: int = 128
     """Rows trained on for each real transition; a row is one sampled sequence with its K dreamed steps, or one imagined
-    rollout."""
+    rollout. Fewer where `gate.look_every` stops nights early."""
     batch_size: int = 128
     """B, rows of one update."""
     learn_after: int = 0
@@ -58,12 +58,15 @@ class LoopConfig:
 
     @property
     def num_updates(self) -> int:
-        """Updates of the whole run."""
+        """Updates of the whole run, at most."""
         return self.updates_due(self.real_transitions) + self.final_updates
 
     def finished(self, real: int, updates: int) -> bool:
-        """Whether a run that has learned from `real` transitions in `updates` updates is at its end."""
-        return real >= self.real_transitions and updates >= self.num_updates
+        """Whether a run that has learned from `real` transitions in `updates` updates is at its end.
+
+        Only final updates come after the last day: what nights that stopped early left of the others is not made up.
+        """
+        return real >= self.real_transitions and (updates >= self.num_updates or not self.final_updates)
 
     def progress(self, updates: jax.Array) -> jax.Array:
         """Returns the share in [0, 1] of the updates that go along with living; the final ones are all at 1."""

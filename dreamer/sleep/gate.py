@@ -2,12 +2,14 @@
 
 Real evidence is what that day paid, against what each foretold of it. Dreamed evidence is what both students would earn
 from its states on, in the better proven of both models. All of it is in returns, so that one scale says what matters.
+Looks in the course of a night hold the same real evidence against the best that the night has had so far.
 
 Letters: T decisions, E environment copies, N = T * E states of the day, K steps of the horizon, A actions.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import chex
 import jax
@@ -20,6 +22,8 @@ from dreamer.core.types import Metrics, Params, PyTree, Transition
 from dreamer.sleep.imagine import dreamed_action
 
 EVIDENCE = ("none", "real", "dreamed", "both")
+STOPPED = "stopped"
+"""Name in the metrics of a night that is watched: 1 if it stopped early."""
 DEPLOYED, REFUSED = "deployed", "refused_"
 """Names in the evidence: the verdict, and what each reason to refuse begins with."""
 _ROUNDING = 1e-6
@@ -43,13 +47,17 @@ class GateConfig:
     """Mean entropy of the policy, as a share of the highest possible, below which it counts as collapsed; 0 never."""
     max_kl: float = 5.0
     """Mean divergence KL(new || deployed) of the policies, in nats, above which it counts as broken; 0 never."""
+    look_every: int = 0
+    """Updates of a night between two looks at the newest day, which is then held back until the night is over: the
+    night stops early where errors about that day have risen from their lowest, or the policy counts as collapsed or
+    broken, by the settings above. 0 learns from the newest day at once and never looks."""
 
     def __post_init__(self) -> None:
         if self.evidence not in EVIDENCE:
             raise ValueError(f"gate.evidence is {self.evidence!r}: give one of {', '.join(EVIDENCE)}")
         if self.horizon < 1:
             raise ValueError(f"gate.horizon is {self.horizon}: give 1 or more")
-        for name in ("standard_errors", "tolerance", "max_kl"):
+        for name in ("standard_errors", "tolerance", "max_kl", "look_every"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"gate.{name} is {getattr(self, name)}: give 0 or more")
         if not 0 <= self.min_entropy < 1:
@@ -62,6 +70,20 @@ class GateConfig:
 
 
 Gate = Callable[..., tuple[jax.Array, Metrics]]
+Errors = tuple[jax.Array, jax.Array]
+"""[N] squared errors about a day, each in squared reward units: of the model, and of the value."""
+
+
+class Watch(NamedTuple):
+    """Two pure functions that tell when a night has to stop."""
+
+    begin: Callable[[Params], Errors]
+    """(params at the night's beginning) -> the lowest errors so far."""
+    look: Callable[[Params, Errors], tuple[Errors, Metrics]]
+    """(params now, lowest errors so far) -> (lowest errors so far, what was found)."""
+
+
+MakeWatch = Callable[..., Watch]
 
 
 @struct.dataclass
@@ -97,32 +119,7 @@ def make_gate(model: WorldModel, agent: Agent, config: GateConfig, *, gamma: flo
       return_spread: scalar, the deployed agent's running spread of returns, in reward units.
     """
 
-    def foretold(params: Params, obs: jax.Array, action: jax.Array, valid: jax.Array) -> jax.Array:
-        """Returns [N] the return that a model and its value see in the actions [N, K]."""
-
-        def dream_on(latent: PyTree, action: jax.Array) -> tuple:
-            latent, reward, continuation = model.step(params.model, latent, action)
-            return latent, (reward, continuation, agent.evaluate(params.agent, (), latent).value)
-
-        first = model.observe(params.model, obs)
-        _, (reward, continuation, value) = jax.lax.scan(dream_on, first, action.T)
-        value = jnp.concatenate([agent.evaluate(params.agent, (), first).value[None], value])
-        return _return(reward.T, returns.discounts(continuation.T, gamma), value.T, valid)
-
-    def errors(params: Params, day: Transition, windows: _Windows, ratio: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns [N] squared errors about the day: of the model in what was done, of the value in what it would do.
-
-        The agent that lived the day may have been worse than the one that is judged, whose value must not suffer for
-        it: as in V-trace (https://arxiv.org/abs/1802.01561), truncated importance ratios [N, K] cut the returns that a
-        value is held against, and weigh the row's own decision.
-        """
-        now, after = (_evaluate(model, agent, params, obs).value for obs in (day.obs, day.next_obs))
-        value = jnp.concatenate([now.reshape(-1, 1), _windowed(after, config.horizon)], axis=1)
-        rows = windows.reward, returns.discounts(1.0 - windows.terminated, gamma), value, windows.valid
-        seen = foretold(params, windows.obs, windows.action, windows.valid)
-        later = jnp.pad(ratio[:, 1:], ((0, 0), (0, 1)), constant_values=1.0)
-        traced = returns.lambda_returns(*rows, lam=later)[:, 0]
-        return (seen - _return(*rows)) ** 2, (ratio[:, 0] * (traced - value[:, 0])) ** 2
+    foretold, errors = _judging(model, agent, config, gamma)
 
     def dreamed_actions(params: Params, windows: _Windows, keys: jax.Array) -> jax.Array:
         """Returns [N, K] what the student does in its own model's dream; below the first state all is allowed."""
@@ -144,9 +141,8 @@ def make_gate(model: WorldModel, agent: Agent, config: GateConfig, *, gamma: flo
         ratios = [_windowed(ratio, config.horizon) for ratio in _ratios(*policies, day.action)]
         found = (errors(who, day, windows, ratio) for who, ratio in zip(both, ratios, strict=True))
         (model_error, value_error), (model_error_now, value_error_now) = found
-        forgiven = (config.tolerance * return_spread) ** 2
-        by_model = _compare(model_error, model_error_now, forgiven + config.tolerance * model_error_now.mean(), config)
-        by_value = _compare(value_error, value_error_now, forgiven + config.tolerance * value_error_now.mean(), config)
+        by_model = _compare_errors(model_error, model_error_now, return_spread, config)
+        by_value = _compare_errors(value_error, value_error_now, return_spread, config)
         tests = {"model_error": by_model, "value_error": by_value} if config.evidence in ("real", "both") else {}
         if config.evidence in ("dreamed", "both"):
             # A model is trusted until another has foretold clearly more: what it dreams of itself proves nothing.
@@ -167,9 +163,86 @@ def make_gate(model: WorldModel, agent: Agent, config: GateConfig, *, gamma: flo
     return gate
 
 
+def make_watch(model: WorldModel, agent: Agent, config: GateConfig, *, gamma: float) -> MakeWatch:
+    """Returns the pure `watch(deployed, day, *, return_spread) -> Watch`: early stopping on a day that is held back.
+
+    What a look finds are scalars: `held_out_model_error` and `held_out_value_error`, means; and `stopped`, which is 1
+    where the night has to end.
+
+    Args of the function:
+      deployed: Params that lived the day.
+      day: [T, E] a day that the night does not learn from.
+      return_spread: scalar, the running spread of returns, in reward units.
+    """
+    _, errors = _judging(model, agent, config, gamma)
+
+    def watch(deployed: Params, day: Transition, *, return_spread: jax.Array) -> Watch:
+        windows, lived_by = _windows(day, config.horizon), _policy(model, agent, deployed, day)
+
+        def found(params: Params) -> tuple[jax.Array, Errors]:
+            policy = _policy(model, agent, params, day)
+            ratio, _ = _ratios(policy, lived_by, day.action)
+            return policy, errors(params, day, windows, _windowed(ratio, config.horizon))
+
+        def look(params: Params, lowest: Errors) -> tuple[Errors, Metrics]:
+            policy, now = found(params)
+            tests = [_compare_errors(*pair, return_spread, config) for pair in zip(now, lowest, strict=True)]
+            _, refused = _monitored(policy, lived_by, config)
+            rising = [~(test["_worse"] <= test["_allowed"]) for test in tests]  # NaN has risen
+            stop = jnp.any(jnp.stack([*refused.values(), *rising, ~trees.all_finite(params)]))
+            lowest = tuple(
+                jnp.where(test["_worse"] < 0, new, old) for test, new, old in zip(tests, now, lowest, strict=True)
+            )
+            told = {f"held_out_{name}_error": test[""] for name, test in zip(("model", "value"), tests, strict=True)}
+            return lowest, told | {STOPPED: stop.astype(jnp.float32)}
+
+        return Watch(lambda params: found(params)[1], look)
+
+    return watch
+
+
 def reasons(evidence: Mapping[str, float]) -> list[str]:
     """Returns why a candidate was refused: names of tests, `entropy`, `kl` or `not_finite`; nothing if it was not."""
     return sorted(name.removeprefix(REFUSED) for name, value in evidence.items() if name.startswith(REFUSED) and value)
+
+
+def _judging(model: WorldModel, agent: Agent, config: GateConfig, gamma: float) -> tuple[Callable, Callable]:
+    """Returns what tells the return that a model and its value see in actions, and how wrong both are about a day."""
+
+    def foretold(params: Params, obs: jax.Array, action: jax.Array, valid: jax.Array) -> jax.Array:
+        """Returns [N] the return that a model and its value see in the actions [N, K]."""
+
+        def dream_on(latent: PyTree, action: jax.Array) -> tuple:
+            latent, reward, continuation = model.step(params.model, latent, action)
+            return latent, (reward, continuation, agent.evaluate(params.agent, (), latent).value)
+
+        first = model.observe(params.model, obs)
+        _, (reward, continuation, value) = jax.lax.scan(dream_on, first, action.T)
+        value = jnp.concatenate([agent.evaluate(params.agent, (), first).value[None], value])
+        return _return(reward.T, returns.discounts(continuation.T, gamma), value.T, valid)
+
+    def errors(params: Params, day: Transition, windows: _Windows, ratio: jax.Array) -> Errors:
+        """Returns [N] squared errors about the day: of the model in what was done, of the value in what it would do.
+
+        The agent that lived the day may have been worse than the one that is judged, whose value must not suffer for
+        it: as in V-trace (https://arxiv.org/abs/1802.01561), truncated importance ratios [N, K] cut the returns that a
+        value is held against, and weigh the row's own decision.
+        """
+        now, after = (_evaluate(model, agent, params, obs).value for obs in (day.obs, day.next_obs))
+        value = jnp.concatenate([now.reshape(-1, 1), _windowed(after, config.horizon)], axis=1)
+        rows = windows.reward, returns.discounts(1.0 - windows.terminated, gamma), value, windows.valid
+        seen = foretold(params, windows.obs, windows.action, windows.valid)
+        later = jnp.pad(ratio[:, 1:], ((0, 0), (0, 1)), constant_values=1.0)
+        traced = returns.lambda_returns(*rows, lam=later)[:, 0]
+        return (seen - _return(*rows)) ** 2, (ratio[:, 0] * (traced - value[:, 0])) ** 2
+
+    return foretold, errors
+
+
+def _compare_errors(new: jax.Array, old: jax.Array, return_spread: jax.Array, config: GateConfig) -> Metrics:
+    """Returns what `_compare` does, of squared errors."""
+    forgiven = (config.tolerance * return_spread) ** 2 + config.tolerance * old.mean()
+    return _compare(new, old, forgiven, config)
 
 
 def _compare(new: jax.Array, old: jax.Array, forgiven: jax.Array, config: GateConfig) -> Metrics:

@@ -1,10 +1,11 @@
 """What is run: gymnax CartPole at 1,000 real transitions, half of the trained rows imagined, one setting of the dreams
-changed at a time; three arms change a second one.
+changed at a time; some arms change a second one.
 
 Budget, warm-up and dream ratios are those of arms of `dream_scaling`, chosen from its rows: there the plain agent ends
 above an agent that learned nothing and below the task's ceiling.
 """
 
+from dreamer.sleep.gate import GateConfig
 from experiments.config import Config, changed
 from experiments.dream_scaling import runs as scaling
 from experiments.presets import PRESETS
@@ -15,6 +16,9 @@ REFERENCE = "as reference"
 """Horizon 5, one branch, half of the rows imagined, search labels, one model, days of 10 decisions."""
 MEMBERS = "ensemble of 3"
 LAMBDA = "lambda values"
+LONG = "days of 100"
+BLIND = GateConfig(look_every=10**6, standard_errors=1e9, min_entropy=0.0, max_kl=0.0)
+"""A night that is looked at by the day that it holds back, and never stopped: what holding back alone costs."""
 CHANGES: dict[str, tuple[str, dict]] = {
     "horizon 1": (REFERENCE, {"imagine.horizon": 1}),
     "horizon 15": (REFERENCE, {"imagine.horizon": 15}),
@@ -27,7 +31,10 @@ CHANGES: dict[str, tuple[str, dict]] = {
     MEMBERS: (REFERENCE, {"ensemble.num_members": 3}),
     "ensemble of 3, weighed by doubt": (MEMBERS, {"imagine.doubt_scale": 1.0}),
     "ensemble of 3, expanded values": (MEMBERS, {"imagine.value_source": "expansion"}),
-    "days of 100": (REFERENCE, {"loop.steps_per_day": 100}),
+    LONG: (REFERENCE, {"loop.steps_per_day": 100}),
+    "days of 100, gated": (LONG, {"gate.evidence": "both"}),
+    "days of 100, nights watched": (LONG, {"gate.look_every": 4, "loop.learn_after": 200}),
+    "days of 100, held back": (LONG, {"gate": BLIND, "loop.learn_after": 200}),
     "one night": (REFERENCE, {"loop.steps_per_day": 1000}),
 }
 """Arm -> the arm that it is held against, and what it changes there."""

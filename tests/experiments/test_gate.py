@@ -20,11 +20,12 @@ from dreamer.sleep.imagine import ImagineConfig
 from dreamer.wake import Deployed
 from experiments import resume, run
 from experiments.build import build
-from experiments.config import EnsembleConfig, changed
+from experiments.config import changed
 from experiments.evaluate import evaluate
 from experiments.recover import saved_state
 from experiments.versions import lineage, put_in_force
 from tests import runs
+from world_models.ensemble import EnsembleConfig
 
 GATE = GateConfig("both", horizon=3, standard_errors=4.0)
 
@@ -187,6 +188,58 @@ def test_back_to_an_earlier_version(finished, tmp_path):
         put_in_force(runs.finished("gymnax").folder, 0)
 
 
+def watched(suite, folder=None):
+    """Returns a config whose nights are looked at after every update, and stop for little."""
+    changes = {"gate.look_every": 1, "gate.tolerance": 0.0, "gate.standard_errors": 0.0, "loop.learn_after": 16}
+    return changed(config(suite, folder), changes)
+
+
+@pytest.mark.parametrize("suite", ["gymnax", pytest.param("gymnasium", marks=pytest.mark.learn)])
+def test_nights_stop_early_and_a_resumed_run_stops_where_it_did(monkeypatch, tmp_path, suite):
+    wired = build(watched(suite))
+    whole = run(watched(suite, tmp_path / "whole"), parts=wired)
+    nights = [row for row in runs.rows(whole.folder) if "night_updates" in row]
+    assert [row["day"] for row in nights] == [2, 3, 4, 5, 6]  # the first has but the day that is held back
+    assert {"held_out_model_error", "held_out_value_error", "stopped"} <= set(nights[0])
+    made, spent = 0, []
+    for row in nights:
+        due = wired.config.loop.updates_due(row["real"]) - made
+        made += int(row["night_updates"])
+        spent.append(due - row["night_updates"])
+        assert 1 <= row["night_updates"] <= due and row["updates"] == made
+        assert row["stopped"] or row["night_updates"] == due
+        assert row["replayed"] + row["dreamed"] == made * wired.config.loop.batch_size
+    assert max(spent) > 0 and whole.meters.updates == made <= wired.config.loop.num_updates
+    with runs.interrupt(monkeypatch, Checkpoints, "save", call=1, done=False), pytest.raises(KeyboardInterrupt):
+        run(watched(suite, tmp_path / "cut"), parts=wired)
+    resumed = resume(tmp_path / "cut", parts=wired)
+    assert resumed.messages == [] and runs.rows(resumed.folder) == runs.rows(whole.folder)
+    assert resume(tmp_path / "cut", parts=wired).meters.updates == made  # finished, whatever is still due
+    assert wired.step.program._cache_size() == 1
+
+
+def test_a_watched_night_learns_nothing_of_the_day_that_it_is_watched_by():
+    wired = build(watched("gymnax"))
+    events = days_and_nights(wired.step, wired.init(), config=wired.config.loop, cost_of=wired.cost_of)
+    state = [next(events).state for _ in range(3)][-1]
+    kept = jax.tree.map(np.array, state)
+    nights = []
+    for change in (0.0, 1000.0):
+        other = jax.tree.map(jnp.asarray, kept)
+        pending = other.pending.replace(reward=other.pending.reward + change)
+        after, metrics = wired.step(other.replace(pending=pending), 1, store=True, live_on=False)
+        nights.append((trees.digest(after.learner.params), float(metrics["held_out_model_error"])))
+        assert int(after.replay.stored) == int(kept.replay.stored) + wired.config.loop.steps_per_day
+    assert nights[0][0] == nights[1][0] and nights[0][1] < nights[1][1]
+
+
+def test_settings_that_looks_cannot_have_are_refused():
+    with pytest.raises(ValueError, match="gate.look_every holds a night's day back, .*loop.learn_after 16 or more"):
+        changed(config(), {"gate.look_every": 5})
+    with pytest.raises(ValueError, match="gate.look_every is 1, but each of 2 seeds"):
+        build(watched("gymnax"), num_seeds=2)
+
+
 def test_a_gate_needs_a_day_to_judge_by():
-    with pytest.raises(ValueError, match="gate.evidence is 'both' and loop.final_updates 5"):
+    with pytest.raises(ValueError, match="loop.final_updates is 5, but after the last day there is none to judge by"):
         dataclasses.replace(config(), loop=dataclasses.replace(config().loop, final_updates=5))
