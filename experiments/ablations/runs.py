@@ -17,6 +17,8 @@ REFERENCE = "as reference"
 MEMBERS = "ensemble of 3"
 LAMBDA = "lambda values"
 LONG = "days of 100"
+HELD_BACK = "days of 100, held back"
+"""The newest day is learned from a day later, so that the first night has to wait for the second."""
 BLIND = GateConfig(look_every=10**6, standard_errors=1e9, min_entropy=0.0, max_kl=0.0)
 """A night that is looked at by the day that it holds back, and never stopped: what holding back alone costs."""
 CHANGES: dict[str, tuple[str, dict]] = {
@@ -33,8 +35,8 @@ CHANGES: dict[str, tuple[str, dict]] = {
     "ensemble of 3, expanded values": (MEMBERS, {"imagine.value_source": "expansion"}),
     LONG: (REFERENCE, {"loop.steps_per_day": 100}),
     "days of 100, gated": (LONG, {"gate.evidence": "both"}),
-    "days of 100, nights watched": (LONG, {"gate.look_every": 4, "loop.learn_after": 200}),
-    "days of 100, held back": (LONG, {"gate": BLIND, "loop.learn_after": 200}),
+    HELD_BACK: (LONG, {"gate": BLIND, "loop.learn_after": 200}),
+    "days of 100, nights watched": (HELD_BACK, {"gate": GateConfig(look_every=4)}),
     "one night": (REFERENCE, {"loop.steps_per_day": 1000}),
 }
 """Arm -> the arm that it is held against, and what it changes there."""
