@@ -27,14 +27,24 @@ TASKS: dict[str, Config] = {
 }
 
 _BOARD, _UNIFORM = {"model.torso": "dense"}, {"replay.event_share": 0.0}
+_HELD = {
+    "env.knobs.hold": 3,
+    "env.frame_stack": 3,
+    "targets.gamma": 0.95,
+    "search.relative_q_range": 0.05,
+    "loop.epsilon": 0.2,
+    "loop.spell": 10,
+}
+"""Freeway's way: a chicken moves in three steps of the world at most, and nothing is paid before it has crossed."""
 
 
 def _arms(task: str, config: Config) -> dict[str, Config]:
     """Returns the arms of a task, whose first is the task's config itself; of MinAtar with each of what reads boards
-    and what draws rows taken away, and both."""
+    and what draws rows taken away, and both; Freeway's begin with one of its own."""
     if not task.startswith("minatar"):
         return {DREAMING: config, CONTROL: without_dreams(config)}
-    return {
+    own = {"decisions held for 3 steps": changed(config, _HELD)} if config.env.id == "Freeway-MinAtar" else {}
+    return own | {
         "by relations, half events": config,
         "half events": changed(config, _BOARD),
         "by relations": changed(config, _UNIFORM),
