@@ -214,7 +214,7 @@ class Config:
             if tree[part][name] == neutral:
                 del tree[part][name]
         if self.env.suite != "jobworld":
-            del tree["env"]["jobworld"]
+            tree["env"].pop("jobworld", None)
         if not self.env.oracle:
             del tree["env"]["oracle"]
         return tree
@@ -228,8 +228,9 @@ def env_as_recorded(env: EnvConfig, tree: dict) -> dict:
     """Returns an environment's JSON as the hashes of recorded rows have it.
 
     Atari alone could stack frames when the first rows were made; of other suites the setting was of no effect. No
-    decision could be held.
+    decision could be held, and there was no lake.
     """
+    tree = {name: part for name, part in tree.items() if name != ("jobworld" if env.suite == "lake" else "lake")}
     knobs = {name: value for name, value in tree["knobs"].items() if name != "hold" or value > 1}
     is_atari = env.suite == "atari"
     frames = {} if is_atari or env.frame_stack == 1 else {"frame_stack": env.frame_stack}

@@ -1,6 +1,5 @@
 """Folds sessions into the weights of a pre-trained agent: `python -m scripts.distill RUN --field value ...`."""
 
-import dataclasses
 import sys
 
 import tyro
@@ -20,6 +19,9 @@ def main() -> None:
         with ShareWatch(f"{config.name}, seed {config.seed}", said="deployed return") as watch:
             folder = distil(config, agent, watch=watch)
         show_nights(folder)
+        more = "--consolidation.states dream   # learn in dreams of what the session taught"
+        if config.env.suite != "jobworld":
+            more = "--teacher.kind other_job       # the control: a session that says nothing of this job"
         say(
             f"""
 run folder      {folder}
@@ -27,7 +29,7 @@ deployed agent  {folder}/deployed.safetensors
 
 What to do next
   {INTERPRETER} -m scripts.evaluate {folder}   # measure it
-  {INTERPRETER} -m scripts.distill {agent} --consolidation.states dream   # learn in dreams of what the session taught
+  {INTERPRETER} -m scripts.distill {agent} {more}
 """
         )
 
@@ -40,9 +42,9 @@ def _parse(words: list[str]) -> tuple[str, DistillationConfig]:
         raise ValueError("give the folder of a pre-trained agent first, as scripts.pretrain printed it")
     agent = pretrained_config(RunFolder.open(words[0]))
     night = ConsolidationConfig(session_length=agent.session_length)
-    stays = {"period": 0, "redrawn_prob": JobWorldConfig.redrawn_prob}  # what is folded into weights must
-    world = dataclasses.replace(agent.env.jobworld, pool="distillation", job=0, **stays)
-    env = dataclasses.replace(agent.env, jobworld=world)
+    # What is folded into weights must stay.
+    stays = {"period": 0, "redrawn_prob": JobWorldConfig.redrawn_prob} if agent.env.suite == "jobworld" else {}
+    env = agent.env.with_jobs(pool="distillation", job=0, **stays)
     default = DistillationConfig(env=env, seed=agent.seed, agent=agent, consolidation=night)
     config = tyro.cli(DistillationConfig, prog=program, default=default, args=words[1:])
     if config.agent != agent:

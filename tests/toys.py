@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from dreamer.core.types import EnvSpec
-from dreamer.wake.envs.base import JaxEnv, pure_env
+from dreamer.wake.envs.base import JaxEnv
+from dreamer.wake.envs.pure import pure_env
 
 
 def toy(

@@ -72,7 +72,7 @@ def analyse() -> tuple[str, list[Path]]:
                 said = (
                     {"the reader, with its first session in memory": teacher_return(rows)} if task != "sequence" else {}
                 )
-                figures.append(learning_curve.draw(shown, path, references=said, log_transitions=task == "jobworld"))
+                figures.append(learning_curve.draw(shown, path, references=said, log_transitions=task != "sequence"))
     told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
     return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures
 
@@ -152,6 +152,8 @@ def _line(task: str, arm: str, rows: list[dict], *, teacher: float, common: int)
 
 
 def _bits_held(rows: list[dict]) -> str:
+    if rows[0]["retained_bits"] is None:
+        return "-"
     held, told = (interquartile_mean([row[name] for row in rows])[0] for name in ("retained_bits", "available_bits"))
     return f"{held:.1f} of {told:.1f}"
 

@@ -1,10 +1,14 @@
-"""What is run: sessions of JobWorld folded into weights by self-distillation; rewards, transcripts and controls."""
+"""What is run: sessions of a job folded into weights by self-distillation; rewards, transcripts and controls.
+
+The jobs are JobWorld's codebooks, and in the task `lake` the maps of frozen lakes.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from experiments.config import RunConfig, changed
 from experiments.sessions.config import DistillationConfig
+from experiments.sessions.pretraining_config import RECIPES
 
 _BASE = DistillationConfig(num_jobs=8, run=RunConfig(wandb="disabled"))
 
@@ -30,6 +34,12 @@ LATE = 16
 """The last days of `period`, of which means are told: of every arm as many begin a job as its days a job say."""
 _PLANNERS, _WRONG = (("search in a dream", "search"), ("session and search", "veteran")), ", dream all wrong"
 _DREAMS = _arm("consolidation-dreams", num_nights=1, num_updates=64)
+_LAKE = RECIPES["lake"]
+_ON_LAKE = {
+    "name": "consolidation-lake",
+    "agent": _LAKE,
+    "env": _LAKE.env.with_jobs(pool="distillation", job=0),
+}
 
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": {
@@ -86,12 +96,28 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
     },
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
+ARMS["lake"] = {
+    arm: changed(ARMS["jobworld"][arm], _ON_LAKE)
+    for arm in (
+        REFERENCE,
+        "session, its own states",
+        REWARDS,
+        "cloned session",
+        "cloned successes",
+        "another job's session",
+        "no teacher, sharpened",
+    )
+}
 
 PANELS = {
     "jobworld": (
         (REFERENCE, "session, its own states", "session, dreamed states", "session, gated, with rewards", REWARDS),
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
         (REFERENCE, *(f"{name}{told}" for told in ("", _WRONG) for name, _ in _PLANNERS)),
+    ),
+    "lake": (
+        (REFERENCE, "session, its own states", REWARDS),
+        (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
     ),
     "sequence": ((REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),),
 }

@@ -16,6 +16,8 @@ from experiments.sessions.pretraining_config import WORLD, PretrainingConfig, ch
 
 HORIZONS = (2, 4, 8, 16)
 """How many times as long a chain may be asked than the one that was learned in."""
+_SEEN = {"jobworld": ("num_keys", "num_answers", "aliased", "error", "cue"), "lake": ("size", "num_holes", "deadline")}
+"""Suite -> what an observation depends on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,28 +74,21 @@ class DistillationConfig:
 
     def __post_init__(self) -> None:
         check(self, ("num_jobs", "sequence", "episodes"))
-        world, pool = self.env.jobworld, len(pool_jobs(self.env.jobworld))
-        wanted = self.num_jobs * self.sequence
-        asked = f"env.jobworld.job is {world.job}, num_jobs {self.num_jobs} and sequence {self.sequence}"
+        world, pool = self.env.job_world, len(pool_jobs(self.env.job_world))
+        wanted, suite = self.num_jobs * self.sequence, self.env.suite
+        asked = f"env.{suite}.job is {world.job}, num_jobs {self.num_jobs} and sequence {self.sequence}"
         if world.job is None or world.job + wanted > pool:
             raise ValueError(
                 f"{asked}: give the number of the first job, with all of them among the {pool} of the pool "
                 f"{world.pool!r}"
             )
         if world.pool == "pretraining":
-            raise ValueError("env.jobworld.pool is 'pretraining', which the agent knows: give 'distillation' or 'test'")
-        if world.period:
+            raise ValueError(f"env.{suite}.pool is 'pretraining', which the agent knows: give 'distillation' or 'test'")
+        if self.env.jobworld.period:
             raise ValueError(
                 f"env.jobworld.period is {world.period}, but what is folded into weights must stay: give 0"
             )
-        taught = self.agent.env.jobworld
-        for name in ("num_keys", "num_answers", "aliased", "error", "cue"):
-            if getattr(world, name) != getattr(taught, name):
-                raise ValueError(
-                    f"env.jobworld.{name} is {getattr(world, name)!r}, but the agent was pre-trained where it is "
-                    f"{getattr(taught, name)!r}, and would take what it sees for something else: give that, or "
-                    "pre-train another"
-                )
+        self._check_taught()
         if (self.teacher.kind == "other_job" or world.pool == "test") and world.job + 2 * wanted > pool:
             raise ValueError(
                 f"{asked}, after which the pool {world.pool!r} of {pool} has not as many other jobs: take fewer"
@@ -118,6 +113,33 @@ class DistillationConfig:
         self._check_objective()
         self._check_refine()
         self._check_carrier()
+
+    def _check_taught(self) -> None:
+        """Refuses a world that the agent would take for another, and what only JobWorld can say."""
+        suite, taught = self.env.suite, self.agent.env
+        if suite != taught.suite:
+            raise ValueError(f"env.suite is {suite!r}, but the agent was pre-trained in {taught.suite!r}: give that")
+        for name in _SEEN[suite]:
+            here, there = getattr(self.env.job_world, name), getattr(taught.job_world, name)
+            if here != there:
+                raise ValueError(
+                    f"env.{suite}.{name} is {here!r}, but the agent was pre-trained where it is {there!r}, and would "
+                    "take what it sees for something else: give that, or pre-train another"
+                )
+        if suite == "jobworld":
+            return
+        for name, value, wanted in (
+            ("consolidation.states", self.consolidation.states, ("student", "session")),
+            ("refine.arm", self.refine.arm, ("raw",)),
+            ("teacher.kind", self.teacher.kind, ("session", "other_job", "sharpened")),
+            ("recovery_episodes", self.recovery_episodes, (0,)),
+            ("horizons", self.horizons, ((),)),
+        ):
+            if value not in wanted:
+                raise ValueError(
+                    f"{name} is {value!r}, which asks what a dream of the job or its codebook says, but env.suite is "
+                    f"{suite!r}: give {' or '.join(map(repr, wanted))}, or the suite 'jobworld'"
+                )
 
     def _check_plan(self) -> None:
         """Refuses plans that nobody makes, and worlds in which a plan would not be what it says."""
@@ -227,8 +249,8 @@ class DistillationConfig:
     @property
     def jobs(self) -> range:
         """The numbers of the jobs among all: the first of every student, then the second of every student, and on."""
-        first = self.env.jobworld.job
-        return pool_jobs(self.env.jobworld)[first : first + self.num_jobs * self.sequence]
+        first = self.env.job_world.job
+        return pool_jobs(self.env.job_world)[first : first + self.num_jobs * self.sequence]
 
     @property
     def num_nights(self) -> int:

@@ -22,14 +22,13 @@ from dreamer.loop import Lived, make_day_and_night
 from dreamer.sleep.carriers import Carried, Carrier, make_carrier
 from dreamer.sleep.update import Optimizer, TrainState, init_train_state, make_optimizer
 from dreamer.wake import session as sessions
-from dreamer.wake.envs import EnvConfig
-from dreamer.wake.envs.jobs import codebook, pool_jobs
-from dreamer.wake.envs.jobworld import of_job, session_seed
+from dreamer.wake.envs import EnvConfig, of_job
+from dreamer.wake.envs.jobs import pool_jobs, session_seed
 from dreamer.wake.policy import live_one
-from experiments.measures.beliefs import prior, read_on
 from experiments.sessions.config import DistillationConfig, sessions_to_dict
 from experiments.sessions.dreams import make_dream
-from experiments.sessions.measure import CUTS, Recovery, answers, bits_of, having, recovery, returns, with_and_without
+from experiments.sessions.ledger import Ledger, make_ledger
+from experiments.sessions.measure import CUTS, Recovery, having, recovery, returns, with_and_without
 from experiments.sessions.pretraining import Watch, require_finite, summary
 
 
@@ -49,8 +48,8 @@ class Standing(NamedTuple):
 
     student: TrainState
     """Of what is learned, as its carrier has it."""
-    belief: jax.Array
-    """[K, A] of a perfect reader of all that was lived in the job so far."""
+    belief: PyTree
+    """[K, A] of a perfect reader of all that was lived in the job so far, as the ledger has it."""
 
 
 class Outcome(NamedTuple):
@@ -60,8 +59,8 @@ class Outcome(NamedTuple):
     """[S] mean return in each job without a session."""
     within: jax.Array
     """[] in the present job with its session; nan where there was none of it."""
-    answers: jax.Array
-    """[K, A] logits of the student."""
+    answers: PyTree
+    """[K, A] logits of the student, as the ledger has them."""
     recovery: Recovery | tuple
     """What the teacher makes of the failures of who was deployed by day; () where it is not measured."""
     metrics: Metrics
@@ -82,6 +81,7 @@ def make_turn(
     *,
     carrier: Carrier,
     optimizer: Optimizer,
+    ledger: Ledger,
     old: Callable | None,
 ) -> Callable:
     """Returns the pure (standing, first, jobs, number of the night) -> (standing after it, Outcome), for one student,
@@ -92,11 +92,12 @@ def make_turn(
       slot: the agent.
       carrier: what of the students is learned.
       optimizer: of the students.
+      ledger: of what they retain.
       old: (first, jobs) -> their old session, as `day_and_night` takes it; None without an anchor.
     """
     day_and_night = make_day_and_night(
         slot,
-        dream=make_dream(config.env, config.dream_error),
+        dream=make_dream(config.env, config.dream_error) if config.env.suite == "jobworld" else None,
         optimizer=optimizer,
         config=config.consolidation,
         teacher=config.teacher,
@@ -114,15 +115,13 @@ def make_turn(
         student, lived, metrics = day_and_night(
             standing.student, first, env, taught_in, seed=jobs.seed, number=number, old=old_session
         )
-        world = config.env.jobworld
-        known = jnp.where(night == 0, prior(world), standing.belief)
-        belief = functools.reduce(functools.partial(read_on, world), _of_the_job(config, lived), known)
+        belief = ledger.read(standing.belief, night, _of_the_job(config, lived))
         same = {"seed": sessions.evaluation_seed(jobs.seed, number), "num_episodes": config.episodes}
         after = carrier.carried(student.params, first)
         without = jax.vmap(lambda job: returns(slot, of_job(config.env, job), after, **same))(jobs.number)
         its_own = lived.session != () and config.teacher.kind != "other_job"
         within = returns(slot, env, having(slot, deployed, lived.session), **same) if its_own else jnp.nan
-        told, repaired = answers(slot, config.env, after), ()
+        told, repaired = ledger.told(after), ()
         if config.recovery_episodes:
             same = {"number": jobs.number[stage], "seed": same["seed"], "num_episodes": config.recovery_episodes}
             repaired = recovery(slot, config.env, deployed, lived.session, **same)
@@ -139,13 +138,13 @@ def old_sessions(config: DistillationConfig, slot: SessionAgent) -> Callable | N
     """
     if not config.distill.anchor_weight:
         return None
-    world = config.agent.env.jobworld
-    pool = pool_jobs(world)
+    taught = config.agent.env
+    pool = pool_jobs(taught.job_world)
 
     def old(params: PyTree, jobs: Jobs) -> tuple[Transition, jax.Array]:
         key = streams.stream(jobs.seed, "old")
         number = jax.random.randint(key, (), pool.start, pool.stop)
-        env = of_job(dataclasses.replace(config.env, jobworld=world), number)
+        env = of_job(taught, number)
         own_seed, num_steps = session_seed(jobs.seed, number), config.agent.session_length
         lived = live_one(slot, env, params, seed=own_seed, num_steps=num_steps, remembers=True)
         return lived, jax.nn.softmax(slot.read_one(params, lived))
@@ -166,14 +165,14 @@ def live_and_learn(
       LogError: the log cannot be written.
     """
     jobs, began = jobs_of(config), time.perf_counter()
-    world, night = config.env.jobworld, config.consolidation
-    truth = np.asarray(jax.vmap(jax.vmap(functools.partial(codebook, world)))(jobs.number))
+    night, ledger = config.consolidation, make_ledger(config, slot, jobs.number)
     optimizer = make_optimizer(config.update, config.num_nights * night.num_updates)
     carrier = make_carrier(config.carrier, slot)
-    one_turn = make_turn(config, slot, carrier=carrier, optimizer=optimizer, old=old_sessions(config, slot))
+    made_of = {"carrier": carrier, "optimizer": optimizer, "ledger": ledger, "old": old_sessions(config, slot)}
+    one_turn = make_turn(config, slot, **made_of)
     turn = jax.jit(jax.vmap(one_turn, (0, None, 0, None)), donate_argnums=0)
     learned = carrier.begin(streams.stream(config.seed, "carrier"), params)
-    one = Standing(init_train_state(learned, optimizer), prior(world))
+    one = Standing(init_train_state(learned, optimizer), ledger.first)
     standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), one)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
     meters, kept, far = Meters(), make_kept(config, slot, params, jobs), make_far(config, slot, jobs)
@@ -184,7 +183,7 @@ def live_and_learn(
             outcome = jax.device_get(outcome)
             meters = meters.plus(cost_of(config, outcome.metrics), seconds=time.perf_counter() - began)
             row = require_finite(folder, number + 1, outcome.metrics)
-            retained, available = bits_of(outcome.answers, np.asarray(standing.belief), truth[:, stage])
+            row |= ledger.row(outcome.answers, standing.belief, stage)
             row |= summary("student", outcome.without[:, stage])
             row |= {"session_return": float(np.mean(outcome.within))}
             row |= _recovered(outcome.recovery)
@@ -192,7 +191,6 @@ def live_and_learn(
                 row |= {"earlier_return": float(outcome.without[:, :stage].mean())}
             if config.sequence > 1 and (following := (number + 1) // night.num_nights) < config.sequence:
                 row |= {"next_return": float(outcome.without[:, following].mean())}
-            row |= {"retained_bits": float(retained.mean()), "available_bits": float(available.mean())}
             if config.refine.arm != "raw":  # how many rows that makes is known only now
                 row |= {"dream_ratio": (meters.replayed + meters.dreamed) // meters.real}
             if (number + 1) % night.num_nights == 0:
@@ -217,10 +215,9 @@ def make_kept(config: DistillationConfig, slot: SessionAgent, first: PyTree, job
       first: the parameters that were deployed first.
       jobs: [J] of the run.
     """
-    world = dataclasses.replace(config.agent.env.jobworld, pool="test", job=0)
-    env = dataclasses.replace(config.env, jobworld=world)
-    begin = config.env.jobworld.job + len(config.jobs) if config.env.jobworld.pool == "test" else 0
-    numbers = jnp.array(pool_jobs(world)[begin : begin + config.num_jobs])
+    env, own = config.agent.env.with_jobs(pool="test", job=0), config.env.job_world
+    begin = own.job + len(config.jobs) if own.pool == "test" else 0
+    numbers = jnp.array(pool_jobs(env.job_world)[begin : begin + config.num_jobs])
     num_steps = config.agent.session_length
     measure = with_and_without(slot, env, session_length=num_steps, num_episodes=config.episodes)
 

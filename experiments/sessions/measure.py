@@ -19,9 +19,9 @@ from dreamer.core.types import PyTree, Transition
 from dreamer.loop import go_on
 from dreamer.sleep.carriers import Carried
 from dreamer.wake import session as sessions
-from dreamer.wake.envs import EnvConfig, JaxEnv
+from dreamer.wake.envs import EnvConfig, JaxEnv, of_job
 from dreamer.wake.envs.jobs import codebook
-from dreamer.wake.envs.jobworld import as_seen, of_job, prompts, view
+from dreamer.wake.envs.jobworld import as_seen, prompts, view
 from dreamer.wake.policy import live_one, make_act
 from experiments.measures import bits
 

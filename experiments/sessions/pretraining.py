@@ -1,9 +1,9 @@
 """Pre-training across jobs: the agent learns to read its own sessions as a perfect reader would.
 
 Each day sessions are lived in jobs drawn anew from their pool, by the agent itself, and each of their decisions is
-labelled with what a perfect reader of the session so far believes of the key that is asked
-(`experiments.measures.beliefs`). Supervised learning to adapt in context, as in "In-context Reinforcement Learning with
-Algorithm Distillation" (https://arxiv.org/abs/2210.14215), with an exact teacher in place of a learning history.
+labelled with what a perfect reader of the session so far would do (`experiments.measures`, `beliefs` and `lake`).
+Supervised learning to adapt in context, as in "In-context Reinforcement Learning with Algorithm Distillation"
+(https://arxiv.org/abs/2210.14215), with an exact teacher in place of a learning history.
 
 Letters: B sessions, T decisions, K keys, A answers.
 """
@@ -25,12 +25,13 @@ from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Checkpoints, Log, RunFolder
 from dreamer.sleep.update import Optimizer, TrainState, init_train_state, make_optimizer, train_step
 from dreamer.wake import envs
-from dreamer.wake.envs import EnvConfig
-from dreamer.wake.envs.jobs import pool_jobs
-from dreamer.wake.envs.jobworld import of_job, session_seed, view
+from dreamer.wake.envs import EnvConfig, of_job
+from dreamer.wake.envs.frozen_lake import place_of
+from dreamer.wake.envs.jobs import pool_jobs, session_seed
+from dreamer.wake.envs.jobworld import view
 from dreamer.wake.policy import live_one
 from experiments.diary import DivergedError
-from experiments.measures import beliefs
+from experiments.measures import beliefs, lake
 from experiments.sessions.config import sessions_to_dict
 from experiments.sessions.measure import Measured, with_and_without
 from experiments.sessions.pretraining_config import PretrainingConfig
@@ -42,8 +43,13 @@ Watch = Callable[[float, float | None], None]
 def labels(config: EnvConfig, session: Transition) -> tuple[jax.Array, jax.Array]:
     """Returns what a perfect reader would play in a session [T], [T, actions], and where it matters, [T] bool.
 
-    An answer with the probability that it is right by all that was lived before; where the key is hidden, a look.
+    In JobWorld it gives an answer with the probability that it is right by all that was lived before; where the key is
+    hidden, it looks. On a lake it takes the way that is likeliest to be safe.
     """
+    if config.suite == "lake":
+        before = lake.hole_probs(config, session)[:-1]
+        place = place_of(config.lake, session.obs)
+        return jax.vmap(functools.partial(lake.way, config.lake))(before, place), jnp.ones(place.shape, bool)
     world = config.jobworld
     seen = view(world, session.obs)
     before = beliefs.beliefs(config, session)[:-1]
@@ -57,7 +63,7 @@ def make_day(
     config: PretrainingConfig, slot: SessionAgent, optimizer: Optimizer
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns the pure (student, seed, number of the day) -> the student after it, and means over its updates."""
-    jobs = pool_jobs(config.env.jobworld)
+    jobs = pool_jobs(config.env.job_world)
 
     def session(params: PyTree, number: jax.Array, seed: jax.Array) -> Transition:
         env, own_seed = of_job(config.env, number), session_seed(seed, number)
@@ -111,9 +117,8 @@ def parts_of(config: PretrainingConfig) -> tuple[SessionAgent, Optimizer, Callab
 
 def make_context_gain(config: PretrainingConfig, slot: SessionAgent) -> Callable[[PyTree], Measured]:
     """Returns params -> mean returns [num_jobs] in jobs of the pool `test`, without memory and with a session in it."""
-    world = dataclasses.replace(config.env.jobworld, pool="test", job=0)
-    env = dataclasses.replace(config.env, jobworld=world)
-    numbers = jnp.array(pool_jobs(world)[: config.num_jobs])
+    env = config.env.with_jobs(pool="test", job=0)
+    numbers = jnp.array(pool_jobs(env.job_world)[: config.num_jobs])
     measure = with_and_without(slot, env, session_length=config.session_length, num_episodes=config.episodes)
     seeds = jax.vmap(lambda number: session_seed(config.seed, number))(numbers)
     return jax.jit(lambda params: jax.vmap(measure, (None, 0, 0))(params, numbers, seeds))

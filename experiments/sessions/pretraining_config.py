@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 
 from agents.session_slot import SessionSlotConfig
 from dreamer.sleep.update import UpdateConfig
-from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig
+from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig, LakeConfig
 from dreamer.wake.envs.jobs import pool_jobs
 from experiments.config import RunConfig, config_hash, env_as_recorded, to_dict
 
 WORLD = EnvConfig("JobWorld-v0", "jobworld", jobworld=JobWorldConfig(slack=2, pool="pretraining", job=None))
+LAKE = EnvConfig("FrozenLakeJob-v0", "lake", lake=LakeConfig(pool="pretraining", job=None))
 
 
 def check(config: Any, at_least_one: tuple[str, ...]) -> None:
@@ -17,8 +18,6 @@ def check(config: Any, at_least_one: tuple[str, ...]) -> None:
     for name in at_least_one:
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}: give 1 or more")
-    if config.env.suite != "jobworld":
-        raise ValueError(f"env.suite is {config.env.suite!r}: sessions are told apart by jobs; give 'jobworld'")
     for name, neutral in (("knobs", KnobsConfig()), ("oracle", False), ("num_envs", 1)):
         if getattr(config.env, name) != neutral:
             raise ValueError(
@@ -71,15 +70,15 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         check(self, ("session_length", "num_sessions", "num_days", "updates_per_day", "num_jobs", "episodes"))
-        world = self.env.jobworld
+        world, keys = self.env.job_world, self.env.jobworld
         if (world.pool, world.job) != ("pretraining", None):
             raise ValueError(
-                f"env.jobworld.pool is {world.pool!r} and job {world.job}: an agent is pre-trained on all jobs of the "
-                "pool 'pretraining': give that pool, and job None"
+                f"env.{self.env.suite}.pool is {world.pool!r} and job {world.job}: an agent is pre-trained on all jobs "
+                "of the pool 'pretraining': give that pool, and job None"
             )
-        if world.period and world.num_aliased:
+        if keys.period and keys.num_aliased:
             raise ValueError(
-                f"env.jobworld.period is {world.period} and aliased {world.aliased}: nobody who labels can tell "
+                f"env.jobworld.period is {keys.period} and aliased {keys.aliased}: nobody who labels can tell "
                 "when to look again; set one of them to 0"
             )
         if self.num_jobs > (pool := len(pool_jobs(dataclasses.replace(world, pool="test")))):
@@ -119,6 +118,13 @@ class PretrainingConfig:
     def hash(self) -> str:
         """Returns the hash of `identity()`, as `Config.hash`."""
         return config_hash(self.identity())
+
+
+RECIPES: dict[str, PretrainingConfig] = {
+    "jobworld": PretrainingConfig(),
+    "lake": PretrainingConfig(name="lake-reader", env=LAKE),
+}
+"""World -> how an agent is pre-trained there."""
 
 
 def identity_of(config: Any) -> dict:

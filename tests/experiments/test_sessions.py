@@ -15,9 +15,11 @@ from dreamer.loop import ConsolidationConfig
 from dreamer.sleep.carriers import CarrierConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.wake import Deployed, envs
-from dreamer.wake.envs import EnvConfig, JobWorldConfig
+from dreamer.wake.envs import EnvConfig, JobWorldConfig, of_job
+from dreamer.wake.envs.frozen_lake import neighbours, place_of
 from dreamer.wake.envs.jobs import codebook
-from dreamer.wake.envs.jobworld import of_job, view
+from dreamer.wake.envs.jobworld import view
+from dreamer.wake.envs.lakes import maps
 from dreamer.wake.policy import live_one
 from experiments import folders, sweep
 from experiments.config import RunConfig, changed
@@ -26,12 +28,12 @@ from experiments.consolidation import runs as question
 from experiments.evaluate import evaluate
 from experiments.measures import bits
 from experiments.results import read_rows, rows_of
-from experiments.sessions import distillation, pretraining
+from experiments.sessions import distillation, ledger, pretraining
 from experiments.sessions import run as sessions_run
 from experiments.sessions.config import DistillationConfig, sessions_from_dict, sessions_to_dict
 from experiments.sessions.dreams import make_dream
 from experiments.sessions.measure import recovery
-from experiments.sessions.pretraining_config import PretrainingConfig
+from experiments.sessions.pretraining_config import RECIPES, PretrainingConfig
 from experiments.sessions.run import ContextGainError, distil, load_agent, pretrain, run_or_resume
 from experiments.workers import Ended
 from scripts import distill as distill_script
@@ -63,6 +65,15 @@ DISTIL = DistillationConfig(
     episodes=4,
     run=RunConfig(wandb="disabled"),
 )
+
+ON_LAKE = changed(
+    AGENT,
+    {
+        "env": RECIPES["lake"].env.with_jobs(size=3, num_holes=2, deadline=6),
+        "name": "tiny-lake",
+    },
+)
+DISTIL_LAKE = changed(DISTIL, {"env": ON_LAKE.env.with_jobs(pool="distillation", job=1), "agent": ON_LAKE})
 
 
 def ignore(share, score):
@@ -130,6 +141,44 @@ def test_labels_are_what_a_perfect_reader_believes():
     assert float(policy[-1].max()) == 1  # and two answers are soon told apart
 
 
+def test_labels_on_a_lake_lead_to_the_other_side():
+    slot, _, first = pretraining.parts_of(ON_LAKE)
+    env, holes = of_job(ON_LAKE.env, jnp.int32(5)), maps(3, 2)[5]
+    live = jax.jit(lambda params: live_one(slot, env, params, seed=jnp.uint32(0), num_steps=16, remembers=True))
+    session = live(first().params)
+    policy, counts = pretraining.labels(ON_LAKE.env, session)
+    assert counts.all()
+    np.testing.assert_allclose(policy.sum(axis=-1), 1, rtol=1e-6)
+    places = np.asarray(place_of(ON_LAKE.env.lake, session.obs))
+    stepped = np.asarray(place_of(ON_LAKE.env.lake, session.next_obs))
+    ahead = neighbours(ON_LAKE.env.lake)
+    known_holes: set[int] = set()
+    for place, onto, probs in zip(places, stepped, np.asarray(policy), strict=True):
+        assert not known_holes & {int(ahead[place, action]) for action in np.flatnonzero(probs)}
+        known_holes |= {int(onto)} if holes[onto] else set()
+    assert known_holes  # it fell, and was told never to again
+
+
+def test_a_session_on_a_lake_is_folded_in_measured_and_deployed(tmp_path):
+    folder, _ = pretrain(changed(ON_LAKE, {"run.folder": str(tmp_path / "agent")}), watch=ignore)
+    assert Deployed.load(RunFolder.open(folder).deployed).spec.id == "FrozenLakeJob-v0"
+    settings = {"run.folder": str(tmp_path / "student"), "sequence": 2, "num_jobs": 1, "distill.anchor_weight": 1.0}
+    config = changed(DISTIL_LAKE, settings | {"consolidation.num_nights": 1})
+    rows = rows_of(distil(config, folder, watch=ignore), arm="lake")
+    assert [(row["env_id"], row["real"], row["final"]) for row in rows] == [
+        ("FrozenLakeJob-v0", 24, 0),
+        ("FrozenLakeJob-v0", 48, 1),
+    ]
+    assert all(0 <= row["student_return"] <= 1 and row["retained_bits"] is None for row in rows)
+    assert rows[0]["other_session_return"] is not None and rows[0]["old_kl"] >= 0
+    assert evaluate(tmp_path / "student", num_episodes=3).shape == (3,)
+    restored = sessions_from_dict(RunFolder.open(tmp_path / "student").config)
+    assert restored.hash() == config.hash() and "jobworld" not in config.identity()["env"]
+    assert "lake" not in DISTIL.identity()["env"]
+    found, told = distill_script._parse([str(folder), "--env.lake.job", "2"])
+    assert (found, told.env.lake.pool, told.env.lake.job) == (str(folder), "distillation", 2)
+
+
 def test_a_night_is_measured_and_the_first_student_deployed(distilled):
     rows = rows_of(distilled, arm="distilled")
     assert [(row["real"], row["updates"], row["replayed"], row["final"]) for row in rows] == [
@@ -156,8 +205,8 @@ def test_jobs_are_taught_in_themselves_but_for_the_control():
 def test_jobs_follow_one_another(agent, tmp_path, monkeypatch):
     """Two students in two jobs each, a night in each job; who only answers by the second has forgotten the first."""
     beliefs = []
-    of = distillation.bits_of
-    monkeypatch.setattr(distillation, "bits_of", lambda *args: beliefs.append(args[1:]) or of(*args))
+    of = ledger.bits_of
+    monkeypatch.setattr(ledger, "bits_of", lambda *args: beliefs.append(args[1:]) or of(*args))
     two = {"sequence": 2, "env.jobworld.job": 0, "consolidation.num_nights": 1}
     config = changed(DISTIL, two | {"run.folder": str(tmp_path / "two")})
     jobs = distillation.jobs_of(config)
@@ -181,9 +230,9 @@ def test_a_run_in_one_job_is_known_by_the_name_it_had():
 
 def test_bits_that_nobody_told_fail_the_run(agent, tmp_path, monkeypatch):
     """Students that answer by the codebook itself, while what they lived is not counted."""
-    of = distillation.bits_of
+    of = ledger.bits_of
     monkeypatch.setattr(distillation, "_of_the_job", lambda config, lived: [])
-    monkeypatch.setattr(distillation, "bits_of", lambda told, belief, truth: of(30 * np.eye(2)[truth], belief, truth))
+    monkeypatch.setattr(ledger, "bits_of", lambda told, belief, truth: of(30 * np.eye(2)[truth], belief, truth))
     config = changed(DISTIL, {"run.folder": str(tmp_path / "leak"), "env.jobworld.job": 0, "num_jobs": 4})
     with pytest.raises(bits.LeakError, match="more than the data could tell"):
         distil(config, agent, watch=ignore)
@@ -432,6 +481,18 @@ def test_configs_are_what_was_written():
         ),
         (DISTIL, {"env.jobworld.error": "dead_end"}, "would take what it sees for something else"),
         (DISTIL, {"teacher.kind": "other_job", "env.jobworld.job": 1}, "has not as many other jobs"),
+        (DISTIL_LAKE, {"consolidation.states": "dream"}, "consolidation.states is 'dream', which asks what a dream"),
+        (DISTIL_LAKE, {"teacher.kind": "veteran"}, "teacher.kind is 'veteran', .*: give 'session' or 'other_job'"),
+        (DISTIL_LAKE, {"refine.arm": "rewrite"}, "refine.arm is 'rewrite', .*, or the suite 'jobworld'"),
+        (DISTIL_LAKE, {"horizons": (2,)}, r"horizons is \(2,\), which asks what a dream"),
+        (
+            DISTIL_LAKE,
+            {"env.lake.num_holes": 3},
+            "env.lake.num_holes is 3, but the agent was pre-trained where",
+        ),
+        (DISTIL_LAKE, {"env": DISTIL.env}, "env.suite is 'jobworld', but the agent was pre-trained in 'lake'"),
+        (ON_LAKE, {"env.lake.pool": "test"}, "env.lake.pool is 'test' and job None: an agent is pre-trained on all"),
+        (ON_LAKE, {"env": EnvConfig("CartPole-v1", "gymnax")}, "sessions are told apart by jobs"),
         (DISTIL, {"env.knobs.slip": 0.1}, "env.knobs is .* leave it at"),
         (DISTIL, {"sequence": 0}, "sequence is 0"),
         (DISTIL, {"sequence": 2}, "job is 1, num_jobs 2 and sequence 2: give the number of the first"),

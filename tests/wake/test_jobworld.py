@@ -111,7 +111,7 @@ def test_prompts_are_what_is_seen_at_the_start():
 
 @pytest.mark.parametrize("world", [settings(num_answers=2), settings(num_keys=3), settings(num_keys=1)])
 def test_job_numbers_are_all_codebooks_each_once(world):
-    numbers = jnp.arange(jobs.num_jobs(world))
+    numbers = jnp.arange(world.num_jobs)
     books = {tuple(book) for book in jax.vmap(functools.partial(jobs.codebook, world))(numbers).tolist()}
     assert books == set(itertools.product(range(world.num_answers), repeat=world.num_keys))
 
@@ -121,13 +121,13 @@ def test_pools_share_neither_numbers_nor_codebooks_nor_streams():
     assert [number for pool in pools for number in pool] == list(range(16))  # disjoint, and together all
     books = [{tuple(jobs.codebook(settings(num_answers=2), number).tolist()) for number in pool} for pool in pools]
     assert len(books[0] | books[1] | books[2]) == sum(map(len, books)) == 16
-    seeds = {int(jobworld.session_seed(SEED, number)) for pool in pools for number in pool}
+    seeds = {int(jobs.session_seed(SEED, number)) for pool in pools for number in pool}
     assert len(seeds) == 16
 
 
 def test_codebooks_of_large_jobs_look_random():
     world = JobWorldConfig(num_keys=40, num_answers=4)
-    assert jobs.num_jobs(world) == 2**30
+    assert world.num_jobs == 2**30
     books = np.asarray(jax.jit(jax.vmap(functools.partial(jobs.codebook, world)))(jnp.arange(256)))
     counts = (books[:, :, None] == np.arange(4)).mean(axis=0)
     assert abs(counts - 0.25).max() < 0.14  # 5 standard deviations
@@ -143,7 +143,7 @@ def sessions(numbers, *, at_once, num_steps=12):
     config = config_of(settings(aliased=0.5, period=2, pool="pretraining"))
 
     def session(number):
-        env, seed = jobworld.of_job(config, number), jobworld.session_seed(SEED, number)
+        env, seed = jobworld.of_job(config, number), jobs.session_seed(SEED, number)
         return live(env, random_act, None, begin(env, seed=seed, num_envs=1), seed=seed, num_steps=num_steps)
 
     return jax.device_get(jax.jit(functools.partial(jax.lax.map, session, batch_size=at_once))(numbers))

@@ -8,8 +8,9 @@ import pytest
 
 from dreamer.core.keys import stream
 from dreamer.wake.envs import EnvConfig, HostFromJax, KnobsConfig, for_evaluation, make_host, settled, with_knobs
-from dreamer.wake.envs.base import DEVICE_SUITES, SUITES, pure_env
+from dreamer.wake.envs.base import DEVICE_SUITES, SUITES
 from dreamer.wake.envs.jax_gymnax import make as make_bare
+from dreamer.wake.envs.pure import pure_env
 from dreamer.wake.host_session import HostSession
 from dreamer.wake.session import begin, live
 from tests import toys

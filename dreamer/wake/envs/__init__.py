@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import jax
+
 from dreamer.wake.envs.base import DEVICE_SUITES, AtariConfig, EnvConfig, HostEnv, JaxEnv, KnobsConfig
 from dreamer.wake.envs.host_jax import HostFromJax
 from dreamer.wake.envs.jobs import JobWorldConfig
 from dreamer.wake.envs.knobs import settled, with_knobs
+from dreamer.wake.envs.lakes import LakeConfig
 from dreamer.wake.envs.shown import Shown, showing_state
 
 __all__ = [
@@ -16,11 +19,13 @@ __all__ = [
     "JaxEnv",
     "JobWorldConfig",
     "KnobsConfig",
+    "LakeConfig",
     "Shown",
     "for_evaluation",
     "is_jax",
     "make_host",
     "make_jax",
+    "of_job",
     "settled",
     "showing_state",
     "with_knobs",
@@ -79,7 +84,24 @@ def make_jax(config: EnvConfig) -> JaxEnv:
         from dreamer.wake.envs import jax_jumanji
 
         return with_knobs(jax_jumanji.make(bare), config)
+    if config.suite == "lake":
+        from dreamer.wake.envs import frozen_lake
+
+        return with_knobs(frozen_lake.make(bare), config)
     raise ValueError(f"suite {config.suite!r} runs on the host: make {config.id} with make_host.")
+
+
+def of_job(config: EnvConfig, number: int | jax.Array) -> JaxEnv:
+    """Returns the bare world of `config.job_world` in job `number` of all jobs, whichever the settings name.
+
+    The number may be traced, so that a batch of sessions, each in a job of its own, is one `vmap` over numbers and
+    `session_seed`s; a session is the same alone or beside others.
+    """
+    if config.suite == "lake":
+        from dreamer.wake.envs import frozen_lake as family
+    else:
+        from dreamer.wake.envs import jobworld as family
+    return family.of_job(config, number)
 
 
 def make_host(config: EnvConfig, seed: int, *, render: bool = False) -> HostEnv:

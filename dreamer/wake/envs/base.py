@@ -6,16 +6,17 @@ Letters: E environment copies, A actions. An environment never resets itself and
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dreamer.core.types import EnvSpec, PyTree
+from dreamer.core.types import EnvSpec
 from dreamer.wake.envs.jobs import JobWorldConfig
+from dreamer.wake.envs.lakes import LakeConfig
 
-DEVICE_SUITES = ("gymnax", "jobworld", "jumanji")
+DEVICE_SUITES = ("gymnax", "jobworld", "jumanji", "lake")
+JOB_SUITES = ("jobworld", "lake")
+"""Worlds that are one of many jobs, whose hidden rule persists from episode to episode."""
 SUITES = ("atari", "gymnasium", *DEVICE_SUITES)
 
 
@@ -105,7 +106,7 @@ class EnvConfig:
     id: str
     """The environment's name in its suite, e.g. `CartPole-v1`, `Breakout-MinAtar`, `JobWorld-v0`, `ALE/Pong-v5`."""
     suite: str
-    """`gymnasium` or `atari` (both on the host), `gymnax`, `jumanji` or `jobworld` (all on the device)."""
+    """`gymnasium` or `atari` (both on the host), `gymnax`, `jumanji`, `jobworld` or `lake` (all on the device)."""
     num_envs: int = 1
     """Copies that live side by side, E."""
     max_steps: int | None = None
@@ -121,6 +122,8 @@ class EnvConfig:
     """Settings of the `atari` suite; the others have none of them."""
     jobworld: JobWorldConfig = JobWorldConfig()
     """Settings of the `jobworld` suite; the others have none of them."""
+    lake: LakeConfig = LakeConfig()
+    """Settings of the `lake` suite; the others have none of them."""
     knobs: KnobsConfig = KnobsConfig()
     """What is made harder, or forbidden, in an environment on the device."""
     oracle: bool = False
@@ -142,7 +145,7 @@ class EnvConfig:
             raise ValueError(
                 f"max_steps is {self.max_steps}: set 1 or more decisions, or None for the environment's own limit."
             )
-        for name, neutral in (("atari", AtariConfig()), ("jobworld", JobWorldConfig())):
+        for name, neutral in (("atari", AtariConfig()), ("jobworld", JobWorldConfig()), ("lake", LakeConfig())):
             if self.suite != name and getattr(self, name) != neutral:
                 raise ValueError(
                     f"{name} is set, but the suite is {self.suite!r}, which has no such settings: leave them out."
@@ -164,6 +167,22 @@ class EnvConfig:
                     f"knobs.{field.name} is {turned}, but {self.suite} environments run on the host, where no knob "
                     f"reaches: leave it at {field.default}, or choose an environment of {' or '.join(DEVICE_SUITES)}."
                 )
+
+    @property
+    def job_world(self) -> JobWorldConfig | LakeConfig:
+        """Settings of a world that is one of many jobs, which `pool_jobs` numbers.
+
+        Raises:
+          ValueError: a suite without jobs.
+        """
+        if self.suite not in JOB_SUITES:
+            known = " or ".join(map(repr, JOB_SUITES))
+            raise ValueError(f"env.suite is {self.suite!r}: sessions are told apart by jobs; give {known}")
+        return getattr(self, self.suite)
+
+    def with_jobs(self, **changes: Any) -> "EnvConfig":
+        """Returns the same with some settings of its jobs replaced, as `pool` and `job`."""
+        return dataclasses.replace(self, **{self.suite: dataclasses.replace(self.job_world, **changes)})
 
 
 class JaxEnv(NamedTuple):
@@ -235,59 +254,6 @@ class HostEnv(Protocol):
         ...
 
 
-def pure_env(
-    spec: EnvSpec,
-    *,
-    reset: Callable,
-    step: Callable,
-    max_steps: int | None,
-    action_mask: Callable | None = None,
-    render: Callable | None = None,
-) -> JaxEnv:
-    """Returns a `JaxEnv` from functions that are loose about types and about the two end flags.
-
-    Libraries give weakly typed scalars, and state leaves whose type differs between reset and step: each such
-    difference compiles a session a second time, so all leaves are pinned to what `reset` gives. Where both flags are
-    up, termination wins: the end would have come without the clock, and nothing follows it to bootstrap from.
-
-    Args:
-      spec: what the functions keep to; `obs_dtype` is cast to.
-      reset: as in `JaxEnv`.
-      step: as in `JaxEnv`, reward and flags of any numeric type.
-      max_steps: as in `JaxEnv`.
-      action_mask: as in `JaxEnv`; None allows every action in every state.
-      render: as in `JaxEnv`; None draws nothing.
-    """
-    state_like, obs_like = jax.eval_shape(reset, jax.random.key(0))
-    if obs_like.shape != spec.obs_shape:
-        raise ValueError(f"{spec.id} declares observations of shape {spec.obs_shape} but resets to {obs_like.shape}.")
-
-    def typed_reset(key):
-        state, obs = reset(key)
-        return jax.tree.map(_pinned, state, state_like), jnp.asarray(obs, spec.obs_dtype)
-
-    def typed_step(key, state, action):
-        state, obs, reward, terminated, truncated = step(key, state, action)
-        terminated = jnp.asarray(terminated, bool)
-        truncated = jnp.asarray(truncated, bool) & ~terminated
-        state = jax.tree.map(_pinned, state, state_like)
-        return state, jnp.asarray(obs, spec.obs_dtype), jnp.asarray(reward, jnp.float32), terminated, truncated
-
-    def allow_all(state):
-        del state
-        return jnp.ones(spec.num_actions, bool)
-
-    return JaxEnv(
-        spec,
-        reset=typed_reset,
-        restart=lambda key, state: typed_reset(key),
-        step=typed_step,
-        action_mask=action_mask or allow_all,
-        render=render or _draw_nothing,
-        max_steps=max_steps,
-    )
-
-
 def episode_seed(seed: int, copy: int, episode: int) -> int:
     """Returns 31 bits that all three numbers went into; environments take no more and no fewer than an int32."""
     return int(np.random.SeedSequence((seed, copy, episode)).generate_state(1)[0] >> 1)
@@ -299,13 +265,3 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
     names = ", ".join(close if close and len(known) > 8 else known[:20])
     return ValueError(f"unknown {what} {name!r}; {'did you mean' if close else 'choose one of'}: {names}?")
-
-
-def _pinned(leaf: jax.Array, like: jax.ShapeDtypeStruct) -> PyTree:
-    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        return leaf
-    return jax.lax.convert_element_type(jnp.asarray(leaf), like.dtype)
-
-
-def _draw_nothing(state: PyTree) -> None:
-    del state

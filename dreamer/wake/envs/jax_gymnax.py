@@ -8,8 +8,9 @@ import numpy as np
 from gymnax.environments import spaces
 
 from dreamer.core.types import EnvSpec
-from dreamer.wake.envs.base import EnvConfig, JaxEnv, pure_env, unknown
+from dreamer.wake.envs.base import EnvConfig, JaxEnv, unknown
 from dreamer.wake.envs.frames import draw_planes
+from dreamer.wake.envs.pure import pure_env
 
 
 def make(config: EnvConfig) -> JaxEnv:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamer.core.types import EnvSpec
-from dreamer.wake.envs.base import EnvConfig, JaxEnv, pure_env, unknown
+from dreamer.wake.envs.base import EnvConfig, JaxEnv, unknown
 from dreamer.wake.envs.frames import draw_planes
+from dreamer.wake.envs.pure import pure_env
 
 try:
     from jumanji.environments import SlidingTilePuzzle

@@ -1,10 +1,11 @@
-"""Jobs: hidden codebooks, their numbers, and the settings of the world they are done in (`jobworld`).
+"""Jobs, their numbers and pools; and those that are codebooks, with the settings of their world (`jobworld`).
 
-A job is a codebook z: for each of K keys one of A answers is right. Jobs are numbered, and a number is one job in every
-run, whatever the seed. Letters: K keys, A answers.
+Jobs are numbered, and a number is one job in every run, whatever the seed. In JobWorld a job is a codebook z: for each
+of K keys one of A answers is right. Letters: K keys, A answers.
 """
 
 import dataclasses
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ class JobWorldConfig:
         for name, least in (("num_keys", 1), ("num_answers", 2), ("chain_length", 1), ("slack", 0), ("detour", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"jobworld.{name} is {getattr(self, name)}: set {least} or more.")
-        for name, known in (("error", ERRORS), ("feedback", FEEDBACKS), ("pool", tuple(POOLS))):
+        for name, known in (("error", ERRORS), ("feedback", FEEDBACKS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"jobworld.{name} is {getattr(self, name)!r}: choose one of {', '.join(known)}.")
         for name in ("dead_end_prob", "redrawn_prob", "aliased"):
@@ -84,12 +85,16 @@ class JobWorldConfig:
                     f"jobworld.{name} is {getattr(self, name)}, which has no effect where {part} is "
                     f"{getattr(self, part)!r}: leave it out, or set {part}."
                 )
-        jobs = pool_jobs(self)
-        if (self.job or 0) not in range(len(jobs)):
-            raise ValueError(
-                f"jobworld.job is {self.job}, but the pool {self.pool!r} holds {len(jobs)} of the jobs of "
-                f"{self.num_keys} keys and {self.num_answers} answers: choose a smaller number, or more keys."
-            )
+        check_job(
+            self,
+            "jobworld",
+            f"jobs of {self.num_keys} keys and {self.num_answers} answers: choose a smaller number, or more keys",
+        )
+
+    @property
+    def num_jobs(self) -> int:
+        """How many jobs have a number: all A ** K codebooks, or 2 ** 30 of them."""
+        return min(self.num_answers**self.num_keys, _MOST_JOBS)
 
     @property
     def num_aliased(self) -> int:
@@ -117,15 +122,33 @@ class JobWorldConfig:
         return self.dead_end_prob if self.error == "dead_end" else 0.0
 
 
-def num_jobs(config: JobWorldConfig) -> int:
-    """Returns how many jobs have a number: all A ** K codebooks, or 2 ** 30 of them."""
-    return min(config.num_answers**config.num_keys, _MOST_JOBS)
+class Numbered(Protocol):
+    """Settings of a world that is one of many jobs."""
+
+    pool: str
+    job: int | None
+    num_jobs: int
 
 
-def pool_jobs(config: JobWorldConfig) -> range:
+def pool_jobs(config: Numbered) -> range:
     """Returns the job numbers of `config.pool`: pools are disjoint ranges, and together they are all numbers."""
-    quarters = [num_jobs(config) * quarter // 4 for quarter in POOLS[config.pool]]
+    quarters = [config.num_jobs * quarter // 4 for quarter in POOLS[config.pool]]
     return range(*quarters)
+
+
+def check_job(config: Numbered, name: str, of: str) -> None:
+    """Refuses a pool that there is not, and a job that it does not hold; `of` says what there is of jobs, and what to
+    do."""
+    if config.pool not in POOLS:
+        raise ValueError(f"{name}.pool is {config.pool!r}: choose one of {', '.join(POOLS)}.")
+    jobs = pool_jobs(config)
+    if (config.job or 0) not in range(len(jobs)):
+        raise ValueError(f"{name}.job is {config.job}, but the pool {config.pool!r} holds {len(jobs)} of the {of}.")
+
+
+def session_seed(seed: int | jax.Array, number: int | jax.Array) -> jax.Array:
+    """Returns the uint32 seed of the session that a run of `seed` lives in job `number`."""
+    return jax.random.bits(stream(seed, "job", number), dtype=jnp.uint32)
 
 
 def codebook(config: JobWorldConfig, number: int | jax.Array) -> jax.Array:

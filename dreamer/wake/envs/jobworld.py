@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from dreamer.core.keys import stream
 from dreamer.core.types import EnvSpec
-from dreamer.wake.envs.base import EnvConfig, JaxEnv, pure_env, unknown
+from dreamer.wake.envs.base import EnvConfig, JaxEnv, unknown
 from dreamer.wake.envs.jobs import JobWorldConfig, codebook, pool_jobs, redrawn
+from dreamer.wake.envs.pure import pure_env
 
 _ID, _VERSION = "JobWorld-v0", "0"
 
@@ -88,11 +88,7 @@ def make(config: EnvConfig) -> JaxEnv:
 
 
 def of_job(config: EnvConfig, number: int | jax.Array) -> JaxEnv:
-    """Returns the world in job `number` of all jobs (`jobs.pool_jobs`), whichever the settings name.
-
-    The number may be traced, so that a batch of sessions, each in a job of its own, is one `vmap` over numbers and
-    `session_seed`s; a session is the same alone or beside others.
-    """
+    """Returns the world in job `number` of all jobs: `envs.of_job`."""
     return _world(config, lambda key: _job(config, number))
 
 
@@ -102,11 +98,6 @@ def of_codebook(config: EnvConfig, answers: jax.Array) -> JaxEnv:
     Where codebooks are redrawn, it is by the streams of job 0.
     """
     return _world(config, lambda key: (jnp.int32(0), answers))
-
-
-def session_seed(seed: int | jax.Array, number: int | jax.Array) -> jax.Array:
-    """Returns the uint32 seed of the session that a run of `seed` lives in job `number`."""
-    return jax.random.bits(stream(seed, "job", number), dtype=jnp.uint32)
 
 
 def view(config: JobWorldConfig, obs: jax.Array) -> JobView:

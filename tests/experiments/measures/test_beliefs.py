@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig, jobworld
+from dreamer.wake.envs.jobs import session_seed
 from dreamer.wake.session import begin, live
 from experiments.measures.beliefs import beliefs, prior, read_on
 from experiments.measures.bits import certain, check_no_leak, information, retained_bits
@@ -27,7 +28,7 @@ def sessions(config, *, num_jobs=6, num_steps=20):
     """Random sessions in as many jobs: (codebooks in force [J, T, K], tapes [J, T], beliefs [J, T + 1, K, A])."""
 
     def session(number):
-        env, seed = jobworld.of_job(config, number), jobworld.session_seed(0, number)
+        env, seed = jobworld.of_job(config, number), session_seed(0, number)
 
         def day(state, _):
             book = state.env_state.codebook[0]

@@ -1,0 +1,110 @@
+"""Frozen Lake as a job: the map of holes is hidden, and stays from episode to episode.
+
+The ice of Gymnasium's FrozenLake, not slippery, where one of many maps is the job (`lakes`). An observation is float32:
+
+    place  [C]  one-hot, the cell that the agent stands on, row by row
+    time   [1]  decisions left / the deadline
+
+A step into a hole ends the episode with nothing, one onto the last cell with a reward of 1; a step off the ice stays
+where it was. Actions are left, down, right, up.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from dreamer.core.types import EnvSpec
+from dreamer.wake.envs.base import EnvConfig, JaxEnv, unknown
+from dreamer.wake.envs.jobs import pool_jobs
+from dreamer.wake.envs.lakes import LakeConfig, maps
+from dreamer.wake.envs.pure import pure_env
+
+_ID, _VERSION = "FrozenLakeJob-v0", "0"
+_STEPS = ((0, -1), (1, 0), (0, 1), (-1, 0))
+
+
+@struct.dataclass
+class LakeState:
+    """Where one copy stands."""
+
+    holes: jax.Array
+    """[C] bool, the map."""
+    place: jax.Array
+    """[] int32 the cell."""
+    step: jax.Array
+    """[] int32 decisions taken."""
+
+
+def make(config: EnvConfig) -> JaxEnv:
+    """Returns one copy of the lake of `config.lake`, of the map that it names or of one of each life's own.
+
+    Raises:
+      ValueError: another id than `FrozenLakeJob-v0`, or `kwargs`, of which it has none.
+    """
+    if config.id != _ID:
+        raise unknown("lake environment", config.id, [_ID])
+    if config.kwargs:
+        raise ValueError(f"kwargs {dict(config.kwargs)} do not fit {_ID}: its settings are those of env.lake.")
+    jobs = pool_jobs(config.lake)
+    if config.lake.job is None:
+        return _world(config, lambda key: jax.random.randint(key, (), jobs.start, jobs.stop))
+    return of_job(config, jobs[config.lake.job])
+
+
+def of_job(config: EnvConfig, number: int | jax.Array) -> JaxEnv:
+    """Returns the lake whose map is job `number` of all, as `jobworld.of_job`."""
+    return _world(config, lambda key: jnp.asarray(number, jnp.int32))
+
+
+def neighbours(lake: LakeConfig) -> np.ndarray:
+    """Returns [C, 4] int, the cell that each action leads to."""
+    row, column = np.divmod(np.arange(lake.num_cells), lake.size)
+    ahead = [
+        np.clip(row + down, 0, lake.size - 1) * lake.size + np.clip(column + right, 0, lake.size - 1)
+        for down, right in _STEPS
+    ]
+    return np.stack(ahead, axis=1)
+
+
+def place_of(lake: LakeConfig, obs: jax.Array) -> jax.Array:
+    """Returns [...] int32 the cell that observations [..., C + 1] show."""
+    return obs[..., : lake.num_cells].argmax(axis=-1).astype(jnp.int32)
+
+
+def _world(config: EnvConfig, number_of) -> JaxEnv:
+    """Returns the lake whose lives have the map `number_of` (the key of their first reset)."""
+    lake, last = config.lake, config.lake.num_cells - 1
+    limit = lake.deadline if config.max_steps is None else min(config.max_steps, lake.deadline)
+    all_maps, ahead = jnp.asarray(maps(lake.size, lake.num_holes)), jnp.asarray(neighbours(lake), jnp.int32)
+
+    def observe(state: LakeState) -> jax.Array:
+        time = (lake.deadline - state.step) / lake.deadline
+        return jnp.append(jax.nn.one_hot(state.place, lake.num_cells), time).astype(jnp.float32)
+
+    def begun(holes: jax.Array) -> tuple[LakeState, jax.Array]:
+        state = LakeState(holes, jnp.int32(0), jnp.int32(0))
+        return state, observe(state)
+
+    def reset(key: jax.Array) -> tuple[LakeState, jax.Array]:
+        return begun(all_maps[number_of(key)])
+
+    def restart(key: jax.Array, state: LakeState) -> tuple[LakeState, jax.Array]:
+        del key
+        return begun(state.holes)
+
+    def step(key: jax.Array, state: LakeState, action: jax.Array) -> tuple:
+        del key
+        state = state.replace(place=ahead[state.place, action], step=state.step + 1)
+        arrived = state.place == last
+        return state, observe(state), arrived, arrived | state.holes[state.place], state.step >= limit
+
+    spec = EnvSpec(
+        id=_ID,
+        suite="lake",
+        version=_VERSION,
+        obs_shape=(lake.num_cells + 1,),
+        obs_dtype="float32",
+        num_actions=len(_STEPS),
+    )
+    return pure_env(spec, reset=reset, step=step, max_steps=limit)._replace(restart=restart)
