@@ -23,6 +23,7 @@ FIELDS = (
     "savable_20", "savable_40", "savable_60", "savable_80",
     "return_x2", "return_x4", "return_x8", "return_x16",
     "independent_x2", "independent_x4", "independent_x8", "independent_x16", "carried_bytes",
+    "coded_bits", "coded_return",
 )  # fmt: skip
 """Columns: who and what, the meters at the evaluation, the mean, lowest and highest return over its episodes, and how
 far the model is from what happens after 5 dreamed steps (`dreamer.sleep.honesty`); of an agent with a session slot the
@@ -32,8 +33,9 @@ memory in those before, and in that of the next day; and how far its policy is, 
 from that of the agent that was deployed first, in nats; and of failed episodes without memory the share that a teacher
 saves who takes over after so many percent of them, how often its likeliest answer is right up to the first mistake and
 behind it, and the share that somebody saves who knows the job; the return in chains that are so many times as long, and
-what it would be if their parts were independent; and the bytes that carry what was learned. New ones come last, so that
-rows written before them stay readable."""
+what it would be if their parts were independent; and the bytes that carry what was learned, the bits in which a code
+tells it, rounded, and the return of what it tells. New ones come last, so that rows written before them stay
+readable."""
 
 
 class ResultsError(ValueError):

@@ -40,10 +40,11 @@ def joined(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def interval(summary: tuple[float, float, float]) -> str:
+def interval(summary: tuple[float, float, float], form: str = ".2f") -> str:
     """Returns the cell of a number with the ends of its interval: (value, lower, upper end), NaN of one seed."""
     centre, low, high = summary
-    return f"{centre:.2f} [one seed]" if math.isnan(low) else f"{centre:.2f} [{low:.2f}, {high:.2f}]"
+    said = "one seed" if math.isnan(low) else f"{low:{form}}, {high:{form}}"
+    return f"{centre:{form}} [{said}]"
 
 
 def when(moments: Sequence[int | None], does: str) -> str:

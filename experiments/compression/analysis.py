@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dreamer.sleep.carriers import MEMORIES
 from experiments import table
-from experiments.compression.runs import ARMS, SIZES, arm
+from experiments.compression.runs import ARMS, CODED, SIZES, arm
 from experiments.figures import against
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean
@@ -16,6 +16,11 @@ _COLUMNS = (
     "success with what is carried: IQM [95 %]", "bits held", "of those told", "bits held a byte",
     "success in other jobs, by session",
 )  # fmt: skip
+_OF_CODES = (
+    "task", "carrier", "seeds", "bytes stored", "success with what is stored: IQM [95 %]",
+    "bytes of the shortest code that keeps 95 % of it: IQM [95 %]", "success with what it tells", "times as short",
+    "bits told for each bit held",
+)  # fmt: skip
 
 
 def analyse() -> tuple[str, list[Path]]:
@@ -23,10 +28,13 @@ def analyse() -> tuple[str, list[Path]]:
 
     Tasks and arms without rows are left out.
     """
-    lines, figures = table.titled(_COLUMNS), []
+    lines, codes, figures = table.titled(_COLUMNS), [], []
     for task, arms in ARMS.items():
         rows = [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
         ran = {name: own for name in arms if (own := [row for row in rows if row["arm"] == name])}
+        if task == CODED:
+            codes += [_line_of_code(task, name, own) for name, own in ran.items()]
+            continue
         lines += [_line(task, name, own) for name, own in ran.items()]
         if ran:
             told = interquartile_mean([row["available_bits"] for row in rows])[0]
@@ -38,7 +46,27 @@ def analyse() -> tuple[str, list[Path]]:
                 _draw(ran, task, "student_return", "success with what is carried", {}),
                 _draw(ran, task, "retained_bits", "bits about the job", bits),
             ]
-    return "\n".join(lines), figures
+    tables = [lines, [*table.titled(_OF_CODES), *codes]] if codes else [lines]
+    return "\n\n".join("\n".join(own) for own in tables), figures
+
+
+def _line_of_code(task: str, name: str, rows: list[dict]) -> str:
+    """Returns the line of a carrier by its code, over the seeds in which a grid kept enough."""
+    told = [row for row in rows if row["coded_bits"] is not None]
+    size = int(rows[0]["carried_bytes"])
+    cells = [f"{size:,}", table.interval(interquartile_mean([row["student_return"] for row in rows]))]
+    if told:
+        length = interquartile_mean([row["coded_bits"] / 8 for row in told])
+        held = interquartile_mean([row["retained_bits"] for row in told])[0]
+        cells += [
+            table.interval(length, ",.0f"),
+            table.interval(interquartile_mean([row["coded_return"] for row in told])),
+            f"{size / length[0]:.0f}",
+            f"{8 * length[0] / held:,.0f}",
+        ]
+    else:
+        cells += ["-"] * 4
+    return table.joined([task, name, f"{len(told)} of {len(rows)}", *cells])
 
 
 def _line(task: str, name: str, rows: list[dict]) -> str:

@@ -3,6 +3,7 @@
 A window is what as many places of memory are worth unlearned. The step sizes of one low-rank change and one cartridge
 were chosen on two agents of another world before (docs/lab-notes.md); that of `weights` and its updates are those of
 `consolidation`, and were not chosen here.
+In the task `coded` it is asked, too, how short a code tells what was learned.
 """
 
 from experiments.config import RunConfig, changed
@@ -34,7 +35,14 @@ def _config(kind: str, size: int) -> DistillationConfig:
     return changed(_BASE, {"carrier.kind": kind, "carrier.size": size, **learning})
 
 
+_ARMS = {arm(kind, size): _config(kind, size) for kind, sizes in SIZES.items() for size in sizes}
+CODED = "coded"
 ARMS: dict[str, dict[str, DistillationConfig]] = {
-    "jobworld": {arm(kind, size): _config(kind, size) for kind, sizes in SIZES.items() for size in sizes}
+    "jobworld": _ARMS,
+    CODED: {
+        name: changed(config, {"name": "compression-coded", "coded": True})
+        for name, config in _ARMS.items()
+        if config.carrier.kind != "window"
+    },
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""

@@ -66,6 +66,8 @@ class DistillationConfig:
     horizons: tuple[int, ...] = ()
     """How many times as long chains, with as many times the slack, the student is measured in at the end of a job, of
     2, 4, 8 and 16; () in none."""
+    coded: bool = False
+    """Whether it is asked, at the end of a job, in how few bits a code tells what was learned."""
     run: RunConfig = RunConfig()
     """Where it writes."""
 
@@ -223,6 +225,8 @@ class DistillationConfig:
     def _check_carrier(self) -> None:
         """Refuses more than there is to carry, and memories that would have to carry on."""
         kind, size, night = self.carrier.kind, self.carrier.size, self.consolidation
+        if self.coded and kind == "window":
+            raise ValueError("coded is set, but nothing of a window is learned: leave it out, or give another carrier")
         said = f"carrier.kind is {kind!r} and size {size}"
         if kind == "lora" and size > self.agent.slot.width:
             raise ValueError(f"{said}, above the width {self.agent.slot.width} of the agent: give that rank or less")
@@ -273,7 +277,7 @@ class DistillationConfig:
         """Returns all that decides the outcome but the seed."""
         identity = identity_of(self) | {"agent": self.agent.identity()}
         # Rows that are older than these settings are of the same runs.
-        for name in ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons"):
+        for name in ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons", "coded"):
             if getattr(self, name) == getattr(DistillationConfig, name) and not (name == "plan" and self.teacher.plans):
                 del identity[name]
         return identity

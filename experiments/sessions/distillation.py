@@ -3,8 +3,6 @@
 Letters: J students, S jobs of each in sequence, T decisions, K keys, A answers.
 """
 
-import dataclasses
-import functools
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamer.core import divergences, trees
 from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
@@ -22,13 +19,14 @@ from dreamer.loop import Lived, make_day_and_night
 from dreamer.sleep.carriers import Carried, Carrier, make_carrier
 from dreamer.sleep.update import Optimizer, TrainState, init_train_state, make_optimizer
 from dreamer.wake import session as sessions
-from dreamer.wake.envs import EnvConfig, of_job
+from dreamer.wake.envs import of_job
 from dreamer.wake.envs.jobs import pool_jobs, session_seed
 from dreamer.wake.policy import live_one
+from experiments.sessions.afterwards import make_asked
 from experiments.sessions.config import DistillationConfig, sessions_to_dict
 from experiments.sessions.dreams import make_dream
 from experiments.sessions.ledger import Ledger, make_ledger
-from experiments.sessions.measure import CUTS, Recovery, having, recovery, returns, with_and_without
+from experiments.sessions.measure import CUTS, Recovery, having, recovery, returns
 from experiments.sessions.pretraining import Watch, require_finite, summary
 
 
@@ -175,7 +173,8 @@ def live_and_learn(
     one = Standing(init_train_state(learned, optimizer), ledger.first)
     standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), one)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
-    meters, kept, far = Meters(), make_kept(config, slot, params, jobs), make_far(config, slot, jobs)
+    asked = make_asked(config, slot, carrier, first=params, begun=learned, numbers=jobs.number, seeds=jobs.seed)
+    meters = Meters()
     with Log(folder.path, **settings) as log:
         for number in range(config.num_nights):
             stage = number // night.num_nights
@@ -194,76 +193,10 @@ def live_and_learn(
             if config.refine.arm != "raw":  # how many rows that makes is known only now
                 row |= {"dream_ratio": (meters.replayed + meters.dreamed) // meters.real}
             if (number + 1) % night.num_nights == 0:
-                students = jax.vmap(carrier.carried, (0, None))(standing.student.params, params)
-                row |= kept(students.params) | far(students, stage, outcome.without[:, stage])
-                row |= {"carried_bytes": 4 * trees.num_parameters(learned)}
+                row |= asked(standing.student.params, number, stage, outcome.without[:, stage])
             log.write(number + 1, meters, row)
             watch((number + 1) / config.num_nights, row["student_return"])
     return carrier.carried(jax.tree.map(lambda leaf: leaf[0], standing.student.params), params), meters
-
-
-def make_kept(config: DistillationConfig, slot: SessionAgent, first: PyTree, jobs: Jobs) -> Callable[[PyTree], dict]:
-    """Returns (parameters of students [J]) -> what they have kept of reading sessions, in jobs that they never met.
-
-    Those are of the pool `test`. `other_session_return` is the mean return that students reach by a session of their
-    own there, and `old_kl` the mean KL(first || student) in nats of their policies as they read a session that the
-    first agent lives.
-
-    Args:
-      config: the run.
-      slot: the agent.
-      first: the parameters that were deployed first.
-      jobs: [J] of the run.
-    """
-    env, own = config.agent.env.with_jobs(pool="test", job=0), config.env.job_world
-    begin = own.job + len(config.jobs) if own.pool == "test" else 0
-    numbers = jnp.array(pool_jobs(env.job_world)[begin : begin + config.num_jobs])
-    num_steps = config.agent.session_length
-    measure = with_and_without(slot, env, session_length=num_steps, num_episodes=config.episodes)
-
-    @jax.jit
-    @functools.partial(jax.vmap, in_axes=(None, 0, 0, 0))
-    def kept(first: PyTree, params: PyTree, number: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
-        lived_seed = session_seed(seed, number)
-        lived = live_one(slot, of_job(env, number), first, seed=lived_seed, num_steps=num_steps, remembers=True)
-        played = jax.nn.softmax(slot.read_one(first, lived))
-        away = divergences.forward_kl(played, slot.read_one(params, lived)).mean()
-        return measure(params, number, seed).within, away
-
-    def of(params: PyTree) -> dict:
-        reached, away = kept(first, params, numbers, jobs.seed)
-        return {"other_session_return": float(reached.mean()), "old_kl": max(0.0, float(away.mean()))}
-
-    return of
-
-
-def make_far(config: DistillationConfig, slot: SessionAgent, jobs: Jobs) -> Callable[..., dict]:
-    """Returns (students [J], number of the job in the sequence, their success [J]) -> how they do in longer chains.
-
-    `return_x2` is the mean return without memory where a chain has twice as many keys, and twice the slack;
-    `independent_x2` is what it would be if the halves of a chain were finished independently of each other, the mean
-    over jobs of their success squared.
-    """
-
-    def world(times: int) -> EnvConfig:
-        own = config.env.jobworld
-        long = {"chain_length": times * own.chain_length, "slack": times * own.slack}
-        return dataclasses.replace(config.env, jobworld=dataclasses.replace(own, **long))
-
-    @functools.partial(jax.jit, static_argnames="times")
-    def measured(students: Carried, numbers: jax.Array, times: int) -> jax.Array:
-        def one(student: Carried, number: jax.Array, seed: jax.Array) -> jax.Array:
-            same = {"seed": sessions.evaluation_seed(seed), "num_episodes": config.episodes}
-            return returns(slot, of_job(world(times), number), student, **same)
-
-        return jax.vmap(one)(students, numbers, jobs.seed)
-
-    def of(students: Carried, stage: int, success: np.ndarray) -> dict:
-        numbers = jobs.number[:, stage]
-        found = {f"return_x{times}": float(measured(students, numbers, times).mean()) for times in config.horizons}
-        return found | {f"independent_x{times}": float((success**times).mean()) for times in config.horizons}
-
-    return of
 
 
 def cost_of(config: DistillationConfig, metrics: Metrics) -> Meters:

@@ -412,6 +412,17 @@ def test_compression_by_hand(tmp_path, monkeypatch):
         "1,024", "10", "0.80 [0.80, 0.80]", "8.00 [8.00, 8.00]", "16.0", "0.00781", "as before",
     ]  # fmt: skip
     assert (weights[-1], window[-1]) == ("0.50 [0.50, 0.50]", "as before")
+    codes = [row | told | {"carried_bytes": 4000, "retained_bits": 8.0} for row in rows("lora 4", {0: [1], 1: [1]})]
+    codes[0] |= {"coded_bits": 3200.0, "coded_return": 0.96}  # of the other no grid kept enough
+    codes += [row | told | {"carried_bytes": 64, "retained_bits": 1.0} for row in rows("cartridge 1", {0: [0.1]})]
+    write_rows(tmp_path / "results" / "coded.csv", codes)
+    text, again = compression_analysis.analyse()
+    assert again == figures
+    lora, short = ([c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()[-2:])
+    assert lora[:4] == ["coded", "lora 4", "1 of 2", "4,000"] and lora[5:] == [
+        "400 [one seed]", "0.96 [one seed]", "10", "400",
+    ]  # fmt: skip
+    assert short[2:] == ["0 of 1", "64", "0.10 [one seed]", "-", "-", "-", "-"]
 
 
 def test_what_dreams_win_back_by_hand():

@@ -376,12 +376,15 @@ def test_a_teacher_that_plans_costs_model_calls_and_no_real_transitions(agent, t
 def test_what_is_carried_is_measured_and_deployed(agent, distilled, tmp_path, kind, size):
     night = {"consolidation.num_nights": 1, "consolidation.states": "session", "consolidation.states_length": 0}
     night |= {"update.learning_rate": 0.1}  # so that two updates move what is no change at first
-    config = changed(DISTIL, night | {"carrier": CarrierConfig(kind, size), "run.folder": str(tmp_path / "run")})
+    night |= {"carrier": CarrierConfig(kind, size), "coded": kind != "window", "run.folder": str(tmp_path / "run")}
+    config = changed(DISTIL, night)
     (row,) = rows_of(distil(config, agent, watch=ignore), arm=kind)
     whole = rows_of(distilled, arm="weights")[-1]["carried_bytes"]
     places = 4 * 2 * 8 * size  # float32, of a key and a value, of one layer
     assert row["carried_bytes"] < whole if kind == "lora" else row["carried_bytes"] == places
     assert (row["old_kl"] > 1e-6) == (kind == "lora")  # beside a memory the weights stay
+    if kind != "window" and row["coded_bits"] is not None:
+        assert row["coded_return"] >= 0.95 * row["student_return"] and 0 < row["coded_bits"] < 8 * row["carried_bytes"]
     if kind == "window":  # the whole session: who reads it is who carries it
         assert row["student_return"] == row["session_return"]
     assert evaluate(tmp_path / "run", num_episodes=3).shape == (3,)
@@ -468,6 +471,7 @@ def test_configs_are_what_was_written():
             "but update.weight_decay is 0.1: give 0.0",
         ),
         (DISTIL, {"carrier": CarrierConfig("cartridge", 4)}, "but consolidation.num_nights is 2: give 1, or carrier"),
+        (DISTIL, {"carrier": CarrierConfig("window", 4), "consolidation.num_nights": 1, "coded": True}, "coded is set"),
         (DISTIL, {"recovery_episodes": -1}, "recovery_episodes is -1: give 0"),
         (
             DISTIL,

@@ -1,0 +1,125 @@
+"""What is asked of students once a job is over: what they kept, how far they get, and how short it can be told.
+
+Letters: J jobs, S of them in a sequence.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamer.core import divergences, trees
+from dreamer.core.ports import SessionAgent
+from dreamer.core.types import PyTree
+from dreamer.sleep.carriers import Carried, Carrier
+from dreamer.wake import session as sessions
+from dreamer.wake.envs import EnvConfig, of_job
+from dreamer.wake.envs.jobs import pool_jobs, session_seed
+from dreamer.wake.policy import live_one
+from experiments.sessions.coded import make_coded
+from experiments.sessions.config import DistillationConfig
+from experiments.sessions.measure import returns, with_and_without
+
+
+def make_asked(
+    config: DistillationConfig,
+    slot: SessionAgent,
+    carrier: Carrier,
+    *,
+    first: PyTree,
+    begun: PyTree,
+    numbers: jax.Array,
+    seeds: jax.Array,
+) -> Callable[..., dict]:
+    """Returns (what is learned [J], number of the night, of the job in the sequence, success [J]) -> what a row says.
+
+    Args:
+      config: the run.
+      slot: the agent.
+      carrier: how what is learned becomes an agent.
+      first: the parameters that were deployed first.
+      begun: what is learned before anything was, of one job.
+      numbers: [J, S] of the jobs.
+      seeds: [J] of the run and each student's first job.
+    """
+    kept, far = _kept(config, slot, first, seeds), _far(config, slot, seeds)
+    carried = jax.vmap(carrier.carried, (0, None))
+
+    @jax.jit
+    def success(learned: PyTree, numbers: jax.Array, night: jax.Array) -> jax.Array:
+        def one(student: Carried, number: jax.Array, seed: jax.Array) -> jax.Array:
+            same = {"seed": sessions.evaluation_seed(seed, night), "num_episodes": config.episodes}
+            return returns(slot, of_job(config.env, number), student, **same)
+
+        return jax.vmap(one)(carried(learned, first), numbers, seeds)
+
+    def asked(learned: PyTree, night: int, stage: int, whole: np.ndarray) -> dict:
+        students = carried(learned, first)
+        row = kept(students.params) | far(students, numbers[:, stage], whole)
+        row |= {"carried_bytes": 4 * trees.num_parameters(begun)}
+        if config.coded:
+            again = functools.partial(success, numbers=numbers[:, stage], night=jnp.int32(night))
+            row |= make_coded(again, begun)(learned, whole)
+        return row
+
+    return asked
+
+
+def _kept(config: DistillationConfig, slot: SessionAgent, first: PyTree, seeds: jax.Array) -> Callable[[PyTree], dict]:
+    """Returns (parameters of students [J]) -> what they have kept of reading sessions, in jobs that they never met.
+
+    Those are of the pool `test`. `other_session_return` is the mean return that students reach by a session of their
+    own there, and `old_kl` the mean KL(first || student) in nats of their policies as they read a session that the
+    first agent lives.
+    """
+    env, own = config.agent.env.with_jobs(pool="test", job=0), config.env.job_world
+    begin = own.job + len(config.jobs) if own.pool == "test" else 0
+    numbers = jnp.array(pool_jobs(env.job_world)[begin : begin + config.num_jobs])
+    num_steps = config.agent.session_length
+    measure = with_and_without(slot, env, session_length=num_steps, num_episodes=config.episodes)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, 0, 0, 0))
+    def kept(first: PyTree, params: PyTree, number: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
+        lived_seed = session_seed(seed, number)
+        lived = live_one(slot, of_job(env, number), first, seed=lived_seed, num_steps=num_steps, remembers=True)
+        played = jax.nn.softmax(slot.read_one(first, lived))
+        away = divergences.forward_kl(played, slot.read_one(params, lived)).mean()
+        return measure(params, number, seed).within, away
+
+    def of(params: PyTree) -> dict:
+        reached, away = kept(first, params, numbers, seeds)
+        return {"other_session_return": float(reached.mean()), "old_kl": max(0.0, float(away.mean()))}
+
+    return of
+
+
+def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Callable[..., dict]:
+    """Returns (students [J], numbers of their jobs [J], their success [J]) -> how they do in longer chains.
+
+    `return_x2` is the mean return without memory where a chain has twice as many keys, and twice the slack;
+    `independent_x2` is what it would be if the halves of a chain were finished independently of each other, the mean
+    over jobs of their success squared.
+    """
+
+    def world(times: int) -> EnvConfig:
+        own = config.env.jobworld
+        long = {"chain_length": times * own.chain_length, "slack": times * own.slack}
+        return dataclasses.replace(config.env, jobworld=dataclasses.replace(own, **long))
+
+    @functools.partial(jax.jit, static_argnames="times")
+    def measured(students: Carried, numbers: jax.Array, times: int) -> jax.Array:
+        def one(student: Carried, number: jax.Array, seed: jax.Array) -> jax.Array:
+            same = {"seed": sessions.evaluation_seed(seed), "num_episodes": config.episodes}
+            return returns(slot, of_job(world(times), number), student, **same)
+
+        return jax.vmap(one)(students, numbers, seeds)
+
+    def of(students: Carried, numbers: jax.Array, success: np.ndarray) -> dict:
+        found = {f"return_x{times}": float(measured(students, numbers, times).mean()) for times in config.horizons}
+        return found | {f"independent_x{times}": float((success**times).mean()) for times in config.horizons}
+
+    return of
