@@ -254,6 +254,8 @@ _NIGHT_COLUMNS = {
     **{f"recovered_{100 * cut:.0f}": (f"saved from\n{100 * cut:.0f} % on", "{:.2f}") for cut in CUTS},
     **{f"return_x{times}": (f"chains {times}\ntimes as long", "{:.2f}") for times in HORIZONS},
     "carried_bytes": ("bytes\nstored", "{:,}"),
+    "coded_bits": ("bits of\na code", "{:,.0f}"),
+    "coded_return": ("by what\nit tells", "{:.2f}"),
 }
 
 
