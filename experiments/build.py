@@ -21,7 +21,7 @@ from dreamer.core import keys as streams
 from dreamer.core import mesh
 from dreamer.core.ports import Agent, WorldModel
 from dreamer.core.types import EnvSpec, Params, PyTree, Transition
-from dreamer.sleep.gate import Gate, MakeWatch, make_gate, make_watch
+from dreamer.sleep.gate import Gate, MakeLooks, make_gate, make_looks
 from dreamer.sleep.imagine import make_imagine
 from dreamer.sleep.search import Search, make_search
 from dreamer.sleep.targets import make_targets
@@ -154,8 +154,8 @@ def _wire(
         look_every=config.gate.look_every,
         spread=devices.spread,
     )
-    gate, watch = _judges(config, model, agent)
-    sleep = sleeping(night, loops.make_judge(gate), watch)
+    gate, looks = _judges(config, model, agent)
+    sleep = sleeping(night, loops.make_judge(gate), looks)
     act = _actors(model, agent, search, greedy=False)[config.loop.actor]
     explore = make_explore(config.loop.epsilon, spell=config.loop.spell)
     if world is not None:
@@ -197,11 +197,11 @@ def _ports(config: Config, spec: EnvSpec) -> tuple[WorldModel, Agent]:
     return ensemble_of_models(model, num_members), ensemble_of_agents(agent, num_members)
 
 
-def _judges(config: Config, model: WorldModel, agent: Agent) -> tuple[Gate | None, MakeWatch | None]:
-    """Returns what judges nights after they are over and what watches them; None where nothing does."""
+def _judges(config: Config, model: WorldModel, agent: Agent) -> tuple[Gate | None, MakeLooks | None]:
+    """Returns what judges nights when they are over and what looks at them before; None where nothing does."""
     settings = model, agent, config.gate
     gate = None if config.gate.is_open else make_gate(*settings, gamma=config.targets.gamma)
-    return gate, make_watch(*settings, gamma=config.targets.gamma) if config.gate.look_every else None
+    return gate, make_looks(*settings, gamma=config.targets.gamma) if config.gate.look_every else None
 
 
 def _measures(

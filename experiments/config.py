@@ -129,10 +129,11 @@ class Config:
                 f"loop.final_updates is {self.loop.final_updates}, but after the last day there is none to judge by: "
                 "give final_updates 0, or gate.evidence none and gate.look_every 0"
             )
-        if self.gate.look_every and self.loop.learn_after <= day:
+        if self.gate.look_every and (self.loop.learn_after <= day or self.imagine.begin_after):
             raise ValueError(
-                f"gate.look_every holds a night's day back, so the first night has none to learn from: give "
-                f"loop.learn_after {2 * day} or more"
+                f"gate.look_every is {self.gate.look_every}, which holds a day back and may leave updates undone, but "
+                f"loop.learn_after is {self.loop.learn_after} and imagine.begin_after {self.imagine.begin_after}: give "
+                f"learn_after {day + 1} or more, so that the first night has a day to learn from, and begin_after 0"
             )
         if self.loop.real_transitions % day:
             nearest = max(1, round(self.loop.real_transitions / day)) * day

@@ -15,7 +15,7 @@ from dreamer import loop as loops
 from dreamer import replay as replays
 from dreamer.core import mesh
 from dreamer.core.types import PyTree, Transition
-from dreamer.sleep.gate import MakeWatch
+from dreamer.sleep.gate import MakeLooks
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import envs, host_session, recorded, session
 from dreamer.wake.envs import HostEnv, JaxEnv
@@ -31,11 +31,11 @@ def actor_of(config: Config, acting: LearnerState | loops.Deployment) -> Actor:
     return acting.params, acting.return_spread, config.loop.progress(acting.updates)
 
 
-def sleeping(night: loops.Night, judge: loops.Judge, watch: MakeWatch | None) -> Callable:
+def sleeping(night: loops.Night, judge: loops.Judge, looks: MakeLooks | None) -> Callable:
     """Returns the pure `sleep(learner, replay, deployed, pending, made, num_updates, store, seed)`.
 
-    It judges the last night by the pending day, stores the day and sleeps; or, watched, sleeps with the day held back
-    and then stores it. It returns the deployment, the evidence, the learner, the replay and metrics.
+    It judges the last night by the pending day, stores the day and sleeps; or, with looks, sleeps with the day held
+    back and then stores it. It returns the deployment, the evidence, the learner, the replay and metrics.
     """
 
     def sleep(
@@ -51,12 +51,12 @@ def sleeping(night: loops.Night, judge: loops.Judge, watch: MakeWatch | None) ->
         def stored(replay: replays.ReplayState) -> replays.ReplayState:
             return jax.lax.cond(store, replays.insert, lambda replay, _: replay, replay, pending)
 
+        acting = loops.in_force(learner, deployed)  # who lived the day
         deployed, evidence = judge(learner, deployed, pending, seed, store)
-        if watch is None:
+        if looks is None:
             return deployed, evidence, *night(learner, stored(replay), made, num_updates, seed)
-        acting = loops.in_force(learner, deployed)
-        held_back = watch(acting.params, pending, return_spread=acting.return_spread)
-        learner, replay, metrics = night(learner, replay, made, num_updates, seed, held_back)
+        at_the_day = looks(acting.params, pending, return_spread=acting.return_spread)
+        learner, replay, metrics = night(learner, replay, made, num_updates, seed, at_the_day)
         return deployed, evidence, learner, stored(replay), metrics
 
     return sleep

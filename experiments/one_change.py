@@ -25,7 +25,13 @@ def analyse(folder: Path, tasks: Mapping[str, Iterable[str]], *, reference: str)
         ran = {arm: rows for arm in arms if (rows := [row for row in final if row["arm"] == arm])}
         if not ran:
             continue
-        lines += [table.line(task, arm, rows, f"{rows[0]['searched']:,}") for arm, rows in ran.items()]
+        lines += [table.line(task, arm, own, _searched(own)) for arm, own in ran.items()]
         rows = [row for rows in ran.values() for row in rows]
         figures.append(arms_figure.draw(rows, folder / "figures" / f"{task}.png", arms=list(ran), reference=reference))
     return "\n".join(lines), figures
+
+
+def _searched(rows: list[dict]) -> str:
+    """Returns the cell of model calls by search; of the fewest and the most where nights stopped early."""
+    calls = sorted({row["searched"] for row in rows})
+    return " to ".join(f"{number:,}" for number in (calls[0], *calls[1:][-1:]))

@@ -14,9 +14,10 @@ from dreamer.core import divergences
 from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import Transition
 from dreamer.loop import ConsolidationConfig, DreamedWorld, PlanConfig, make_day_and_night
-from dreamer.loop.consolidation import make_loss
+from dreamer.loop.consolidation import make_nap
+from dreamer.loop.objective import make_loss
 from dreamer.loop.refinement import rows_of
-from dreamer.sleep.carriers import CarrierConfig, make_carrier
+from dreamer.sleep.carriers import CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig
@@ -41,7 +42,7 @@ def params():
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 2, like)
 
 
-def turn_of(teacher=None, distill=None, carrier=None, **night):
+def turn_of(teacher=None, distill=None, carrier=None, nap=None, optimizer=OPTIMIZER, **night):
     def dream(key, reader):
         answers = reader(prompts(WORLD.jobworld)).argmax(axis=-1).astype(jnp.int32)
         return DreamedWorld(of_codebook(WORLD, answers), at=None, judge=None, sure=None, shortest=2)
@@ -50,13 +51,14 @@ def turn_of(teacher=None, distill=None, carrier=None, **night):
     return make_day_and_night(
         SLOT,
         dream=dream,
-        optimizer=OPTIMIZER,
+        optimizer=optimizer,
         config=ConsolidationConfig(**{"num_nights": 1} | lengths | night),
         teacher=teacher or TeacherConfig(),
         planning=PlanConfig(),
         distill=distill or DistillConfig(),
         refine=RefineConfig(),
         carrier=make_carrier(carrier or CarrierConfig(), SLOT),
+        nap=nap or NapConfig(),
     )
 
 
@@ -146,7 +148,9 @@ def test_the_loss_of_a_night_by_hand(night, distill, expected):
     lived = Transition(state, jnp.ones((4, 2), bool), action, reward, ended, ended & False, state)
     policy = jnp.array([[1, 0], [0.5, 0.5], [0.75, 0.25], [0.5, 0.5]]) if night.get("objective") is None else ()
     old = jax.tree.map(lambda leaf: leaf[:2], lived), jnp.full((2, 2), 0.5)
-    loss = make_loss(slot, ConsolidationConfig(**night), DistillConfig(**distill), make_carrier(CarrierConfig(), slot))
+    loss = make_loss(
+        slot, night.get("objective", "distil"), DistillConfig(**distill), make_carrier(CarrierConfig(), slot)
+    )
     total, metrics = loss(params, first=(), rows=rows_of(lived), before=even, policy=policy, old=old)
     np.testing.assert_allclose(total, expected, rtol=1e-4)
     assert metrics["loss"] == total
@@ -159,7 +163,7 @@ def test_rows_that_are_not_kept_teach_nothing_and_doubtful_ones_teach_less():
     ended = jnp.array([0, 1, 0, 1], bool)
     state = jnp.arange(4)
     lived = Transition(state, jnp.ones((4, 2), bool), state % 2, jnp.ones(4), ended, ended & False, state)
-    loss = make_loss(slot, ConsolidationConfig(), DistillConfig(), make_carrier(CarrierConfig(), slot))
+    loss = make_loss(slot, "distil", DistillConfig(), make_carrier(CarrierConfig(), slot))
     rows, policy = rows_of(lived), jnp.full((4, 2), 0.5)
 
     def of_rows(**fields):
@@ -227,6 +231,40 @@ def test_a_cartridge_learns_what_the_session_says_and_a_window_does_not():
     assert learned < 0.3 * before
     whole = SLOT.recall_in(params(), session, 1)
     np.testing.assert_allclose(window.keys, whole.keys[:, SESSION - 2 : SESSION], rtol=1e-5, atol=1e-6)
+
+
+NAP = NapConfig(places=2, num_updates=5, learning_rate=3e-2)
+
+
+def night_of(turn, begun, optimizer=OPTIMIZER):
+    student, env = init_train_state(begun, optimizer), of_job(WORLD, 2)
+    return jax.jit(lambda: turn(student, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))()
+
+
+def test_a_nap_is_a_night_that_a_cartridge_learns_in():
+    optimise = dataclasses.replace(OPTIMISE, learning_rate=NAP.learning_rate, max_grad_norm=1.0)
+    optimizer, carrier = make_optimizer(optimise, NAP.num_updates), CarrierConfig("cartridge", NAP.places)
+    turn = turn_of(carrier=carrier, optimizer=optimizer, states="session", states_length=0, num_updates=NAP.num_updates)
+    student, lived, metrics = night_of(turn, make_carrier(carrier, SLOT).begin(None, params()), optimizer)
+    napped = jax.jit(make_nap(SLOT, DistillConfig(), NAP))(params(), lived.session)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), napped.kept, student.params)
+    assert 0 < napped.kl < metrics["teacher_kl"]  # the last of them, below their mean
+
+
+def test_after_a_nap_the_cartridge_teaches():
+    _, lived, metrics = night_of(turn_of(nap=NAP, num_updates=1), params())
+    napped = jax.jit(make_nap(SLOT, DistillConfig(), NAP))(params(), lived.session)
+    obs, n = lived.student.obs, STUDENT
+    alone = SLOT.agent.evaluate(params(), (), obs).logits
+
+    def kl(memory):
+        policy = jax.nn.softmax(SLOT.agent.evaluate(params(), memory, obs).logits)
+        return float(divergences.forward_kl(policy, alone).mean())
+
+    np.testing.assert_allclose(metrics["teacher_kl"], kl(in_copies(SLOT.holding(napped.kept), n)), rtol=1e-4)
+    by_session = kl(SLOT.recall_in(params(), lived.session, n))
+    assert abs(by_session - metrics["teacher_kl"]) > 1e-3 * by_session
+    np.testing.assert_allclose(metrics["nap_kl"], napped.kl, rtol=1e-4)
 
 
 @pytest.mark.learn

@@ -14,7 +14,7 @@ from dreamer.core.ports import Agent
 from dreamer.core.types import Evaluation
 from dreamer.loop import ConsolidationConfig, DreamedWorld, PlanConfig, make_day_and_night
 from dreamer.loop.planning import Place, _planner, _stepped, _uses, plan
-from dreamer.sleep.carriers import CarrierConfig, make_carrier
+from dreamer.sleep.carriers import CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.search import SearchConfig
@@ -131,6 +131,7 @@ def test_the_label_of_a_night_is_the_plan_with_the_session_in_memory_or_without(
         distill=DistillConfig(),
         refine=RefineConfig(),
         carrier=make_carrier(CarrierConfig(), slot),
+        nap=NapConfig(),
     )
     student, seed, number = init_train_state(params, optimizer), jnp.uint32(7), jnp.int32(0)
     _, lived, metrics = jax.jit(lambda: night(student, params, env, env, seed=seed, number=number))()

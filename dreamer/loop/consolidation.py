@@ -9,23 +9,23 @@ Letters: T decisions, N states that a night learns from, A actions.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from dreamer.core import divergences
 from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import Evaluation, Metrics, PyTree, Transition
+from dreamer.loop.objective import make_loss
 from dreamer.loop.planning import PlanConfig, plan
 from dreamer.loop.refinement import Dream, DreamedWorld, Policy, Rows, refined, rows_of
-from dreamer.sleep import reinforce
-from dreamer.sleep.carriers import Carrier
-from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, trajectory_mean
+from dreamer.sleep.carriers import Carrier, CarrierConfig, NapConfig, make_carrier
+from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig, follow, teacher_policy
-from dreamer.sleep.update import Optimizer, TrainState, train_step
+from dreamer.sleep.update import Optimizer, TrainState, UpdateConfig, init_train_state, make_optimizer, train_step
 from dreamer.wake.envs import JaxEnv
 from dreamer.wake.policy import live_one
 
@@ -103,6 +103,15 @@ class Lived:
     """[T] without memory; () where the student did not act."""
 
 
+class Napped(NamedTuple):
+    """What a nap made of a session."""
+
+    kept: PyTree
+    """Keys and values of the places, as `SessionAgent.holding` takes them."""
+    kl: jax.Array
+    """[] mean KL(reader of the session || holder of the places) in the session's states, nats, at the last update."""
+
+
 Night = Callable[..., tuple[TrainState, Lived, Metrics]]
 
 
@@ -117,6 +126,7 @@ def make_day_and_night(
     distill: DistillConfig,
     refine: RefineConfig,
     carrier: Carrier,
+    nap: NapConfig,
 ) -> Night:
     """Returns the pure `day_and_night(student, first, env, taught_in, seed, number, old)`, for one job.
 
@@ -131,6 +141,7 @@ def make_day_and_night(
       distill: how the student is moved towards it.
       refine: what becomes of the student's trajectories before.
       carrier: what of the student is learned.
+      nap: what the session is folded into before it teaches.
 
     Args of the function:
       student: what is learned of who is deployed, as the carrier has it.
@@ -145,12 +156,19 @@ def make_day_and_night(
     It returns the student after the night, what was lived, and means over the night's updates, with how many
     `lived_states` and `dreamed_states` each of them learned from.
     """
-    loss_of = make_loss(slot, config, distill, carrier)
+    loss_of = make_loss(slot, config.objective, distill, carrier)
     needs_world = config.states == "dream" or refine.arm != "raw" or teacher.plans
 
-    def evaluate(params: PyTree, session: Transition | tuple, obs: jax.Array) -> Evaluation:
-        """Returns what the agent thinks of obs [n, ...] with a session [T] in memory, or nothing."""
-        return slot.agent.evaluate(params, slot.recall_in(params, session, obs.shape[0]), obs)
+    fold = make_nap(slot, distill, nap) if nap.places else None
+
+    def evaluate(params: PyTree, known: Transition | Napped | tuple, obs: jax.Array) -> Evaluation:
+        """Returns what the agent thinks of obs [n, ...] with a session [T] in memory, what a nap made of one, or
+        nothing."""
+        n = obs.shape[0]
+        memory = (
+            in_copies(slot.holding(known.kept), n) if isinstance(known, Napped) else slot.recall_in(params, known, n)
+        )
+        return slot.agent.evaluate(params, memory, obs)
 
     def day(env: JaxEnv, taught_in: JaxEnv, params: PyTree, seeds: tuple) -> Lived:
         session, own = (), ()
@@ -180,9 +198,10 @@ def make_day_and_night(
         student: TrainState, first: PyTree, lived: Lived, seed: jax.Array, old: tuple
     ) -> tuple[TrainState, Metrics]:
         deployed = carrier.carried(student.params, first).params
+        known = fold(deployed, lived.session) if fold else lived.session
 
         def reader(obs: jax.Array) -> jax.Array:
-            return evaluate(deployed, lived.session, obs).logits
+            return evaluate(deployed, known, obs).logits
 
         world = dream(streams.stream(seed, "dream"), reader) if needs_world else None
         rows = states_of(lived, deployed, seed=seed, world=world, reader=reader)
@@ -193,11 +212,10 @@ def make_day_and_night(
             if config.objective != "distil":
                 return ()
             if teacher.plans:
-                known = lived.session if teacher.kind == "veteran" else ()
-                memory = slot.recall_in(deployed, known, 1)
+                memory = slot.recall_in(deployed, lived.session if teacher.kind == "veteran" else (), 1)
                 key = streams.stream(seed, "plan")
                 return plan(planning, slot.agent, deployed, memory, world=world, obs=rows.lived.obs, key=key)
-            return teacher_policy(teacher, evaluate, teaching, params, lived.session, rows.lived.obs)
+            return teacher_policy(teacher, evaluate, teaching, params, known, rows.lived.obs)
 
         # A teacher that stands still is asked once.
         fixed = labels(deployed, deployed) if teacher.weights == "frozen" else None
@@ -214,6 +232,8 @@ def make_day_and_night(
         (student, _), metrics = jax.lax.scan(one_update, (student, deployed), length=config.num_updates)
         dreamed = (rows.kept * rows.dreamed).sum()
         counts = {"lived_states": rows.kept.sum() - dreamed, "dreamed_states": dreamed}
+        if fold:
+            metrics["nap_kl"] = known.kl
         return student, jax.tree.map(jnp.mean, metrics) | counts
 
     def day_and_night(
@@ -234,63 +254,31 @@ def make_day_and_night(
     return day_and_night
 
 
-def make_loss(slot: SessionAgent, config: ConsolidationConfig, distill: DistillConfig, carrier: Carrier) -> Callable:
-    """Returns the pure `loss(learned, first, rows, before, policy, old)` -> (loss of a night [], metrics).
+def make_nap(slot: SessionAgent, distill: DistillConfig, nap: NapConfig) -> Callable:
+    """Returns the pure (params, session [T]) -> Napped: a cartridge that says in the session's states what its reader
+    does, by the loss of a night."""
+    cartridge = make_carrier(CarrierConfig("cartridge", nap.places), slot)
+    alone = dataclasses.replace(distill, anchor_weight=0.0, reinforce_weight=0.0)
+    loss_of = make_loss(slot, "distil", alone, cartridge)
+    step = UpdateConfig(
+        learning_rate=nap.learning_rate, warmup_updates=0, final_share=1.0, weight_decay=0.0, max_grad_norm=1.0
+    )
+    optimizer = make_optimizer(step, nap.num_updates)
 
-    Args of the function:
-      learned: of the student, as the carrier has it.
-      first: parameters of the agent that was deployed first.
-      rows: [N] what it learns from.
-      before: [N, A] logits of who was deployed by day.
-      policy: [N, A] probabilities of the teacher; () where the objective is not `distil`.
-      old: as `make_day_and_night` says; () without an anchor.
-    """
+    def fold(params: PyTree, session: Transition) -> Napped:
+        rows, n = rows_of(session), session.action.shape[0]
+        policy, before = (
+            slot.agent.evaluate(params, slot.recall_in(params, known, n), session.obs).logits for known in (session, ())
+        )
+        said = {"rows": rows, "before": before, "policy": jax.nn.softmax(policy), "old": ()}
+        loss = functools.partial(loss_of, first=params, **said)
 
-    def mean_of(terms: jax.Array, rows: Rows, counted: jax.Array) -> jax.Array:
-        """Returns [] the mean over the episodes [N] that count of the means over those of their states that do."""
-        return trajectory_mean(terms, rows.trajectory, rows.kept * counted[rows.trajectory])
+        def one_update(state: TrainState, _) -> tuple[TrainState, jax.Array]:
+            state, metrics, _ = train_step(state, loss, optimizer=optimizer)
+            return state, metrics["teacher_kl"]
 
-    def own_returns(logits: jax.Array, rows: Rows, before: jax.Array) -> jax.Array:
-        # One job: all of its whole episodes are one group. What did not come to its end has no return.
-        advantage = reinforce.group_advantage(rows.total, jnp.where(rows.whole, 0, 1))
-        terms = reinforce.reinforce_loss(logits, rows.lived.action, advantage[rows.trajectory], before=before)
-        return mean_of(terms, rows, rows.whole)
+        begun = init_train_state(cartridge.fill((), params, session), optimizer)
+        state, kl = jax.lax.scan(one_update, begun, length=nap.num_updates)
+        return Napped(state.params, kl[-1])
 
-    def towards_teacher(logits: jax.Array, rows: Rows, policy: jax.Array) -> jax.Array:
-        weight = state_weights(distill, policy, logits, rows.lived.action, rows.trajectory)
-        terms = distill_loss(logits, policy, weight * rows.certainty, beta=distill.beta, clip=distill.max_entry)
-        return mean_of(terms, rows, jnp.ones_like(rows.whole))
-
-    def cloned(logits: jax.Array, rows: Rows) -> jax.Array:
-        good = rows.whole & (rows.total > 0)
-        counted = jnp.ones_like(good) if config.objective == "clone" else good
-        return mean_of(reinforce.clone_loss(logits, rows.lived.action), rows, counted)
-
-    def loss(
-        learned: PyTree, *, first: PyTree, rows: Rows, before: jax.Array, policy: jax.Array | tuple, old: tuple
-    ) -> tuple[jax.Array, Metrics]:
-        params, memory = carrier.carried(learned, first)
-        obs = rows.lived.obs
-        logits = slot.agent.evaluate(params, in_copies(memory, obs.shape[0]), obs).logits
-        kept = rows.kept / jnp.maximum(rows.kept.sum(), 1)
-        metrics = {
-            "entropy": (kept * divergences.entropy(logits)).sum(),
-            "moved_kl": (kept * divergences.forward_kl(jax.nn.softmax(before), logits)).sum(),
-        }
-        if config.objective == "distil":
-            total = towards_teacher(logits, rows, policy)
-            metrics["teacher_kl"] = (kept * divergences.forward_kl(policy, logits)).sum()
-        elif config.objective == "reinforce":
-            total = own_returns(logits, rows, before)
-        else:
-            total = cloned(logits, rows)
-        if distill.reinforce_weight and config.objective != "reinforce":
-            total = total + distill.reinforce_weight * own_returns(logits, rows, before)
-        if distill.anchor_weight:
-            session, played = old
-            held = divergences.forward_kl(played, slot.read_one(params, session)).mean()
-            total = total + distill.anchor_weight * held
-            metrics["anchor_kl"] = held
-        return total, metrics | {"loss": total}
-
-    return loss
+    return fold

@@ -71,7 +71,7 @@ class Step(Protocol):
     def __call__(self, state: LoopState, num_updates: int, *, store: bool, live_on: bool) -> tuple[LoopState, Metrics]:
         """Stores `state.pending` if `store`, sleeps for `num_updates`, and lives the next day if `live_on`.
 
-        A night that is watched stores the day at its end and may end early; its metrics then tell `night_updates`.
+        A night that is looked at stores the day when it is over and may end early: its metrics tell `night_updates`.
         """
         ...
 

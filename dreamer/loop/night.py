@@ -17,14 +17,14 @@ from dreamer.core.types import Metrics, Params, PyTree, SequenceBatch
 from dreamer.loop.rhythm import LoopConfig
 from dreamer.sleep.augment import AugmentConfig, augment
 from dreamer.sleep.fit import FitConfig, fit_loss
-from dreamer.sleep.gate import STOPPED, Watch
+from dreamer.sleep.gate import STOPPED, Looks
 from dreamer.sleep.imagine import OF_DREAMS, Imagine, ImagineConfig, dream_loss
 from dreamer.sleep.targets import MakeTargets, TargetsConfig
 from dreamer.sleep.update import LearnerState, Optimizer, UpdateConfig, init_params, renew, update
 
 Night = Callable[..., tuple[LearnerState, replays.ReplayState, Metrics]]
 NIGHT_UPDATES = "night_updates"
-"""Name in the metrics of a night that is watched: the updates that were made of those that were due."""
+"""Name in the metrics of a night that is looked at: the updates that were made of those that were due."""
 
 
 def make_night(
@@ -44,7 +44,7 @@ def make_night(
     look_every: int = 0,
     spread: Callable[[PyTree], PyTree] = mesh.ONE.spread,
 ) -> Night:
-    """Returns the pure `night(learner, replay, made, num_updates, seed, watch=None)`: one loop of updates.
+    """Returns the pure `night(learner, replay, made, num_updates, seed, looks=None)`: one loop of updates.
 
     Args of the function:
       learner: what learns.
@@ -53,7 +53,7 @@ def make_night(
         batch, and a condition on a batch runs both its branches.
       num_updates: scalar int32, of this night.
       seed: the run's.
-      watch: what may stop the night early, looked at every `look_every` updates; None makes all updates.
+      looks: what may stop the night early, asked every `look_every` updates; None makes all updates.
 
     It returns the learner, the replay and the metrics: each a mean over the updates, those of dreams over the updates
     that dreamed.
@@ -143,7 +143,7 @@ def make_night(
         made: jax.Array,
         num_updates: jax.Array,
         seed: jax.Array,
-        watch: Watch | None = None,
+        looks: Looks | None = None,
     ) -> tuple[LearnerState, replays.ReplayState, Metrics]:
         events = replays.eventful(state, target.unroll_steps) if replay.event_share else None
         shapes = jax.eval_shape(one_update, learner, state, made, seed, events)[2]
@@ -154,10 +154,10 @@ def make_night(
             return learner, state, jax.tree.map(jnp.add, carry[2], metrics)
 
         end, carry, told = made + num_updates, (learner, state, zeros), {}
-        if watch is None:
+        if looks is None:
             carry = jax.lax.fori_loop(made, end, body, carry)
         else:
-            end, carry, told = _watched(watch, body, made, end, carry, look_every)
+            end, carry, told = _looked_at(looks, body, made, end, carry, look_every)
             num_updates = end - made
             told |= {NIGHT_UPDATES: num_updates}
         learner, state, total = carry
@@ -168,27 +168,26 @@ def make_night(
     return night
 
 
-def _watched(
-    watch: Watch, body: Callable, made: jax.Array, end: jax.Array, carry: tuple, look_every: int
+def _looked_at(
+    looks: Looks, body: Callable, made: jax.Array, end: jax.Array, carry: tuple, look_every: int
 ) -> tuple[jax.Array, tuple, Metrics]:
     """Returns (updates after the last one, the carry, what the last look found) of a loop that may stop early.
 
     After every `look_every` updates and the last one comes a look.
     """
-    lowest = watch.begin(carry[0].params)
-    shapes = jax.eval_shape(watch.look, carry[0].params, lowest)[1]
+    lowest = looks.begin(carry[0].params)
+    shapes = jax.eval_shape(looks.look, carry[0].params, lowest)[2]
     told = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
 
     def goes_on(at: tuple) -> jax.Array:
-        now, _, _, told = at
-        return (now < end) & (told[STOPPED] == 0)
+        now, _, _, stop, _ = at
+        return (now < end) & ~stop
 
     def stretch(at: tuple) -> tuple:
-        now, carry, lowest, _ = at
+        now, carry, lowest, _, _ = at
         until = jnp.minimum(now + look_every, end)
         carry = jax.lax.fori_loop(now, until, body, carry)
-        lowest, told = watch.look(carry[0].params, lowest)
-        return until, carry, lowest, told
+        return until, carry, *looks.look(carry[0].params, lowest)
 
-    now, carry, _, told = jax.lax.while_loop(goes_on, stretch, (made, carry, lowest, told))
-    return now, carry, told
+    now, carry, _, _, told = jax.lax.while_loop(goes_on, stretch, (made, carry, lowest, jnp.bool_(False), told))
+    return now, carry, told | {STOPPED: (now < end).astype(jnp.float32)}

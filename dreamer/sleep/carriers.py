@@ -46,6 +46,28 @@ class CarrierConfig:
             raise ValueError(f"carrier.size is {self.size} where kind is {self.kind!r}: give {wanted}")
 
 
+@dataclasses.dataclass(frozen=True)
+class NapConfig:
+    """What a session is folded into before a night, so that the session itself need not be kept until then."""
+
+    places: int = 0
+    """Places of the cartridge that teaches in the session's stead; 0 takes no nap, and the session teaches."""
+    num_updates: int = 256
+    """Updates of the cartridge, each on all states of the session, towards what its reader plays there."""
+    learning_rate: float = 1e-2
+    """Their step size."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("places", 0), ("num_updates", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"nap.{name} is {getattr(self, name)}: give {least} or more")
+        if self.learning_rate <= 0:
+            raise ValueError(f"nap.learning_rate is {self.learning_rate}: give a positive number")
+        unused = (NapConfig.num_updates, NapConfig.learning_rate)
+        if not self.places and (self.num_updates, self.learning_rate) != unused:
+            raise ValueError("nap.places is 0, so no nap is taken, but other settings of nap are changed: give places")
+
+
 class Carried(NamedTuple):
     """The agent as it is deployed."""
 

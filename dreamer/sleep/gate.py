@@ -23,7 +23,7 @@ from dreamer.sleep.imagine import dreamed_action
 
 EVIDENCE = ("none", "real", "dreamed", "both")
 STOPPED = "stopped"
-"""Name in the metrics of a night that is watched: 1 if it stopped early."""
+"""Name in the metrics of a night that is looked at: 1 if it ended before its budget; `stopped_<why>` say by what."""
 DEPLOYED, REFUSED = "deployed", "refused_"
 """Names in the evidence: the verdict, and what each reason to refuse begins with."""
 _ROUNDING = 1e-6
@@ -74,16 +74,16 @@ Errors = tuple[jax.Array, jax.Array]
 """[N] squared errors about a day, each in squared reward units: of the model, and of the value."""
 
 
-class Watch(NamedTuple):
-    """Two pure functions that tell when a night has to stop."""
+class Looks(NamedTuple):
+    """Two pure functions that tell when a night has to end."""
 
     begin: Callable[[Params], Errors]
     """(params at the night's beginning) -> the lowest errors so far."""
-    look: Callable[[Params, Errors], tuple[Errors, Metrics]]
-    """(params now, lowest errors so far) -> (lowest errors so far, what was found)."""
+    look: Callable[[Params, Errors], tuple[Errors, jax.Array, Metrics]]
+    """(params now, lowest errors so far) -> (lowest errors so far, stop [] bool, what was found)."""
 
 
-MakeWatch = Callable[..., Watch]
+MakeLooks = Callable[..., Looks]
 
 
 @struct.dataclass
@@ -163,42 +163,43 @@ def make_gate(model: WorldModel, agent: Agent, config: GateConfig, *, gamma: flo
     return gate
 
 
-def make_watch(model: WorldModel, agent: Agent, config: GateConfig, *, gamma: float) -> MakeWatch:
-    """Returns the pure `watch(deployed, day, *, return_spread) -> Watch`: early stopping on a day that is held back.
+def make_looks(model: WorldModel, agent: Agent, config: GateConfig, *, gamma: float) -> MakeLooks:
+    """Returns the pure `looks(acting, day, *, return_spread) -> Looks`: early stopping on a day that is held back.
 
-    What a look finds are scalars: `held_out_model_error` and `held_out_value_error`, means; and `stopped`, which is 1
-    where the night has to end.
+    What a look finds are scalars: `held_out_<test>`, of `model_error` and `value_error`, by how much that is `_worse`
+    than the lowest of the night and what is `_allowed`; and as 0 or 1 every `stopped_<why>`.
 
     Args of the function:
-      deployed: Params that lived the day.
+      acting: Params that lived the day.
       day: [T, E] a day that the night does not learn from.
       return_spread: scalar, the running spread of returns, in reward units.
     """
     _, errors = _judging(model, agent, config, gamma)
 
-    def watch(deployed: Params, day: Transition, *, return_spread: jax.Array) -> Watch:
-        windows, lived_by = _windows(day, config.horizon), _policy(model, agent, deployed, day)
+    def looks(acting: Params, day: Transition, *, return_spread: jax.Array) -> Looks:
+        windows, lived_by = _windows(day, config.horizon), _policy(model, agent, acting, day)
 
         def found(params: Params) -> tuple[jax.Array, Errors]:
             policy = _policy(model, agent, params, day)
-            ratio, _ = _ratios(policy, lived_by, day.action)
-            return policy, errors(params, day, windows, _windowed(ratio, config.horizon))
+            ratio = _windowed(_ratios(policy, lived_by, day.action)[0], config.horizon)
+            return policy, errors(params, day, windows, ratio)
 
-        def look(params: Params, lowest: Errors) -> tuple[Errors, Metrics]:
+        def look(params: Params, lowest: Errors) -> tuple[Errors, jax.Array, Metrics]:
             policy, now = found(params)
-            tests = [_compare_errors(*pair, return_spread, config) for pair in zip(now, lowest, strict=True)]
-            _, refused = _monitored(policy, lived_by, config)
-            rising = [~(test["_worse"] <= test["_allowed"]) for test in tests]  # NaN has risen
-            stop = jnp.any(jnp.stack([*refused.values(), *rising, ~trees.all_finite(params)]))
-            lowest = tuple(
-                jnp.where(test["_worse"] < 0, new, old) for test, new, old in zip(tests, now, lowest, strict=True)
-            )
-            told = {f"held_out_{name}_error": test[""] for name, test in zip(("model", "value"), tests, strict=True)}
-            return lowest, told | {STOPPED: stop.astype(jnp.float32)}
+            compared = [_compare_errors(*pair, return_spread, config) for pair in zip(now, lowest, strict=True)]
+            tests = dict(zip(("model_error", "value_error"), compared, strict=True))
+            _, why = _monitored(policy, lived_by, config)
+            why |= {name: ~(test["_worse"] <= test["_allowed"]) for name, test in tests.items()}  # NaN has risen
+            why["not_finite"] |= ~trees.all_finite(params)
+            lower = (jnp.where(test["_worse"] < 0, *pair) for test, *pair in zip(compared, now, lowest, strict=True))
+            told = {f"{STOPPED}_{name}": stops.astype(jnp.float32) for name, stops in why.items()}
+            for name, test in tests.items():
+                told |= {f"held_out_{name}{what}": test[what] for what in ("", "_worse", "_allowed")}
+            return tuple(lower), jnp.any(jnp.stack(list(why.values()))), told
 
-        return Watch(lambda params: found(params)[1], look)
+        return Looks(lambda params: found(params)[1], look)
 
-    return watch
+    return looks
 
 
 def reasons(evidence: Mapping[str, float]) -> list[str]:

@@ -20,7 +20,8 @@ LONG = "days of 100"
 HELD_BACK = "days of 100, held back"
 """The newest day is learned from a day later, so that the first night has to wait for the second."""
 BLIND = GateConfig(look_every=10**6, standard_errors=1e9, min_entropy=0.0, max_kl=0.0)
-"""A night that is looked at by the day that it holds back, and never stopped: what holding back alone costs."""
+"""A night that holds its day back and is looked at when it is over alone: what holding back by itself costs. The other
+three settings are those of the rows, and of no effect."""
 CHANGES: dict[str, tuple[str, dict]] = {
     "horizon 1": (REFERENCE, {"imagine.horizon": 1}),
     "horizon 15": (REFERENCE, {"imagine.horizon": 15}),

@@ -18,8 +18,8 @@ _COLUMNS = (
 )  # fmt: skip
 _OF_CODES = (
     "task", "carrier", "seeds", "bytes stored", "success with what is stored: IQM [95 %]",
-    "bytes of the shortest code that keeps 95 % of it: IQM [95 %]", "success with what it tells", "times as short",
-    "bits told for each bit held",
+    "bytes of the shortest code that keeps 95 % of what was won: IQM [95 %]", "success with what it tells",
+    "times as short", "bits told for each bit held before rounding",
 )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def _line_of_code(task: str, name: str, rows: list[dict]) -> str:
     """Returns the line of a carrier by its code, over the seeds in which a grid kept enough."""
     told = [row for row in rows if row["coded_bits"] is not None]
     size = int(rows[0]["carried_bytes"])
-    cells = [f"{size:,}", table.interval(interquartile_mean([row["student_return"] for row in rows]))]
+    cells = [f"{size:,}", table.interval(interquartile_mean([row["student_return"] for row in told or rows]))]
     if told:
         length = interquartile_mean([row["coded_bits"] / 8 for row in told])
         held = interquartile_mean([row["retained_bits"] for row in told])[0]

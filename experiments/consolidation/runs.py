@@ -41,25 +41,39 @@ _ON_LAKE = {
     "env": _LAKE.env.with_jobs(pool="distillation", job=0),
 }
 
+_ARMS = {
+    REFERENCE: _JOBWORLD,
+    "the same, anchored": changed(_JOBWORLD, {"distill.anchor_weight": 1.0}),
+    "session, its own states": _arm("consolidation", **_OWN),
+    "session, dreamed states": _arm("consolidation", states="dream", **_SHORT),
+    "session, gated, with rewards": changed(
+        _JOBWORLD, {"distill.state_weight": "trust", "distill.reinforce_weight": 1.0}
+    ),
+    REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3}),
+    "cloned session": _arm("consolidation", objective="clone", **_OWN),
+    "cloned successes": _arm("consolidation", objective="clone_successes", **_OWN),
+    **{
+        f"{name}{told}": changed(_JOBWORLD, {"teacher.kind": kind, "dream_error": error})
+        for name, kind in _PLANNERS
+        for told, error in (("", 0.0), (_WRONG, 1.0))
+    },
+    "another job's session": changed(_JOBWORLD, {"teacher.kind": "other_job"}),
+    "no teacher, sharpened": _arm("consolidation", {"teacher.kind": "sharpened"}, session_length=0, num_nights=12),
+}
+
 ARMS: dict[str, dict[str, DistillationConfig]] = {
-    "jobworld": {
-        REFERENCE: _JOBWORLD,
-        "the same, anchored": changed(_JOBWORLD, {"distill.anchor_weight": 1.0}),
-        "session, its own states": _arm("consolidation", **_OWN),
-        "session, dreamed states": _arm("consolidation", states="dream", **_SHORT),
-        "session, gated, with rewards": changed(
-            _JOBWORLD, {"distill.state_weight": "trust", "distill.reinforce_weight": 1.0}
-        ),
-        REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3}),
-        "cloned session": _arm("consolidation", objective="clone", **_OWN),
-        "cloned successes": _arm("consolidation", objective="clone_successes", **_OWN),
-        **{
-            f"{name}{told}": changed(_JOBWORLD, {"teacher.kind": kind, "dream_error": error})
-            for name, kind in _PLANNERS
-            for told, error in (("", 0.0), (_WRONG, 1.0))
-        },
-        "another job's session": changed(_JOBWORLD, {"teacher.kind": "other_job"}),
-        "no teacher, sharpened": _arm("consolidation", {"teacher.kind": "sharpened"}, session_length=0, num_nights=12),
+    "jobworld": _ARMS,
+    "lake": {
+        arm: changed(_ARMS[arm], _ON_LAKE)
+        for arm in (
+            REFERENCE,
+            "session, its own states",
+            REWARDS,
+            "cloned session",
+            "cloned successes",
+            "another job's session",
+            "no teacher, sharpened",
+        )
     },
     "sequence": {
         arm: changed(config, {"sequence": 5, "name": "consolidation-sequence"})
@@ -96,19 +110,6 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
     },
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
-ARMS["lake"] = {
-    arm: changed(ARMS["jobworld"][arm], _ON_LAKE)
-    for arm in (
-        REFERENCE,
-        "session, its own states",
-        REWARDS,
-        "cloned session",
-        "cloned successes",
-        "another job's session",
-        "no teacher, sharpened",
-    )
-}
-
 PANELS = {
     "jobworld": (
         (REFERENCE, "session, its own states", "session, dreamed states", "session, gated, with rewards", REWARDS),

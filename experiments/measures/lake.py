@@ -1,7 +1,8 @@
-"""What a perfect reader of a session knows of a lake's holes, and the way that it would take.
+"""What is known of a lake's holes by who has read a session, and the way that it would take.
 
-Whether a cell is a hole is seen when it is stepped on, so the posterior over all maps is uniform over those that agree
-with what was seen. Letters: T decisions, N maps, C cells, A actions.
+Whether a cell is a hole is seen when it is stepped on, and where an episode begins there is a way to the last cell. So
+the posterior over all maps is uniform over those that agree with what was seen. Letters: T decisions, N maps, C cells,
+A actions.
 """
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from dreamer.core.types import Transition
 from dreamer.wake.envs import EnvConfig, LakeConfig
 from dreamer.wake.envs.frozen_lake import neighbours, place_of
-from dreamer.wake.envs.lakes import maps
+from dreamer.wake.envs.lakes import maps, starts
 
 _PATIENCE = 0.99
 """What a step costs to the reader, as a factor: of two ways that are as safe it takes the shorter."""
@@ -18,7 +19,7 @@ _TIE = 1e-5
 
 
 def hole_probs(config: EnvConfig, session: Transition) -> jax.Array:
-    """Returns [T + 1, C] the probability of a hole in each cell: before every transition, and after the last.
+    """Returns [T, C] the exact probability of a hole in each cell, by all that is seen when each decision is taken.
 
     Pure. Transitions that no single map explains give NaN.
 
@@ -27,19 +28,20 @@ def hole_probs(config: EnvConfig, session: Transition) -> jax.Array:
       session: [T] consecutive transitions of one life.
     """
     lake = config.lake
-    holes = jnp.asarray(maps(lake.size, lake.num_holes))
-    place = place_of(lake, session.next_obs)
-    fell = session.terminated & (place != lake.num_cells - 1)
-    agrees = fell[:, None] == holes[:, place].T  # [T, N]
-    possible = jnp.concatenate([jnp.ones((1, len(holes)), bool), jnp.cumprod(agrees, axis=0).astype(bool)])
+    holes, begin = (jnp.asarray(of(lake.size, lake.num_holes)) for of in (maps, starts))
+    stands, onto = (place_of(lake, obs) for obs in (session.obs, session.next_obs))
+    fell = session.terminated & (onto != lake.num_cells - 1)
+    agrees = fell[:, None] == holes[:, onto].T  # [T, N]
+    before = jnp.concatenate([jnp.ones((1, len(holes)), bool), agrees[:-1]])
+    possible = jnp.cumprod(before & begin[:, stands].T, axis=0).astype(bool)
     return possible @ holes.astype(jnp.float32) / possible.sum(axis=1, keepdims=True)
 
 
 def way(lake: LakeConfig, holes: jax.Array, place: jax.Array) -> jax.Array:
-    """Returns [A] the policy at a cell of whoever takes the way that is likeliest to be safe, ties shared.
+    """Returns [A] the policy at a cell of whoever takes the way likeliest to be safe, cell by cell; ties shared.
 
-    It goes by each cell's own probability, as if they were independent, and does not look for holes on purpose: with a
-    map it is the shortest way, without one a good guess.
+    A good guess, and no optimal one: cells are taken to be holes independently of each other, no step is taken to find
+    out, and no deadline is looked at. With the map it is the shortest way.
 
     Args:
       lake: the settings.

@@ -56,13 +56,14 @@ def make_asked(
 
         return jax.vmap(one)(carried(learned, first), numbers, seeds)
 
+    coded = make_coded(success, begun)
+
     def asked(learned: PyTree, night: int, stage: int, whole: np.ndarray) -> dict:
         students = carried(learned, first)
         row = kept(students.params) | far(students, numbers[:, stage], whole)
         row |= {"carried_bytes": 4 * trees.num_parameters(begun)}
         if config.coded:
-            again = functools.partial(success, numbers=numbers[:, stage], night=jnp.int32(night))
-            row |= make_coded(again, begun)(learned, whole)
+            row |= coded(learned, whole, numbers[:, stage], jnp.int32(night))
         return row
 
     return asked

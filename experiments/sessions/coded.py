@@ -15,7 +15,7 @@ from dreamer.core.types import PyTree
 STEPS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Widths of the grids that are tried, in root mean squares of a job's change."""
 SHARE = 0.95
-"""Of the success of the change as it is: what has to be left of it."""
+"""Of the success that the change has won: what has to be left of it."""
 
 
 def code_bits(rounded: PyTree) -> float:
@@ -36,14 +36,15 @@ def code_bits(rounded: PyTree) -> float:
     return float(total)
 
 
-def make_coded(success: Callable[[PyTree], np.ndarray], first: PyTree) -> Callable[[PyTree, np.ndarray], dict]:
-    """Returns (what is learned [J], success of it [J]) -> what a row says of the shortest code that keeps it.
+def make_coded(success: Callable[..., np.ndarray], first: PyTree) -> Callable[..., dict]:
+    """Returns (what is learned [J], its success [J], *of which) -> what a row says of the shortest code that keeps it.
 
-    `coded_bits` is the mean length over jobs for the widest grid in which the mean success is at least 95 % of
-    that of the change itself, and `coded_return` that success; nothing where there is none.
+    `coded_bits` is the mean length over jobs for the widest grid that keeps 95 % of the mean success that was won, and
+    `coded_return` the success that is left, in the episodes that the grid was chosen by; nothing where nothing was won,
+    or no grid keeps it.
 
     Args:
-      success: (what is learned [J]) -> [J] mean returns.
+      success: (what is learned [J], *of which) -> [J] mean returns.
       first: what is learned before anything was, of one job, which whoever is told the code has.
     """
 
@@ -59,11 +60,15 @@ def make_coded(success: Callable[[PyTree], np.ndarray], first: PyTree) -> Callab
 
         return jax.vmap(one)(learned)
 
-    def of(learned: PyTree, whole: np.ndarray) -> dict[str, float]:
+    def of(learned: PyTree, whole: np.ndarray, *of_which: jax.Array) -> dict[str, float]:
+        untaught = jax.tree.map(lambda leaf, like: jnp.broadcast_to(leaf, like.shape), first, learned)
+        before, after = float(success(untaught, *of_which).mean()), float(whole.mean())
+        if after <= before:
+            return {}
         for step in sorted(STEPS, reverse=True):
             numbers, again = rounded(learned, jnp.float32(step))
-            kept = float(success(again).mean())
-            if kept >= SHARE * whole.mean():
+            kept = float(success(again, *of_which).mean())
+            if kept - before >= SHARE * (after - before):
                 each = [code_bits(jax.tree.map(lambda leaf, job=job: leaf[job], numbers)) for job in range(len(whole))]
                 return {"coded_bits": float(np.mean(each)), "coded_return": kept}
         return {}

@@ -1,10 +1,11 @@
 """What is run: how an agent learns to use its memory, and how what a session taught enters the weights."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from dreamer.loop import ConsolidationConfig, PlanConfig
-from dreamer.sleep.carriers import MEMORIES, CarrierConfig
+from dreamer.sleep.carriers import MEMORIES, CarrierConfig, NapConfig
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import DREAMED, RefineConfig
 from dreamer.sleep.teachers import PLANNERS, TeacherConfig
@@ -16,7 +17,7 @@ from experiments.sessions.pretraining_config import WORLD, PretrainingConfig, ch
 
 HORIZONS = (2, 4, 8, 16)
 """How many times as long a chain may be asked than the one that was learned in."""
-_SEEN = {"jobworld": ("num_keys", "num_answers", "aliased", "error", "cue"), "lake": ("size", "num_holes", "deadline")}
+_SEEN = {"jobworld": ("num_keys", "num_answers", "aliased", "error", "cue"), "lake": ("size", "deadline")}
 """Suite -> what an observation depends on."""
 
 
@@ -52,6 +53,8 @@ class DistillationConfig:
     """What becomes of its trajectories before."""
     carrier: CarrierConfig = CarrierConfig()
     """What of it is learned, and kept for the days after."""
+    nap: NapConfig = NapConfig()
+    """What the session is folded into before it teaches."""
     update: UpdateConfig = UpdateConfig(
         learning_rate=3e-4, warmup_updates=0, final_share=1.0, weight_decay=0.0, max_grad_norm=1.0
     )
@@ -130,18 +133,14 @@ class DistillationConfig:
                 )
         if suite == "jobworld":
             return
-        for name, value, wanted in (
+        _allow(
+            "only the suite 'jobworld' has dreams of jobs and codebooks",
             ("consolidation.states", self.consolidation.states, ("student", "session")),
             ("refine.arm", self.refine.arm, ("raw",)),
             ("teacher.kind", self.teacher.kind, ("session", "other_job", "sharpened")),
             ("recovery_episodes", self.recovery_episodes, (0,)),
             ("horizons", self.horizons, ((),)),
-        ):
-            if value not in wanted:
-                raise ValueError(
-                    f"{name} is {value!r}, which asks what a dream of the job or its codebook says, but env.suite is "
-                    f"{suite!r}: give {' or '.join(map(repr, wanted))}, or the suite 'jobworld'"
-                )
+        )
 
     def _check_plan(self) -> None:
         """Refuses plans that nobody makes, and worlds in which a plan would not be what it says."""
@@ -207,20 +206,17 @@ class DistillationConfig:
             raise ValueError(f"horizons ask for success, but env.jobworld.feedback is {world.feedback!r}: give 'end'")
         if self.refine.arm == "raw":
             return
-        for name, value, wanted in (
-            ("env.jobworld.feedback", world.feedback, "end"),
-            ("consolidation.objective", night.objective, "distil"),
-            ("consolidation.states", night.states, "student"),
-            ("teacher.kind", self.teacher.kind, "session"),
-            ("distill.state_weight", self.distill.state_weight, "uniform"),
-            ("distill.reinforce_weight", self.distill.reinforce_weight, 0.0),
-            ("env.jobworld.aliased", world.aliased, 0.0),
-        ):
-            if value != wanted:
-                raise ValueError(
-                    f"refine.arm is {self.refine.arm!r} and {name} {value!r}: it refines states that the student came "
-                    f"to, for a teacher with the session: give {name} {wanted!r}, or refine.arm 'raw'"
-                )
+        _allow(
+            f"refine.arm is {self.refine.arm!r}, which refines states that the student came to, for a teacher with the "
+            "session",
+            ("env.jobworld.feedback", world.feedback, ("end",)),
+            ("consolidation.objective", night.objective, ("distil",)),
+            ("consolidation.states", night.states, ("student",)),
+            ("teacher.kind", self.teacher.kind, ("session",)),
+            ("distill.state_weight", self.distill.state_weight, ("uniform",)),
+            ("distill.reinforce_weight", self.distill.reinforce_weight, (0.0,)),
+            ("env.jobworld.aliased", world.aliased, (0.0,)),
+        )
 
     def _check_carrier(self) -> None:
         """Refuses more than there is to carry, and memories that would have to carry on."""
@@ -230,23 +226,29 @@ class DistillationConfig:
         said = f"carrier.kind is {kind!r} and size {size}"
         if kind == "lora" and size > self.agent.slot.width:
             raise ValueError(f"{said}, above the width {self.agent.slot.width} of the agent: give that rank or less")
+        if self.nap.places:
+            _allow(
+                f"nap.places is {self.nap.places}, whose cartridge is made of a session, and teaches weights",
+                ("nap.places", self.nap.places, range(1, night.session_length + 1)),
+                ("carrier.kind", kind, ("weights", "lora")),
+                ("teacher.kind", self.teacher.kind, ("session", "other_job")),
+                ("teacher.weights", self.teacher.weights, ("frozen",)),
+                ("consolidation.objective", night.objective, ("distil",)),
+                ("refine.arm", self.refine.arm, ("raw",)),
+            )
         if kind not in MEMORIES:
             return
-        for name, value, wanted in (
-            ("teacher.kind", self.teacher.kind, "session"),
-            ("consolidation.num_nights", night.num_nights, 1),
-            ("sequence", self.sequence, 1),
-            ("consolidation.objective", night.objective, "distil"),
-            ("teacher.weights", self.teacher.weights, "frozen"),
-            ("distill.anchor_weight", self.distill.anchor_weight, 0.0),
-            ("distill.reinforce_weight", self.distill.reinforce_weight, 0.0),
-            ("update.weight_decay", self.update.weight_decay, 0.0),
-        ):
-            if value != wanted:
-                raise ValueError(
-                    f"{said}, which holds one session beside weights that stay, but {name} is {value!r}: give "
-                    f"{wanted!r}, or carrier.kind 'lora' or 'weights'"
-                )
+        _allow(
+            f"{said}, a memory of one session beside weights that stay",
+            ("teacher.kind", self.teacher.kind, ("session",)),
+            ("consolidation.num_nights", night.num_nights, (1,)),
+            ("sequence", self.sequence, (1,)),
+            ("consolidation.objective", night.objective, ("distil",)),
+            ("teacher.weights", self.teacher.weights, ("frozen",)),
+            ("distill.anchor_weight", self.distill.anchor_weight, (0.0,)),
+            ("distill.reinforce_weight", self.distill.reinforce_weight, (0.0,)),
+            ("update.weight_decay", self.update.weight_decay, (0.0,)),
+        )
         if size > night.session_length:
             raise ValueError(f"{said}, but a session has {night.session_length} decisions: give that many or less")
 
@@ -262,10 +264,16 @@ class DistillationConfig:
         return self.sequence * self.consolidation.num_nights
 
     @property
+    def nap_updates(self) -> int:
+        """Updates of a nap, each on all states of the session; 0 where none is taken."""
+        return self.nap.num_updates if self.nap.places else 0
+
+    @property
     def row(self) -> dict:
         """What its rows say of it."""
         night = self.consolidation
-        ratio = night.num_updates * night.rows_per_update // night.real_per_night  # of what is not refined
+        rows = night.num_updates * night.rows_per_update + self.nap_updates * night.session_length
+        ratio = rows // night.real_per_night  # of what is not refined
         return {"dream_ratio": ratio, "actor": "session", "episodes": self.num_jobs * self.episodes}
 
     def finished(self, real: int, updates: int) -> bool:
@@ -277,7 +285,7 @@ class DistillationConfig:
         """Returns all that decides the outcome but the seed."""
         identity = identity_of(self) | {"agent": self.agent.identity()}
         # Rows that are older than these settings are of the same runs.
-        for name in ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons", "coded"):
+        for name in ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons", "coded", "nap"):
             if getattr(self, name) == getattr(DistillationConfig, name) and not (name == "plan" and self.teacher.plans):
                 del identity[name]
         return identity
@@ -288,6 +296,16 @@ class DistillationConfig:
 
 
 SessionsConfig = PretrainingConfig | DistillationConfig
+
+
+def _allow(why: str, *settings: tuple[str, Any, Sequence]) -> None:
+    """Refuses the first of some settings, each (name, value, values that are allowed), that has another value."""
+    for name, value, allowed in settings:
+        if value not in allowed:
+            given = f"1 to {allowed[-1]}" if isinstance(allowed, range) else " or ".join(map(repr, allowed))
+            raise ValueError(f"{name} is {value!r}, but {why}: give {given}")
+
+
 _KINDS = {kind.kind: kind for kind in (PretrainingConfig, DistillationConfig)}
 
 

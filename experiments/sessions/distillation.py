@@ -103,6 +103,7 @@ def make_turn(
         distill=config.distill,
         refine=config.refine,
         carrier=carrier,
+        nap=config.nap,
     )
 
     def turn(standing: Standing, first: PyTree, jobs: Jobs, number: jax.Array) -> tuple[Standing, Outcome]:
@@ -213,10 +214,10 @@ def cost_of(config: DistillationConfig, metrics: Metrics) -> Meters:
     world, planned = config.env.jobworld, night.rows_per_update if config.teacher.plans else 0
     return Meters(
         real=night.real_per_night,
-        replayed=replayed,
+        replayed=replayed + config.nap_updates * night.session_length,
         dreamed=dreamed,
         searched=planned * config.plan.calls(world.num_actions, world.deadline),
-        updates=night.num_updates,
+        updates=night.num_updates + config.nap_updates,
     )
 
 

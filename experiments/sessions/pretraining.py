@@ -41,15 +41,15 @@ Watch = Callable[[float, float | None], None]
 
 
 def labels(config: EnvConfig, session: Transition) -> tuple[jax.Array, jax.Array]:
-    """Returns what a perfect reader would play in a session [T], [T, actions], and where it matters, [T] bool.
+    """Returns what whoever knows what a session [T] tells would play in it, [T, actions]; and where it matters, [T].
 
-    In JobWorld it gives an answer with the probability that it is right by all that was lived before; where the key is
-    hidden, it looks. On a lake it takes the way that is likeliest to be safe.
+    In JobWorld a perfect reader gives an answer with the probability that it is right by all that was lived before;
+    where the key is hidden, it looks. On a lake it takes the way that is likeliest to be safe, cell by cell.
     """
     if config.suite == "lake":
-        before = lake.hole_probs(config, session)[:-1]
         place = place_of(config.lake, session.obs)
-        return jax.vmap(functools.partial(lake.way, config.lake))(before, place), jnp.ones(place.shape, bool)
+        ways = jax.vmap(functools.partial(lake.way, config.lake))(lake.hole_probs(config, session), place)
+        return ways, jnp.ones(place.shape, bool)
     world = config.jobworld
     seen = view(world, session.obs)
     before = beliefs.beliefs(config, session)[:-1]

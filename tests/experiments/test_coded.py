@@ -35,26 +35,23 @@ def test_a_code_is_no_longer_than_the_entropy_and_what_it_costs_to_learn_it():
     assert abs(code_bits([numbers]) - 64 - 5000 * entropy) < 150
 
 
-def test_the_widest_grid_that_keeps_enough_is_taken():
+def test_the_widest_grid_that_keeps_enough_of_what_was_won_is_taken():
     first = {"w": jnp.array([1.0, 2.0, 0.0])}
     changes = jnp.array([[3.0, -3.0, 3.0], [3.0, 3.0, 3.0]])  # root mean square 3
     told = []
 
-    def success(learned):
-        kept = (
-            np.abs(np.asarray(learned["w"]) - np.asarray(first["w"])).mean(axis=1) / 3
-        )  # 1 where a change is as it was
-        told.append(kept)
-        return np.where(abs(kept - 1) < 0.01, 1.0, 0.5)
+    def success(learned, base):
+        change = np.abs(np.asarray(learned["w"]) - np.asarray(first["w"])).mean(axis=1) / 3
+        told.append(change)  # 1 where it is as it was
+        return np.where(abs(change - 1) < 0.01, 1.0, base)
 
-    learned = {"w": first["w"][None] + changes}
-    row = make_coded(success, first)(learned, np.ones(2))
-    # Grids 8, 4 and 2 times as wide round all of it away; one as wide has it exactly.
-    np.testing.assert_allclose(told, [[0, 0], [0, 0], [0, 0], [1, 1]], atol=1e-6)
+    learned, coded = {"w": first["w"][None] + changes}, make_coded(success, first)
+    row = coded(learned, np.ones(2), 0.97)
+    # At first nothing; grids 8, 4 and 2 times as wide round all of it away; one as wide has it exactly.
+    np.testing.assert_allclose(told, [[0, 0]] * 4 + [[1, 1]], atol=1e-6)
     assert sorted(STEPS, reverse=True)[3] == 1.0 and SHARE == 0.95
-    assert row["coded_return"] == 1 and row["coded_bits"] == pytest.approx(
-        64 + (one_by_one([1, -1, 1]) + one_by_one([1, 1, 1])) / 2
-    )
-    assert make_coded(lambda learned: np.zeros(2), first)(learned, np.ones(2)) == {}
-    nothing = make_coded(success, first)({"w": jnp.stack([first["w"]] * 2)}, np.zeros(2))
-    assert nothing["coded_bits"] == pytest.approx(64)
+    assert row["coded_return"] == 1
+    assert row["coded_bits"] == pytest.approx(64 + (one_by_one([1, -1, 1]) + one_by_one([1, 1, 1])) / 2)
+    assert coded(learned, np.ones(2), 1.0) == {}  # nothing was won
+    assert make_coded(lambda learned: np.zeros(2), first)(learned, np.ones(2)) == {}  # nothing keeps it
+    assert make_coded(lambda learned: np.zeros(2), first)({"w": jnp.stack([first["w"]] * 2)}, np.zeros(2)) == {}

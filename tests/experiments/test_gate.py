@@ -21,6 +21,7 @@ from dreamer.wake import Deployed
 from experiments import resume, run
 from experiments.build import build
 from experiments.config import changed
+from experiments.drivers import sleeping
 from experiments.evaluate import evaluate
 from experiments.recover import saved_state
 from experiments.versions import lineage, put_in_force
@@ -191,7 +192,7 @@ def test_back_to_an_earlier_version(finished, tmp_path):
 def watched(suite, folder=None):
     """Returns a config whose nights are looked at after every update, and stop for little."""
     changes = {"gate.look_every": 1, "gate.tolerance": 0.0, "gate.standard_errors": 0.0, "loop.learn_after": 16}
-    return changed(config(suite, folder), changes)
+    return changed(config(suite, folder), changes | {"imagine.begin_after": 0})
 
 
 @pytest.mark.parametrize("suite", ["gymnax", pytest.param("gymnasium", marks=pytest.mark.learn)])
@@ -200,14 +201,14 @@ def test_nights_stop_early_and_a_resumed_run_stops_where_it_did(monkeypatch, tmp
     whole = run(watched(suite, tmp_path / "whole"), parts=wired)
     nights = [row for row in runs.rows(whole.folder) if "night_updates" in row]
     assert [row["day"] for row in nights] == [2, 3, 4, 5, 6]  # the first has but the day that is held back
-    assert {"held_out_model_error", "held_out_value_error", "stopped"} <= set(nights[0])
+    assert {"held_out_model_error", "held_out_value_error_worse", "stopped", "stopped_kl"} <= set(nights[0])
     made, spent = 0, []
     for row in nights:
         due = wired.config.loop.updates_due(row["real"]) - made
         made += int(row["night_updates"])
         spent.append(due - row["night_updates"])
         assert 1 <= row["night_updates"] <= due and row["updates"] == made
-        assert row["stopped"] or row["night_updates"] == due
+        assert row["stopped"] == (row["night_updates"] < due)
         assert row["replayed"] + row["dreamed"] == made * wired.config.loop.batch_size
     assert max(spent) > 0 and whole.meters.updates == made <= wired.config.loop.num_updates
     with runs.interrupt(monkeypatch, Checkpoints, "save", call=1, done=False), pytest.raises(KeyboardInterrupt):
@@ -233,9 +234,24 @@ def test_a_watched_night_learns_nothing_of_the_day_that_it_is_watched_by():
     assert nights[0][0] == nights[1][0] and nights[0][1] < nights[1][1]
 
 
+def test_looks_go_by_who_lived_the_day_though_another_be_deployed_after_it():
+    state = parts().init()
+    before, after = (state.deployed.replace(updates=number) for number in (1, 2))
+    sleep = sleeping(
+        night=lambda learner, replay, made, num_updates, seed, looks: (looks, replay, {}),
+        judge=lambda learner, deployed, day, seed, due: (after, {}),
+        looks=lambda params, day, return_spread: (params, return_spread),
+    )
+    rest = jnp.int32(0), jnp.int32(1), jnp.bool_(False), state.seed
+    deployed, _, looks, *_ = sleep(state.learner, state.replay, before, state.pending, *rest)
+    assert deployed is after and looks == (before.params, before.return_spread)
+
+
 def test_settings_that_looks_cannot_have_are_refused():
-    with pytest.raises(ValueError, match="gate.look_every holds a night's day back, .*loop.learn_after 16 or more"):
-        changed(config(), {"gate.look_every": 5})
+    with pytest.raises(ValueError, match="gate.look_every is 5, .* learn_after is 0 .* learn_after 9 or more"):
+        changed(config(), {"gate.look_every": 5, "imagine.begin_after": 0})
+    with pytest.raises(ValueError, match="gate.look_every is 5, .* begin_after 20: give .* and begin_after 0"):
+        changed(config(), {"gate.look_every": 5, "loop.learn_after": 16})
     with pytest.raises(ValueError, match="gate.look_every is 1, but each of 2 seeds"):
         build(watched("gymnax"), num_seeds=2)
 

@@ -12,7 +12,7 @@ from dreamer.core.ports import Agent, SessionAgent
 from dreamer.core.types import Evaluation, Transition
 from dreamer.io import Checkpoints, LogError, RunFolder, read_log
 from dreamer.loop import ConsolidationConfig
-from dreamer.sleep.carriers import CarrierConfig
+from dreamer.sleep.carriers import CarrierConfig, NapConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.wake import Deployed, envs
 from dreamer.wake.envs import EnvConfig, JobWorldConfig, of_job
@@ -390,6 +390,17 @@ def test_what_is_carried_is_measured_and_deployed(agent, distilled, tmp_path, ki
     assert evaluate(tmp_path / "run", num_episodes=3).shape == (3,)
 
 
+def test_a_nap_costs_updates_and_no_real_transitions(agent, tmp_path):
+    settings = {"carrier": CarrierConfig("lora", 2), "nap": NapConfig(3, num_updates=5)}
+    config = changed(DISTIL, settings | {"run.folder": str(tmp_path / "run")})
+    rows = rows_of(distil(config, agent, watch=ignore), arm="napped")
+    assert [(row["real"], row["updates"], row["replayed"]) for row in rows] == [(24, 7, 96), (48, 14, 192)]
+    assert {row["dream_ratio"] for row in rows} == {4}
+    assert "nap_kl" in read_log(tmp_path / "run" / "log.jsonl")[-1]
+    restored = sessions_from_dict(RunFolder.open(tmp_path / "run").config)
+    assert restored.hash() == config.hash() and "nap" not in DISTIL.identity()
+
+
 @pytest.mark.parametrize(
     ("deadly", "saved"),
     [
@@ -452,13 +463,21 @@ def test_configs_are_what_was_written():
         (
             DISTIL,
             {"refine.arm": "rewrite", "consolidation.states": "dream"},
-            "refine.arm is 'rewrite' and consolidation.states 'dream': .* give consolidation.states 'student'",
+            "consolidation.states is 'dream', but refine.arm is 'rewrite', .*: give 'student'",
         ),
-        (DISTIL, {"refine.arm": "rewrite", "distill.state_weight": "trust"}, "give distill.state_weight 'uniform'"),
+        (
+            DISTIL,
+            {"refine.arm": "rewrite", "distill.state_weight": "trust"},
+            "distill.state_weight is 'trust', but refine.arm .*: give 'uniform'",
+        ),
         (DISTIL, {"horizons": (2, 3)}, r"horizons has \[3\]: give some of 2, 4, 8, 16"),
         (DISTIL, {"horizons": (2,), "env.max_steps": 3}, "env.max_steps is 3, but horizons and refine.arm go by"),
         (DISTIL, {"horizons": (2,), "env.jobworld.feedback": "step"}, "horizons ask for success"),
-        (DISTIL, {"refine.arm": "drop_failures", "env.jobworld.feedback": "step"}, "give env.jobworld.feedback 'end'"),
+        (
+            DISTIL,
+            {"refine.arm": "drop_failures", "env.jobworld.feedback": "step"},
+            "'step', but refine.arm .*: give 'end'",
+        ),
         (DISTIL, {"carrier": CarrierConfig("lora", 9)}, "above the width 8 of the agent: give that rank or less"),
         (
             DISTIL,
@@ -468,10 +487,22 @@ def test_configs_are_what_was_written():
         (
             DISTIL,
             {"carrier": CarrierConfig("window", 4), "consolidation.num_nights": 1, "update.weight_decay": 0.1},
-            "but update.weight_decay is 0.1: give 0.0",
+            "update.weight_decay is 0.1, but carrier.kind .*: give 0.0",
         ),
-        (DISTIL, {"carrier": CarrierConfig("cartridge", 4)}, "but consolidation.num_nights is 2: give 1, or carrier"),
+        (
+            DISTIL,
+            {"carrier": CarrierConfig("cartridge", 4)},
+            "num_nights is 2, but carrier.kind .*: give 1",
+        ),
         (DISTIL, {"carrier": CarrierConfig("window", 4), "consolidation.num_nights": 1, "coded": True}, "coded is set"),
+        (DISTIL, {"nap.places": -1}, "nap.places is -1: give 0 or more"),
+        (DISTIL, {"nap.num_updates": 3}, "nap.places is 0, so no nap is taken"),
+        (DISTIL, {"nap": NapConfig(17)}, "nap.places is 17, but .*: give 1 to 16"),
+        (
+            DISTIL,
+            {"nap": NapConfig(2), "teacher.weights": "ema"},
+            "teacher.weights is 'ema', but nap.places is 2, .*: give 'frozen'",
+        ),
         (DISTIL, {"recovery_episodes": -1}, "recovery_episodes is -1: give 0"),
         (
             DISTIL,
@@ -485,10 +516,10 @@ def test_configs_are_what_was_written():
         ),
         (DISTIL, {"env.jobworld.error": "dead_end"}, "would take what it sees for something else"),
         (DISTIL, {"teacher.kind": "other_job", "env.jobworld.job": 1}, "has not as many other jobs"),
-        (DISTIL_LAKE, {"consolidation.states": "dream"}, "consolidation.states is 'dream', which asks what a dream"),
+        (DISTIL_LAKE, {"consolidation.states": "dream"}, "consolidation.states is 'dream', but only the suite"),
         (DISTIL_LAKE, {"teacher.kind": "veteran"}, "teacher.kind is 'veteran', .*: give 'session' or 'other_job'"),
-        (DISTIL_LAKE, {"refine.arm": "rewrite"}, "refine.arm is 'rewrite', .*, or the suite 'jobworld'"),
-        (DISTIL_LAKE, {"horizons": (2,)}, r"horizons is \(2,\), which asks what a dream"),
+        (DISTIL_LAKE, {"refine.arm": "rewrite"}, "refine.arm is 'rewrite', but only the suite .*: give 'raw'"),
+        (DISTIL_LAKE, {"horizons": (2,)}, r"horizons is \(2,\), but only"),
         (
             DISTIL_LAKE,
             {"env.lake.num_holes": 3},

@@ -9,7 +9,7 @@ import pytest
 
 from agents.tabular import make_tabular_agent
 from dreamer.core.types import Params, Transition
-from dreamer.sleep.gate import DEPLOYED, STOPPED, GateConfig, make_gate, make_watch, reasons
+from dreamer.sleep.gate import DEPLOYED, STOPPED, GateConfig, make_gate, make_looks, reasons
 from tests import tiny
 
 WORLD = tiny.random_worlds(num_worlds=4, num_states=5, num_actions=3)
@@ -174,52 +174,59 @@ def test_masked_actions_ends_and_the_edge_of_a_day():
 
 
 def looking(config, lived_by, day):
-    """Returns (params, lowest errors so far or None) -> (lowest errors so far, what a look found), on the day."""
-    make = make_watch(tiny.TABLES, make_tabular_agent(*WORLD.shape), config, gamma=WORLD.gamma)
+    """Returns (params, lowest errors so far or None) -> (lowest errors so far, why to stop, what a look found)."""
+    make = make_looks(tiny.TABLES, make_tabular_agent(*WORLD.shape), config, gamma=WORLD.gamma)
 
     @functools.partial(jax.jit, compiler_options=tiny.QUICK)
     def look(params, lowest):
-        watch = make(lived_by, day, return_spread=jnp.float32(1.0))
-        return watch.look(params, watch.begin(params) if lowest is None else lowest)
+        looks = make(lived_by, day, return_spread=jnp.float32(1.0))
+        return looks.look(params, looks.begin(params) if lowest is None else lowest)
 
-    return look
+    def why(params, lowest):
+        lowest, stop, told = look(params, lowest)
+        names = {name.removeprefix(f"{STOPPED}_") for name, x in told.items() if name.startswith(STOPPED) and x}
+        assert bool(stop) == bool(names)
+        return lowest, names, told
+
+    return why
 
 
 def test_looks_hold_a_night_against_the_best_it_has_had():
     deployed = versed(2.0, noise=0.3)
     look = looking(GateConfig(), deployed, day_of(deployed))
-    lowest, told = look(deployed, None)
-    assert not told[STOPPED]
+    lowest, why, told = look(deployed, None)
+    assert not why and told["held_out_model_error_worse"] == 0 < told["held_out_model_error_allowed"]
     errors = [told]
     for noise in (0.2, 0.1, 0.0):  # the model and the value get better
-        lowest, told = look(versed(2.5, noise=noise), lowest)
-        assert not told[STOPPED]
+        lowest, why, told = look(versed(2.5, noise=noise), lowest)
+        assert not why
         errors.append(told)
     model_errors = [float(told["held_out_model_error"]) for told in errors]
     assert model_errors == sorted(model_errors, reverse=True) and model_errors[-1] < 1e-6 < model_errors[-2]
     # Worse than the best of this night, although better than the deployed agent, whose errors it began with.
-    again, told = look(versed(2.5, noise=0.25), lowest)
-    assert told[STOPPED] and told["held_out_model_error"] < model_errors[0]
+    again, why, told = look(versed(2.5, noise=0.25), lowest)
+    assert "model_error" in why and told["held_out_model_error"] < model_errors[0]
+    np.testing.assert_allclose(told["held_out_model_error_worse"], told["held_out_model_error"], atol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, again, lowest)
-    assert not look(versed(2.5, noise=0.25), None)[1][STOPPED]
+    assert not look(versed(2.5, noise=0.25), None)[1]
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "why"),
     [
-        {"logits": 50.0 * np.broadcast_to(np.eye(NUM_ACTIONS)[0], WORLD.shape)},  # entropy
-        {"logits": -20.0 * WORLD.best_q()},  # far from who lived the day
-        {"value": np.full(NUM_STATES, np.nan)},
-        {"reward": np.full(WORLD.shape, np.inf)},
+        ({"logits": 50.0 * np.broadcast_to(np.eye(NUM_ACTIONS)[0], WORLD.shape)}, "entropy"),
+        ({"logits": -20.0 * WORLD.best_q()}, "kl"),  # from who lived the day
+        ({"value": np.full(NUM_STATES, np.nan)}, "not_finite"),
+        ({"reward": np.full(WORLD.shape, np.inf)}, "not_finite"),
     ],
 )
-def test_a_night_that_breaks_its_agent_stops(broken):
+def test_a_night_that_breaks_its_agent_stops(broken, why):
     deployed = versed(2.0)
     look = looking(GateConfig(max_kl=1.0), deployed, day_of(deployed))
-    lowest, told = look(deployed, None)
-    assert not told[STOPPED]
-    assert look(change(deployed, **broken), lowest)[1][STOPPED]
-    assert look(change(deployed, **broken), None)[1][STOPPED]  # as early as its first look
+    lowest, found, _ = look(deployed, None)
+    assert not found
+    assert why in look(change(deployed, **broken), lowest)[1]
+    assert why in look(change(deployed, **broken), None)[1]  # as early as its first look
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from dreamer.wake import session
 from dreamer.wake.envs import EnvConfig, LakeConfig, frozen_lake, make_jax, of_job
 from dreamer.wake.envs.jobs import POOLS, pool_jobs
-from dreamer.wake.envs.lakes import maps
+from dreamer.wake.envs.lakes import maps, starts
 
 LEFT, DOWN, RIGHT, UP = range(4)
 
@@ -35,22 +35,43 @@ def number_of(holes, size=3):
 
 
 def test_a_life_by_hand():
-    config = config_of(size=3, num_holes=2, deadline=5)
+    config = config_of(size=3, num_holes=2, deadline=6)
     env = of_job(config, number_of([1, 5]))  # . H .   . . H   . . .
     begun, obs = env.reset(jax.random.key(0))
-    np.testing.assert_array_equal(obs, np.eye(9)[0].tolist() + [1])
-    seen, state = walk(env, [UP, LEFT, RIGHT], begun)
+    assert obs[-1] == 1 and obs[:-1].argmax() == begun.place and obs.sum() == 2
+    assert not begun.holes[begun.place]
+    at_first = begun.replace(place=jnp.int32(0))
+    seen, state = walk(env, [UP, LEFT, RIGHT], at_first)
     assert [place for place, *_ in seen] == [0, 0, 1]  # off the ice nobody goes
-    np.testing.assert_allclose([time for _, time, *_ in seen], [0.8, 0.6, 0.4])
+    np.testing.assert_allclose([time for _, time, *_ in seen], [5 / 6, 4 / 6, 3 / 6])
     assert [told[2:] for told in seen] == [(0, False, False), (0, False, False), (0, True, False)]
     again, obs = env.restart(jax.random.key(7), state)  # the same map
     np.testing.assert_array_equal(again.holes, begun.holes)
-    seen, _ = walk(env, [DOWN, DOWN, RIGHT, RIGHT], again)
+    assert obs[-1] == 1
+    seen, _ = walk(env, [DOWN, DOWN, RIGHT, RIGHT], at_first)
     assert [place for place, *_ in seen] == [3, 6, 7, 8] and seen[-1][2:] == (1, True, False)
-    seen, _ = walk(env, [DOWN, UP, DOWN, UP, DOWN], again)
+    seen, _ = walk(env, [DOWN, UP] * 3, at_first)
     assert seen[-1][2:] == (0, False, True) and not any(cut for *_, cut in seen[:-1])
-    seen, _ = walk(env, [DOWN, UP, DOWN, RIGHT, RIGHT], again)
+    seen, _ = walk(env, [DOWN, UP, DOWN, UP, DOWN, RIGHT], at_first)
+    assert seen[-1][2:] == (0, False, True) and seen[-1][0] == 4
+    seen, _ = walk(env, [DOWN, UP, DOWN, RIGHT, UP, UP], at_first)
+    assert seen[4] == (1, pytest.approx(1 / 6), 0, True, False)
+    seen, _ = walk(env, [DOWN, UP, DOWN, LEFT, RIGHT, RIGHT], at_first)
     assert seen[-1] == (5, 0.0, 0, True, False)  # to fall at the last moment is to fall
+
+
+def test_an_episode_begins_wherever_a_way_leads_to_the_last_cell():
+    config = config_of(size=3, num_holes=2, deadline=6)
+    number = number_of([1, 5])  # the corner behind both is cut off
+    env = of_job(config, number)
+    keys = jax.random.split(jax.random.key(0), 200)
+    met, counts = np.unique(jax.vmap(env.reset)(keys)[0].place, return_counts=True)
+    np.testing.assert_array_equal(met, [0, 3, 4, 6, 7])
+    np.testing.assert_array_equal(np.flatnonzero(starts(3, 2)[number]), met)
+    assert counts.min() > 20
+    state, _ = env.reset(keys[0])
+    again, _ = jax.vmap(env.restart, (0, None))(keys, state)
+    assert set(np.unique(again.place)) == set(met)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +83,13 @@ def test_all_maps_that_can_be_crossed_are_there_once(size, num_holes, count):
     assert found.shape == (count, size**2) and (found.sum(axis=1) == num_holes).all()
     assert len({row.tobytes() for row in found}) == count and not found[:, [0, -1]].any()
     ahead = frozen_lake.neighbours(LakeConfig(size=size, num_holes=num_holes, pool="pretraining"))
-    for holes in found[:50]:
+    for holes, begin in list(zip(found, starts(size, num_holes), strict=True))[:50]:
         reached, edge = {0}, [0]
         while edge:
             more = {int(cell) for cell in ahead[edge.pop()] if not holes[cell]} - reached
             reached |= more
             edge += more
-        assert size**2 - 1 in reached
+        assert {*np.flatnonzero(begin), size**2 - 1} == reached  # from the first cell, too
 
 
 def test_pools_share_no_map():
@@ -108,6 +129,7 @@ def test_a_session_is_lived_under_one_map():
         ({"size": 1}, "lake.size is 1: set 2 or more"),
         ({"num_holes": 0}, "lake.num_holes is 0: set 1 or more"),
         ({"deadline": 0}, "lake.deadline is 0: set 1 or more"),
+        ({"deadline": 9}, "lake.deadline is 9, but a way may take 10 steps: set 10 or more"),
         ({"pool": "train"}, "lake.pool is 'train': choose one of pretraining, distillation, test"),
         ({"job": 263}, "lake.job is 263, but the pool 'distillation' holds 263 of the maps of size 4 with 5 holes"),
         ({"num_holes": 14}, "lake.job is 0, but the pool 'distillation' holds 0 of the maps"),

@@ -1,6 +1,7 @@
 """Frozen Lake as a job: the map of holes is hidden, and stays from episode to episode.
 
-The ice of Gymnasium's FrozenLake, not slippery, where one of many maps is the job (`lakes`). An observation is float32:
+The ice of Gymnasium's FrozenLake, not slippery, where one of many maps is the job (`lakes`), and an episode begins in
+any cell from which the last can be reached. An observation is float32:
 
     place  [C]  one-hot, the cell that the agent stands on, row by row
     time   [1]  decisions left / the deadline
@@ -17,7 +18,7 @@ from flax import struct
 from dreamer.core.types import EnvSpec
 from dreamer.wake.envs.base import EnvConfig, JaxEnv, unknown
 from dreamer.wake.envs.jobs import pool_jobs
-from dreamer.wake.envs.lakes import LakeConfig, maps
+from dreamer.wake.envs.lakes import LakeConfig, maps, starts
 from dreamer.wake.envs.pure import pure_env
 
 _ID, _VERSION = "FrozenLakeJob-v0", "0"
@@ -30,6 +31,8 @@ class LakeState:
 
     holes: jax.Array
     """[C] bool, the map."""
+    starts: jax.Array
+    """[C] bool, where an episode may begin."""
     place: jax.Array
     """[] int32 the cell."""
     step: jax.Array
@@ -76,22 +79,26 @@ def _world(config: EnvConfig, number_of) -> JaxEnv:
     """Returns the lake whose lives have the map `number_of` (the key of their first reset)."""
     lake, last = config.lake, config.lake.num_cells - 1
     limit = lake.deadline if config.max_steps is None else min(config.max_steps, lake.deadline)
-    all_maps, ahead = jnp.asarray(maps(lake.size, lake.num_holes)), jnp.asarray(neighbours(lake), jnp.int32)
+    all_maps, all_starts = (jnp.asarray(of(lake.size, lake.num_holes)) for of in (maps, starts))
+    ahead = jnp.asarray(neighbours(lake), jnp.int32)
 
     def observe(state: LakeState) -> jax.Array:
         time = (lake.deadline - state.step) / lake.deadline
         return jnp.append(jax.nn.one_hot(state.place, lake.num_cells), time).astype(jnp.float32)
 
-    def begun(holes: jax.Array) -> tuple[LakeState, jax.Array]:
-        state = LakeState(holes, jnp.int32(0), jnp.int32(0))
+    def begun(key: jax.Array, holes: jax.Array, starts: jax.Array) -> tuple[LakeState, jax.Array]:
+        place = jax.random.categorical(key, jnp.where(starts, 0.0, -jnp.inf)).astype(jnp.int32)
+        state = LakeState(holes, starts, place, jnp.int32(0))
         return state, observe(state)
 
     def reset(key: jax.Array) -> tuple[LakeState, jax.Array]:
-        return begun(all_maps[number_of(key)])
+        key, job_key = jax.random.split(key)
+        number = number_of(job_key)
+        return begun(key, all_maps[number], all_starts[number])
 
     def restart(key: jax.Array, state: LakeState) -> tuple[LakeState, jax.Array]:
-        del key
-        return begun(state.holes)
+        key, _ = jax.random.split(key)  # the same episode as a life that begins with it
+        return begun(key, state.holes, state.starts)
 
     def step(key: jax.Array, state: LakeState, action: jax.Array) -> tuple:
         del key

@@ -18,12 +18,12 @@ _MOST_MAPS = 2**18
 
 @dataclasses.dataclass(frozen=True)
 class LakeConfig:
-    """A square of ice to be crossed from its first cell to its last, with holes that are not seen."""
+    """A square of ice to be crossed to its last cell, with holes that are not seen."""
 
     size: int = 4
     """Cells of a side."""
     num_holes: int = 5
-    """Holes of every map; a job is one of all maps that can be crossed."""
+    """Holes of every map; a job is one of all maps that can be crossed from the first cell."""
     deadline: int = 16
     """Decisions after which an episode is truncated."""
     pool: str = "distillation"
@@ -39,6 +39,10 @@ class LakeConfig:
             raise ValueError(
                 f"lake.size {self.size} and num_holes {self.num_holes} make {wanted} maps, more than are enumerated "
                 f"({_MOST_MAPS}): take a smaller lake, or fewer holes."
+            )
+        if self.deadline < (most := self.num_cells - self.num_holes - 1):
+            raise ValueError(
+                f"lake.deadline is {self.deadline}, but a way may take {most} steps: set {most} or more decisions."
             )
         maps = f"maps of size {self.size} with {self.num_holes} holes that can be crossed"
         check_job(self, "lake", f"{maps}: choose a smaller number, or another lake")
@@ -58,20 +62,35 @@ class LakeConfig:
 def maps(size: int, num_holes: int) -> np.ndarray:
     """Returns [N, C] bool, the holes of each map: all that can be crossed, in an order that tells nothing.
 
-    Neither the first nor the last cell is a hole, and from one to the other leads a way of steps to the side or ahead.
+    Neither the first nor the last cell is a hole, and from one to the other leads a way over the ice.
     """
-    free, C = np.arange(1, size**2 - 1), size**2
-    chosen = np.array(list(itertools.combinations(range(len(free)), num_holes)), int).reshape(-1, num_holes)
-    holes = np.zeros((len(chosen), C), bool)
-    np.put_along_axis(holes, free[chosen], True, axis=1)
-    holes = holes[np.random.default_rng(0).permutation(len(holes))].reshape(-1, size, size)
-    reached = np.zeros_like(holes)
-    reached[:, 0, 0] = True
-    for _ in range(C):
+    free = np.arange(1, size**2 - 1)
+    chosen = np.array(list(itertools.combinations(free, num_holes)), int).reshape(-1, num_holes)
+    holes = np.zeros((len(chosen), size**2), bool)
+    np.put_along_axis(holes, chosen, True, axis=1)
+    holes = holes[np.random.default_rng(0).permutation(len(holes))]
+    return holes[_before_the_last(holes)[:, 0]]
+
+
+@functools.cache
+def starts(size: int, num_holes: int) -> np.ndarray:
+    """Returns [N, C] bool, of each of `maps` the cells from which a way leads to the last, but for that itself."""
+    found = _before_the_last(maps(size, num_holes))
+    found[:, -1] = False
+    return found
+
+
+def _before_the_last(holes: np.ndarray) -> np.ndarray:
+    """Returns [N, C] bool, the cells of maps [N, C] from which a way over the ice leads to the last."""
+    size = math.isqrt(holes.shape[1])
+    ice = ~holes.reshape(-1, size, size)
+    reached = np.zeros_like(ice)
+    reached[:, -1, -1] = True
+    for _ in range(size**2):
         around = reached.copy()
         around[:, 1:] |= reached[:, :-1]
         around[:, :-1] |= reached[:, 1:]
         around[:, :, 1:] |= reached[:, :, :-1]
         around[:, :, :-1] |= reached[:, :, 1:]
-        reached = around & ~holes
-    return holes[reached[:, -1, -1]].reshape(-1, C)
+        reached = around & ice
+    return reached.reshape(holes.shape)

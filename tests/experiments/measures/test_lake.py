@@ -8,31 +8,32 @@ import numpy as np
 
 from dreamer.core.types import Transition
 from dreamer.wake.envs import EnvConfig, LakeConfig
-from dreamer.wake.envs.lakes import maps
+from dreamer.wake.envs.lakes import maps, starts
 from experiments.measures import lake
 
 SMALL = EnvConfig("FrozenLakeJob-v0", "lake", lake=LakeConfig(size=3, num_holes=2))
 
 
-def session_of(places, fell):
-    """Returns steps [T] onto cells, as a reader sees them."""
-    seen = jnp.pad(jax.nn.one_hot(jnp.array(places), 9), ((0, 0), (0, 1)))
-    flags = jnp.array(fell)
-    nothing = jnp.zeros(len(fell))
-    return Transition(seen, seen, seen, nothing, flags, ~flags, seen)
+def seen_at(places):
+    return jnp.pad(jax.nn.one_hot(jnp.array(places), 9), ((0, 0), (0, 1)))
+
+
+def session_of(stands, onto, fell):
+    """Returns steps [T] from cells onto cells, as a reader sees them; each ends an episode."""
+    flags, nothing = jnp.array(fell), jnp.zeros(len(fell))
+    return Transition(seen_at(stands), nothing, nothing, nothing, flags, ~flags, seen_at(onto))
 
 
 def test_what_is_known_is_what_all_maps_that_agree_have_in_common():
-    places, fell = [1, 3, 4, 8], [True, False, False, True]  # the last is the goal, and no hole
-    known = lake.hole_probs(SMALL, session_of(places, fell))
-    holes = maps(3, 2)
-    np.testing.assert_allclose(known[0], holes.mean(axis=0), rtol=1e-6)
-    for number in range(1, 5):
-        agree = holes
-        for place, hole in list(zip(places, fell, strict=True))[:number]:
-            agree = agree[agree[:, place] == (hole and place != 8)]
-        np.testing.assert_allclose(known[number], agree.mean(axis=0), rtol=1e-6)
-    assert known[1][1] == 1 and known[1][8] == 0 and known[4][3] == 0
+    stands, onto, fell = [0, 2, 6, 7, 3], [1, 1, 3, 8, 4], [True, True, False, True, False]
+    known = lake.hole_probs(SMALL, session_of(stands, onto, fell))
+    holes, begin, agree = maps(3, 2), starts(3, 2), np.ones(19, bool)
+    for t in range(5):
+        agree = agree & begin[:, stands[t]]  # where it stands there is a way on
+        np.testing.assert_allclose(known[t], holes[agree].mean(axis=0), rtol=1e-6, atol=1e-7)
+        agree = agree & (holes[:, onto[t]] == (fell[t] and onto[t] != 8))  # the last cell is the goal
+    assert known[1][1] == 1 and known[1][5] == 0  # who stands in the corner beside a hole has the other way
+    assert known[3][3] == 0 and (known[:, 8] == 0).all()
 
 
 def test_the_way_by_hand():
@@ -50,19 +51,22 @@ def test_the_way_by_hand():
     np.testing.assert_array_equal(way(known, 5), np.eye(4)[down])
 
 
-def test_with_the_map_the_reader_always_arrives():
+def test_with_the_map_the_reader_arrives_from_everywhere():
     config = LakeConfig()
     ahead = jnp.asarray(lake.neighbours(config))
 
     @jax.jit
-    @jax.vmap
-    def arrives(holes):
-        def step(place, _):
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    @functools.partial(jax.vmap, in_axes=(None, 0))
+    def arrives(holes, begin):
+        def step(carry, _):
+            place, arrived, fell = carry
             place = ahead[place, lake.way(config, holes, place).argmax()]
-            return place, holes[place]
+            return (place, arrived | (place == 15), fell | (holes[place] > 0) & ~arrived), None
 
-        last, fell = jax.lax.scan(step, jnp.int32(0), length=14)
-        del last
-        return fell.any()
+        carry = begin, jnp.bool_(False), jnp.bool_(False)
+        (_, arrived, fell), _ = jax.lax.scan(step, carry, length=10)
+        return arrived & ~fell
 
-    assert not arrives(jnp.asarray(maps(4, 5), jnp.float32)).any()
+    found = arrives(jnp.asarray(maps(4, 5), jnp.float32), jnp.arange(16))
+    assert np.asarray(found)[starts(4, 5)].all()
