@@ -520,11 +520,7 @@ def test_configs_are_what_was_written():
         (DISTIL_LAKE, {"teacher.kind": "veteran"}, "teacher.kind is 'veteran', .*: give 'session' or 'other_job'"),
         (DISTIL_LAKE, {"refine.arm": "rewrite"}, "refine.arm is 'rewrite', but only the suite .*: give 'raw'"),
         (DISTIL_LAKE, {"horizons": (2,)}, r"horizons is \(2,\), but only"),
-        (
-            DISTIL_LAKE,
-            {"env.lake.num_holes": 3},
-            "env.lake.num_holes is 3, but the agent was pre-trained where",
-        ),
+        (DISTIL_LAKE, {"env.lake.deadline": 7}, "env.lake.deadline is 7, but the agent was pre-trained where"),
         (DISTIL_LAKE, {"env": DISTIL.env}, "env.suite is 'jobworld', but the agent was pre-trained in 'lake'"),
         (ON_LAKE, {"env.lake.pool": "test"}, "env.lake.pool is 'test' and job None: an agent is pre-trained on all"),
         (ON_LAKE, {"env": EnvConfig("CartPole-v1", "gymnax")}, "sessions are told apart by jobs"),
