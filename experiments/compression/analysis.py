@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dreamer.sleep.carriers import MEMORIES
 from experiments import table
-from experiments.compression.runs import ARMS, CODED, SIZES, arm
+from experiments.compression.runs import ARMS, CODED, NAPS, SIZES, arm
 from experiments.figures import against
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean
@@ -36,7 +36,7 @@ def analyse() -> tuple[str, list[Path]]:
             codes += [_line_of_code(task, name, own) for name, own in ran.items()]
             continue
         lines += [_line(task, name, own) for name, own in ran.items()]
-        if ran:
+        if ran and task != NAPS:
             told = interquartile_mean([row["available_bits"] for row in rows])[0]
             world = arms[next(iter(ran))].env.jobworld
             whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"

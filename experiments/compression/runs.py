@@ -3,7 +3,8 @@
 A window is what as many places of memory are worth unlearned. The step sizes of one low-rank change and one cartridge
 were chosen on two agents of another world before (docs/lab-notes.md); that of `weights` and its updates are those of
 `consolidation`, and were not chosen here.
-In the task `coded` it is asked, too, how short a code tells what was learned.
+In the task `coded` it is asked, too, how short a code tells what was learned; in `naps` the session is folded into a
+cartridge first, as the carrier of that name learns it, and that teaches a low-rank change.
 """
 
 from experiments.config import RunConfig, changed
@@ -36,13 +37,26 @@ def _config(kind: str, size: int) -> DistillationConfig:
 
 
 _ARMS = {arm(kind, size): _config(kind, size) for kind, sizes in SIZES.items() for size in sizes}
-CODED = "coded"
+CODED, NAPS = "coded", "naps"
+_THEN = arm("lora", 4)
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": _ARMS,
     CODED: {
         name: changed(config, {"name": "compression-coded", "coded": True})
         for name, config in _ARMS.items()
         if config.carrier.kind != "window"
+    },
+    NAPS: {
+        f"{arm('cartridge', size)}, then {_THEN}": changed(
+            _ARMS[_THEN],
+            {
+                "name": "compression-naps",
+                "nap.places": size,
+                "nap.learning_rate": _LEARNED["cartridge"][0],
+                "nap.num_updates": _LEARNED["cartridge"][1],
+            },
+        )
+        for size in (1, 2, 4, 8)
     },
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""

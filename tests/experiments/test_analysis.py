@@ -416,12 +416,16 @@ def test_compression_by_hand(tmp_path, monkeypatch):
     codes[0] |= {"coded_bits": 3200.0, "coded_return": 0.96}  # of the other no grid kept enough
     codes += [row | told | {"carried_bytes": 64, "retained_bits": 1.0} for row in rows("cartridge 1", {0: [0.1]})]
     write_rows(tmp_path / "results" / "coded.csv", codes)
+    napped = rows("cartridge 2, then lora 4", {0: [0.7], 1: [0.9]})
+    napped = [row | told | {"carried_bytes": 4000, "retained_bits": 8.0} for row in napped]
+    write_rows(tmp_path / "results" / "naps.csv", napped)
     text, again = compression_analysis.analyse()
     assert again == figures
     lora, short = ([c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()[-2:])
     assert lora[:4] == ["coded", "lora 4", "1 of 2", "4,000"] and lora[5:] == [
         "400 [one seed]", "0.96 [one seed]", "10", "400",
     ]  # fmt: skip
+    assert "| naps | cartridge 2, then lora 4 | 2 | 100 | 4,000 | 40 | 0.80 [0.70, 0.90] | 8.00 [" in text
     assert short[2:] == ["0 of 1", "64", "0.10 [one seed]", "-", "-", "-", "-"]
 
 
