@@ -250,7 +250,7 @@ def test_looks_go_by_who_lived_the_day_though_another_be_deployed_after_it():
 def test_settings_that_looks_cannot_have_are_refused():
     with pytest.raises(ValueError, match="gate.look_every is 5, .*learn_after is 0 .* learn_after 9 or more"):
         changed(config(), {"gate.look_every": 5, "imagine.begin_after": 0})
-    with pytest.raises(ValueError, match="gate.look_every is 5, .* begin_after 20: give .* and begin_after 0"):
+    with pytest.raises(ValueError, match="gate.look_every is 5, .*begin_after 20: give .* and begin_after 0"):
         changed(config(), {"gate.look_every": 5, "loop.learn_after": 16})
     with pytest.raises(ValueError, match="gate.look_every is 1, but each of 2 seeds"):
         build(watched("gymnax"), num_seeds=2)
