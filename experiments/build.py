@@ -151,7 +151,6 @@ def _wire(
         fit=config.fit,
         optimise=config.update,
         augmentation=config.augment,
-        look_every=config.gate.look_every,
         spread=devices.spread,
     )
     gate, looks = _judges(config, model, agent)

@@ -160,9 +160,7 @@ def test_bad_rhythms_are_refused_by_name(setting, value):
         LoopConfig(**{setting: value})
 
 
-def whole_table_night(
-    reward=0.0, clip_rewards=False, dreams=None, event_share=0.0, unroll_steps=1, look_every=0, **settings
-):
+def whole_table_night(reward=0.0, clip_rewards=False, dreams=None, event_share=0.0, unroll_steps=1, **settings):
     """Returns (night, learner, replay) on tables; its targets are 1 + reward + the value that made them."""
     world = tiny.corridor(3)
     model, agent = make_tabular(*world.tables, num_unroll_steps=unroll_steps), make_tabular_agent(*world.shape)
@@ -195,7 +193,6 @@ def whole_table_night(
         fit=FitConfig(),
         optimise=optimise,
         augmentation=AugmentConfig(),
-        look_every=look_every,
     )
     lead, states = (12, 1), jnp.zeros((12, 1), jnp.int32)
     flags, ones = jnp.zeros(lead, bool), jnp.ones((*lead, 2), bool)
@@ -255,13 +252,13 @@ LAST = 0.6  # of the values in the next test, between the sixth and the seventh
 @pytest.mark.parametrize(("limit", "made"), [(9.0, 7), (0.0, 3), (0.5, 6), (LAST, 7)])
 def test_a_night_ends_at_the_look_that_says_so(limit, made):
     learner, state = table_night()[1:]
-    looked_at, *_ = whole_table_night(look_every=3)
+    looked_at, *_ = whole_table_night()
 
     def look(params, highest):
         value = params.agent["value"][0]
         return jnp.maximum(highest, value), value > limit, {"value": value}
 
-    looks = Looks(lambda params: params.agent["value"][0], look)
+    looks = Looks(3, lambda params: params.agent["value"][0], look)
     settings = {"made": jnp.int32(0), "num_updates": jnp.int32(7), "seed": jnp.uint32(0), "looks": looks}
     values = [float(table_night()[0](learner, state, jnp.int32(n))[0].params.agent["value"][0]) for n in (3, 6, 7)]
     assert 0 < values[0] < 0.5 < values[1] < LAST < values[2] < 9.0  # what the limits are about

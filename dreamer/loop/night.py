@@ -41,7 +41,6 @@ def make_night(
     fit: FitConfig,
     optimise: UpdateConfig,
     augmentation: AugmentConfig,
-    look_every: int = 0,
     spread: Callable[[PyTree], PyTree] = mesh.ONE.spread,
 ) -> Night:
     """Returns the pure `night(learner, replay, made, num_updates, seed, looks=None)`: one loop of updates.
@@ -53,7 +52,7 @@ def make_night(
         batch, and a condition on a batch runs both its branches.
       num_updates: scalar int32, of this night.
       seed: the run's.
-      looks: what may stop the night early, asked every `look_every` updates; None makes all updates.
+      looks: what may stop the night early, asked again and again; None makes all updates.
 
     It returns the learner, the replay and the metrics: each a mean over the updates, those of dreams over the updates
     that dreamed.
@@ -157,7 +156,7 @@ def make_night(
         if looks is None:
             carry = jax.lax.fori_loop(made, end, body, carry)
         else:
-            end, carry, told = _looked_at(looks, body, made, end, carry, look_every)
+            end, carry, told = _looked_at(looks, body, made, end, carry)
             num_updates = end - made
             told |= {NIGHT_UPDATES: num_updates}
         learner, state, total = carry
@@ -169,11 +168,11 @@ def make_night(
 
 
 def _looked_at(
-    looks: Looks, body: Callable, made: jax.Array, end: jax.Array, carry: tuple, look_every: int
+    looks: Looks, body: Callable, made: jax.Array, end: jax.Array, carry: tuple
 ) -> tuple[jax.Array, tuple, Metrics]:
     """Returns (updates after the last one, the carry, what the last look found) of a loop that may stop early.
 
-    After every `look_every` updates and the last one comes a look.
+    After every `looks.every` updates and the last one comes a look.
     """
     lowest = looks.begin(carry[0].params)
     shapes = jax.eval_shape(looks.look, carry[0].params, lowest)[2]
@@ -185,7 +184,7 @@ def _looked_at(
 
     def stretch(at: tuple) -> tuple:
         now, carry, lowest, _, _ = at
-        until = jnp.minimum(now + look_every, end)
+        until = jnp.minimum(now + looks.every, end)
         carry = jax.lax.fori_loop(now, until, body, carry)
         return until, carry, *looks.look(carry[0].params, lowest)
 

@@ -75,8 +75,10 @@ Errors = tuple[jax.Array, jax.Array]
 
 
 class Looks(NamedTuple):
-    """Two pure functions that tell when a night has to end."""
+    """What tells when a night has to end: two pure functions."""
 
+    every: int
+    """Updates between two looks."""
     begin: Callable[[Params], Errors]
     """(params at the night's beginning) -> the lowest errors so far."""
     look: Callable[[Params, Errors], tuple[Errors, jax.Array, Metrics]]
@@ -197,7 +199,7 @@ def make_looks(model: WorldModel, agent: Agent, config: GateConfig, *, gamma: fl
                 told |= {f"held_out_{name}{what}": test[what] for what in ("", "_worse", "_allowed")}
             return tuple(lower), jnp.any(jnp.stack(list(why.values()))), told
 
-        return Looks(lambda params: found(params)[1], look)
+        return Looks(config.look_every, lambda params: found(params)[1], look)
 
     return looks
 
@@ -242,8 +244,7 @@ def _judging(model: WorldModel, agent: Agent, config: GateConfig, gamma: float) 
 
 def _compare_errors(new: jax.Array, old: jax.Array, return_spread: jax.Array, config: GateConfig) -> Metrics:
     """Returns what `_compare` does, of squared errors."""
-    forgiven = (config.tolerance * return_spread) ** 2 + config.tolerance * old.mean()
-    return _compare(new, old, forgiven, config)
+    return _compare(new, old, (config.tolerance * return_spread) ** 2 + config.tolerance * old.mean(), config)
 
 
 def _compare(new: jax.Array, old: jax.Array, forgiven: jax.Array, config: GateConfig) -> Metrics:

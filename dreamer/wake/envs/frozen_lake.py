@@ -16,10 +16,9 @@ import numpy as np
 from flax import struct
 
 from dreamer.core.types import EnvSpec
-from dreamer.wake.envs.base import EnvConfig, JaxEnv, unknown
-from dreamer.wake.envs.jobs import pool_jobs
+from dreamer.wake.envs.base import EnvConfig, JaxEnv
 from dreamer.wake.envs.lakes import LakeConfig, maps, starts
-from dreamer.wake.envs.pure import pure_env
+from dreamer.wake.envs.pure import numbered, pure_env
 
 _ID, _VERSION = "FrozenLakeJob-v0", "0"
 _STEPS = ((0, -1), (1, 0), (0, 1), (-1, 0))
@@ -45,14 +44,7 @@ def make(config: EnvConfig) -> JaxEnv:
     Raises:
       ValueError: another id than `FrozenLakeJob-v0`, or `kwargs`, of which it has none.
     """
-    if config.id != _ID:
-        raise unknown("lake environment", config.id, [_ID])
-    if config.kwargs:
-        raise ValueError(f"kwargs {dict(config.kwargs)} do not fit {_ID}: its settings are those of env.lake.")
-    jobs = pool_jobs(config.lake)
-    if config.lake.job is None:
-        return _world(config, lambda key: jax.random.randint(key, (), jobs.start, jobs.stop))
-    return of_job(config, jobs[config.lake.job])
+    return _world(config, numbered(config, _ID))
 
 
 def of_job(config: EnvConfig, number: int | jax.Array) -> JaxEnv:

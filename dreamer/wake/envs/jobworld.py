@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from dreamer.core.types import EnvSpec
-from dreamer.wake.envs.base import EnvConfig, JaxEnv, unknown
-from dreamer.wake.envs.jobs import JobWorldConfig, codebook, pool_jobs, redrawn
-from dreamer.wake.envs.pure import pure_env
+from dreamer.wake.envs.base import EnvConfig, JaxEnv
+from dreamer.wake.envs.jobs import JobWorldConfig, codebook, redrawn
+from dreamer.wake.envs.pure import numbered, pure_env
 
 _ID, _VERSION = "JobWorld-v0", "0"
 
@@ -77,14 +77,8 @@ def make(config: EnvConfig) -> JaxEnv:
     Raises:
       ValueError: another id than `JobWorld-v0`, or `kwargs`, of which it has none.
     """
-    if config.id != _ID:
-        raise unknown("jobworld environment", config.id, [_ID])
-    if config.kwargs:
-        raise ValueError(f"kwargs {dict(config.kwargs)} do not fit {_ID}: its settings are those of env.jobworld.")
-    jobs = pool_jobs(config.jobworld)
-    if config.jobworld.job is None:
-        return _world(config, lambda key: _job(config, jax.random.randint(key, (), jobs.start, jobs.stop)))
-    return of_job(config, jobs[config.jobworld.job])
+    number_of = numbered(config, _ID)
+    return _world(config, lambda key: _job(config, number_of(key)))
 
 
 def of_job(config: EnvConfig, number: int | jax.Array) -> JaxEnv:

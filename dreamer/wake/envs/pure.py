@@ -1,4 +1,4 @@
-"""How a device environment is made from functions that are loose about types and ends."""
+"""How a device environment is made: from functions that are loose about types and ends, and for the job it is in."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from dreamer.core.types import EnvSpec, PyTree
-from dreamer.wake.envs.base import JaxEnv
+from dreamer.wake.envs.base import EnvConfig, JaxEnv, unknown
+from dreamer.wake.envs.jobs import pool_jobs
 
 
 def pure_env(
@@ -60,6 +61,26 @@ def pure_env(
         render=render or _draw_nothing,
         max_steps=max_steps,
     )
+
+
+def numbered(config: EnvConfig, only: str) -> Callable[[jax.Array], int | jax.Array]:
+    """Returns (key) -> the number of a life's job: the one that the settings name, or one drawn from their pool.
+
+    Args:
+      config: of a suite of jobs, `config.job_world`.
+      only: the id of its one environment.
+
+    Raises:
+      ValueError: another id, or `kwargs`, of which there are none.
+    """
+    if config.id != only:
+        raise unknown(f"{config.suite} environment", config.id, [only])
+    if config.kwargs:
+        raise ValueError(
+            f"kwargs {dict(config.kwargs)} do not fit {only}: its settings are those of env.{config.suite}."
+        )
+    jobs, job = pool_jobs(config.job_world), config.job_world.job
+    return lambda key: jax.random.randint(key, (), jobs.start, jobs.stop) if job is None else jobs[job]
 
 
 def _pinned(leaf: jax.Array, like: jax.ShapeDtypeStruct) -> PyTree:
