@@ -1,8 +1,8 @@
-"""An agent with a session slot: a causal transformer over what it lived, whose memory is a cache of keys and values.
+"""An agent with a session slot: a causal transformer over what it lived, with a memory that it writes as it lives.
 
 Each transition of the session is one token, of its observation, action, reward, end and next observation. The current
-observation is a query that sees the tokens before it and itself, and is not stored. With the memory empty nothing is
-left but the query: that is the student without context, the one that is deployed.
+observation is a query that hears the tokens before it, and is not stored. With the memory empty nothing is left but the
+query: that is the student without context, the one that is deployed. The two memories are in `agents.memories`.
 
 Letters: B batch, T transitions, N tokens, M places of the cache, L layers, G heads, D width of a head, A actions.
 """
@@ -12,8 +12,10 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
+from agents import memories
 from dreamer.core import supports
 from dreamer.core.ports import Agent, SessionAgent
 from dreamer.core.types import EnvSpec, Evaluation, PyTree, Transition
@@ -31,6 +33,9 @@ class SessionSlotConfig:
     """G, heads of each layer's attention; `width` is shared out among them."""
     num_slots: int = 256
     """M, transitions that a session may have."""
+    memory: str = "cache"
+    """What it keeps of them: `cache`, keys and values of each, asked by attention; or `fast_weights`, one matrix a head
+    for all of them, written by the delta rule."""
     value_support: supports.Support = supports.Support(-2.0, 2.0, 41, "signed_sqrt")
     """Atoms of the value head."""
 
@@ -43,48 +48,56 @@ class SessionSlotConfig:
                 f"session_slot.width is {self.width}, no multiple of its num_heads {self.num_heads}: give "
                 f"{self.num_heads * max(1, round(self.width / self.num_heads))}, or other heads"
             )
+        if self.memory not in memories.KINDS:
+            raise ValueError(f"session_slot.memory is {self.memory!r}: give one of {', '.join(memories.KINDS)}")
+
+    @property
+    def num_places(self) -> int:
+        """Places of a full memory."""
+        return self.num_slots if self.memory == "cache" else 1
 
 
 @struct.dataclass
 class SessionMemory:
-    """What was lived so far, as keys and values of every layer."""
+    """What was lived so far, as every layer keeps it."""
 
-    keys: jax.Array
-    """[B, M, L, G, D]"""
-    values: jax.Array
-    """[B, M, L, G, D]"""
+    held: PyTree
+    """Keys and values, each [B, M, L, G, D]; or fast weights [B, 1, L, G, D, D], a single place."""
     count: jax.Array
-    """[B] int32 transitions taken in; the places from there on are empty."""
+    """[B] int32 transitions taken in; the places of a cache from there on are empty."""
 
 
 class _Layer(nn.Module):
-    """One layer of attention and a perceptron, normalised first."""
+    """One layer of hearing the session and a perceptron, normalised first."""
 
     config: SessionSlotConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, past: tuple[jax.Array, jax.Array], seen: jax.Array) -> tuple:
-        """Returns x [B, N, width] and its own keys and values [B, N, G, D].
+    def __call__(self, x: jax.Array, past: PyTree, full: jax.Array, after: np.ndarray) -> tuple[jax.Array, PyTree]:
+        """Returns x [B, N, width], and what is to be kept: of a cache keys and values [B, N, G, D] of all N, of fast
+        weights [B, 1, G, D, D] after those that are lived.
 
         Args:
           x: [B, N, width] tokens.
-          past: keys and values [B, M, G, D] of tokens before them.
-          seen: [B, N, M + N] bool, which of both a token attends to.
+          past: what the layer kept before; [B, M, ...] or [B, 1, ...].
+          full: [B, M] bool, the places of a cache that hold anything.
+          after: [N] ints, static, as in `agents.memories`.
         """
         heads = (self.config.num_heads, self.config.width // self.config.num_heads)
         normed = nn.LayerNorm()(x)
-        query, *own = (nn.DenseGeneral(heads, name=name)(normed) for name in ("query", "key", "value"))
-        keys, values = (jnp.concatenate(pair, axis=1) for pair in zip(past, own, strict=True))
-        scores = jnp.einsum("bngd,bmgd->bgnm", query, keys) / heads[1] ** 0.5
-        weights = jax.nn.softmax(jnp.where(seen[:, None], scores, -jnp.inf))
-        heard = jnp.einsum("bgnm,bmgd->bngd", weights, values)
+        asked = tuple(nn.DenseGeneral(heads, name=name)(normed) for name in ("query", "key", "value"))
+        if self.config.memory == "fast_weights":
+            strength = nn.sigmoid(nn.Dense(heads[0], name="strength")(normed))
+            heard, kept = memories.recite(*asked, strength, past, after=after)
+        else:
+            heard, kept = memories.attend(*asked, past, full=full, after=after)
         x = x + nn.DenseGeneral(self.config.width, axis=(-2, -1), name="heard")(heard)
         thought = nn.gelu(nn.Dense(4 * self.config.width)(nn.LayerNorm()(x)))
-        return x + nn.Dense(self.config.width)(thought), *own
+        return x + nn.Dense(self.config.width)(thought), kept
 
 
 class _Net(nn.Module):
-    """Tokens and queries -> policy and value logits, uniform before learning, and the tokens' keys and values."""
+    """Tokens and queries -> policy and value logits, uniform before learning, and what is kept of the tokens."""
 
     config: SessionSlotConfig
     num_actions: int
@@ -109,45 +122,50 @@ class _Net(nn.Module):
         outcome = jnp.concatenate([action, flags, _flat(lived.next_obs)], axis=-1)
         return self.sight(_flat(lived.obs)) + self.outcome(outcome) + self.place(place)
 
-    def think(self, x: jax.Array, past: tuple[jax.Array, jax.Array], seen: jax.Array) -> tuple:
-        """Returns x [B, N, width], keys and values [B, N, L, G, D]; arguments as of a layer, past [B, M, L, G, D]."""
-        own = []
+    def think(self, x: jax.Array, memory: SessionMemory, after: np.ndarray) -> tuple[jax.Array, PyTree]:
+        """Returns x [B, N, width], and what all layers keep, as `SessionMemory.held` has it but of these tokens;
+        arguments as of a layer."""
+        places = jax.tree.leaves(memory.held)[0].shape[1]
+        full, kept = jnp.arange(places)[None] < memory.count[:, None], []
         for number, layer in enumerate(self.layers):
-            x, *kept = layer(x, tuple(part[:, :, number] for part in past), seen)
-            own.append(kept)
-        return x, *(jnp.stack(parts, axis=2) for parts in zip(*own, strict=True))
+            past = jax.tree.map(lambda leaf, number=number: leaf[:, :, number], memory.held)
+            x, own = layer(x, past, full, after)
+            kept.append(own)
+        return x, jax.tree.map(lambda *parts: jnp.stack(parts, axis=2), *kept)
 
     def heads(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns policy logits [..., A] and value logits [..., bins] of thoughts [..., width]."""
         return self.policy(self.norm(x)), self.value(self.norm(x))
 
-    def answer(self, obs: jax.Array, past: tuple[jax.Array, jax.Array], seen: jax.Array) -> tuple:
+    def answer(self, obs: jax.Array, memory: SessionMemory) -> tuple:
         """Returns the logits at observations [B, *obs_shape]."""
-        return self.heads(self.think(self.queries(obs[:, None]), past, seen)[0][:, 0])
+        return self.heads(self.think(self.queries(obs[:, None]), memory, np.zeros(1, int))[0][:, 0])
 
-    def take_in(self, lived: Transition, memory: SessionMemory, seen: jax.Array) -> tuple:
-        """Returns keys and values [B, 1, L, G, D] of one transition [B, 1]."""
+    def take_in(self, lived: Transition, memory: SessionMemory) -> PyTree:
+        """Returns what is kept of one transition [B, 1]."""
         # Past the last place there is none: `remember` makes the memory unusable.
         x = self.tokens(lived, jnp.minimum(memory.count, self.config.num_slots - 1)[:, None])
-        return self.think(x, (memory.keys, memory.values), seen)[1:]
+        return self.think(x, memory, np.ones(1, int))[1]
 
-    def read(self, session: Transition, past: tuple[jax.Array, jax.Array], seen: jax.Array) -> tuple:
+    def read(self, session: Transition, memory: SessionMemory) -> tuple:
         """Returns the logits [B, T] at every observation of a session [B, T]: tokens first, then queries."""
         T = session.action.shape[1]
         place = jnp.broadcast_to(jnp.arange(T), session.action.shape)
         x = jnp.concatenate([self.tokens(session, place), self.queries(session.obs)], axis=1)
-        return self.heads(self.think(x, past, seen)[0][:, T:])
+        after = np.concatenate([np.arange(T) + 1, np.arange(T)])
+        return self.heads(self.think(x, memory, after)[0][:, T:])
 
-    def recall(self, session: Transition, past: tuple[jax.Array, jax.Array], seen: jax.Array) -> tuple:
-        """Returns keys and values [B, T, L, G, D] of a session [B, T]."""
-        place = jnp.broadcast_to(jnp.arange(session.action.shape[1]), session.action.shape)
-        return self.think(self.tokens(session, place), past, seen)[1:]
+    def recall(self, session: Transition, memory: SessionMemory) -> PyTree:
+        """Returns what is kept of a session [B, T]."""
+        T = session.action.shape[1]
+        place = jnp.broadcast_to(jnp.arange(T), session.action.shape)
+        return self.think(self.tokens(session, place), memory, np.arange(T) + 1)[1]
 
-    def begin(self, obs: jax.Array, past: tuple[jax.Array, jax.Array], seen: jax.Array) -> tuple:
+    def begin(self, obs: jax.Array, memory: SessionMemory) -> tuple:
         """Touches every parameter once, for `init`."""
         empty = jnp.zeros(obs.shape[:1])
         lived = Transition(obs, empty, empty.astype(jnp.int32), empty, empty > 0, empty > 0, obs)
-        return self.read(jax.tree.map(lambda leaf: leaf[:, None], lived), past, seen)
+        return self.read(jax.tree.map(lambda leaf: leaf[:, None], lived), memory)
 
 
 def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
@@ -155,85 +173,80 @@ def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
     net = _Net(config, spec.num_actions)
     shape = (config.num_layers, config.num_heads, config.width // config.num_heads)
 
-    def nothing(num_copies: int, num_slots: int) -> tuple[jax.Array, jax.Array]:
-        return (jnp.zeros((num_copies, num_slots, *shape)),) * 2
+    def nothing(num_copies: int, num_slots: int = 0) -> SessionMemory:
+        held = memories.nothing(config.memory, num_copies, num_slots, shape)
+        return SessionMemory(held, jnp.zeros(num_copies, jnp.int32))
 
     def init(key: jax.Array, latent: jax.Array) -> PyTree:
-        B = latent.shape[0]
-        return net.init(key, latent, nothing(B, 0), _seen_in_session(B, 1), method="begin")
+        return net.init(key, latent, nothing(latent.shape[0]), method="begin")
 
     def evaluation(logits: jax.Array, value_logits: jax.Array) -> Evaluation:
         return Evaluation(logits, supports.expectation(config.value_support, value_logits), value_logits)
 
     def evaluate(params: PyTree, memory: PyTree, latent: jax.Array) -> Evaluation:
-        B = latent.shape[0]
-        if memory == ():
-            past, seen = nothing(B, 0), jnp.ones((B, 1, 1), bool)
-        else:
-            past, seen = (memory.keys, memory.values), _seen_so_far(memory)
-        return evaluation(*net.apply(params, latent, past, seen, method="answer"))
+        if isinstance(memory, memories.Table):
+            unknown = jnp.zeros((latent.shape[0], config.value_support.num_bins))
+            return Evaluation(memory.look_up(latent), jnp.zeros(latent.shape[0]), unknown)
+        known = nothing(latent.shape[0]) if memory == () else memory
+        return evaluation(*net.apply(params, latent, known, method="answer"))
 
     def value_loss(judged: Evaluation, target: jax.Array) -> jax.Array:
         return supports.cross_entropy(config.value_support, judged.value_logits, target)
 
     def remember(params: PyTree, memory: SessionMemory, transition: Transition) -> SessionMemory:
-        if memory.keys.shape[1] != config.num_slots:
-            raise ValueError(f"a memory of {memory.keys.shape[1]} places is full, and takes in nothing more")
+        places = jax.tree.leaves(memory.held)[0].shape[1]
+        if places != config.num_places:
+            raise ValueError(f"a memory of {places} places is full, and takes in nothing more")
         lived = jax.tree.map(lambda leaf: leaf[:, None], transition)
-        own = net.apply(params, lived, memory, _seen_so_far(memory), method="take_in")
-        here = jnp.arange(config.num_slots)[None] == memory.count[:, None]  # [B, M]
-        full = memory.count >= config.num_slots
+        own, count = net.apply(params, lived, memory, method="take_in"), memory.count
 
         def put(kept: jax.Array, new: jax.Array) -> jax.Array:
-            kept = jnp.where(here[:, :, None, None, None], new, kept)
-            return jnp.where(full[:, None, None, None, None], jnp.nan, kept)  # nobody acts on what has no room
+            if config.memory == "cache":
+                new = jnp.where(_along(jnp.arange(places)[None] == count[:, None], kept), new, kept)
+            return jnp.where(_along((count >= config.num_slots)[:, None], kept), jnp.nan, new)  # nobody acts on that
 
-        keys, values = map(put, (memory.keys, memory.values), own)
-        return SessionMemory(keys, values, memory.count + 1)
+        return SessionMemory(jax.tree.map(put, memory.held, own), count + 1)
 
     def empty(num_copies: int, num_decisions: int) -> SessionMemory:
         _check_room(config, num_decisions)
-        return SessionMemory(*nothing(num_copies, config.num_slots), jnp.zeros(num_copies, jnp.int32))
+        return nothing(num_copies, config.num_slots)
 
     def read(params: PyTree, session: Transition) -> Evaluation:
         B, T = session.action.shape
         _check_room(config, T)
-        return evaluation(*net.apply(params, session, nothing(B, 0), _seen_in_session(B, T), method="read"))
+        return evaluation(*net.apply(params, session, nothing(B), method="read"))
 
     def recall(params: PyTree, session: Transition) -> SessionMemory:
         B, T = session.action.shape
         _check_room(config, T)
-        seen = jnp.broadcast_to(jnp.tril(jnp.ones((T, T), bool)), (B, T, T))
-        own = net.apply(params, session, nothing(B, 0), seen, method="recall")
-        room = ((0, 0), (0, config.num_slots - T), (0, 0), (0, 0), (0, 0))
-        return SessionMemory(*(jnp.pad(kept, room) for kept in own), jnp.full(B, T, jnp.int32))
+        held = net.apply(params, session, nothing(B), method="recall")
+        if config.memory == "cache":
+            held = jax.tree.map(lambda kept: jnp.pad(kept, ((0, 0), (0, config.num_slots - T), *((0, 0),) * 3)), held)
+        return SessionMemory(held, jnp.full(B, T, jnp.int32))
 
-    def last(memory: SessionMemory, number: int) -> tuple[jax.Array, jax.Array]:
+    def last(memory: SessionMemory, number: int) -> PyTree:
+        if number > config.num_places:
+            raise ValueError(f"a memory of {config.num_places} places has no last {number}: ask for fewer")
+        if config.memory == "fast_weights":
+            return memory.held
+
         def cut(kept: jax.Array, count: jax.Array) -> jax.Array:
             return jax.lax.dynamic_slice_in_dim(kept, jnp.maximum(count - number, 0), number)
 
-        return tuple(jax.vmap(cut)(kept, memory.count) for kept in (memory.keys, memory.values))
+        return jax.tree.map(lambda kept: jax.vmap(cut)(kept, memory.count), memory.held)
 
-    def holding(kept: tuple[jax.Array, jax.Array]) -> SessionMemory:
-        keys, values = kept
-        return SessionMemory(keys, values, jnp.full(keys.shape[0], keys.shape[1], jnp.int32))
+    def holding(kept: PyTree) -> SessionMemory:
+        leaf = jax.tree.leaves(kept)[0]
+        full = config.num_slots if config.memory == "fast_weights" else leaf.shape[1]
+        return SessionMemory(kept, jnp.full(leaf.shape[0], full, jnp.int32))
 
-    return SessionAgent(Agent(init, evaluate, value_loss, remember), empty, read, recall, last, holding)
-
-
-def _seen_so_far(memory: SessionMemory) -> jax.Array:
-    """Returns [B, 1, M + 1], what a token after the session so far attends to: that session and itself."""
-    B, M = memory.keys.shape[:2]
-    lived = jnp.arange(M)[None] < memory.count[:, None]
-    return jnp.concatenate([lived, jnp.ones((B, 1), bool)], axis=1)[:, None]
+    agent = Agent(init, evaluate, value_loss, remember)
+    return SessionAgent(spec, agent, empty, read, recall, last, holding, looking_up=memories.Table)
 
 
-def _seen_in_session(B: int, T: int) -> jax.Array:
-    """Returns [B, 2 T, 2 T] of T tokens, then T queries: a token sees tokens up to itself, a query those before it and
-    itself."""
-    before = jnp.tril(jnp.ones((T, T), bool), -1)
-    own, never = jnp.eye(T, dtype=bool), jnp.zeros((T, T), bool)
-    return jnp.broadcast_to(jnp.block([[before | own, never], [before, own]]), (B, 2 * T, 2 * T))
+def _along(flags: jax.Array, leaf: jax.Array) -> jax.Array:
+    """Returns flags [B, places] with the axes of a leaf [B, places, ...]."""
+    return flags.reshape(*flags.shape, *(1,) * (leaf.ndim - 2))
 
 
 def _check_room(config: SessionSlotConfig, num_decisions: int) -> None:

@@ -24,6 +24,7 @@ FIELDS = (
     "return_x2", "return_x4", "return_x8", "return_x16",
     "independent_x2", "independent_x4", "independent_x8", "independent_x16", "carried_bytes",
     "coded_bits", "coded_return",
+    "return_x1", "adapted_x1", "adapted_x2", "adapted_x4", "adapted_x8", "adapted_x16",
 )  # fmt: skip
 """Columns: who and what, the meters at the evaluation, the mean, lowest and highest return over its episodes, and how
 far the model is from what happens after 5 dreamed steps (`dreamer.sleep.honesty`); of an agent with a session slot the
@@ -34,8 +35,9 @@ from that of the agent that was deployed first, in nats; and of failed episodes 
 saves who takes over after so many percent of them, how often its likeliest answer is right up to the first mistake and
 behind it, and the share that somebody saves who knows the job; the return in chains that are so many times as long, and
 what it would be if their parts were independent; and the bytes that carry what was learned, the bits in which a code
-tells it, rounded, and the return of what it tells. New ones come last, so that rows written before them stay
-readable."""
+tells it, rounded, and the return of what it tells; and where jobs have drifted before longer chains are asked, the
+return in chains as before, and all of these with a new session in memory. New ones come last, so that rows written
+before them stay readable."""
 
 
 class ResultsError(ValueError):

@@ -22,7 +22,7 @@ from dreamer.sleep.honesty import Honesty
 from experiments.diary import DivergedError
 from experiments.honesty import columns
 from experiments.run import Progress, Result
-from experiments.sessions.config import HORIZONS
+from experiments.sessions.checks import HORIZONS
 from experiments.sessions.measure import CUTS
 from experiments.sweep import Heard
 
@@ -252,6 +252,8 @@ _NIGHT_COLUMNS = {
     "next_return": ("next day,\nno session", "{:.2f}"),
     "old_kl": ("nats from\nthe first", "{:.2f}"),
     **{f"recovered_{100 * cut:.0f}": (f"saved from\n{100 * cut:.0f} % on", "{:.2f}") for cut in CUTS},
+    "return_x1": ("after the\ndrift", "{:.2f}"),
+    "adapted_x1": ("the same, a\nnew session", "{:.2f}"),
     **{f"return_x{times}": (f"chains {times}\ntimes as long", "{:.2f}") for times in HORIZONS},
     "carried_bytes": ("bytes\nstored", "{:,}"),
     "coded_bits": ("bits of\na code", "{:,.0f}"),

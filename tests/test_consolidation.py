@@ -11,7 +11,7 @@ import pytest
 from agents.session_slot import SessionSlotConfig, make_session_slot
 from agents.tabular import make_tabular_agent
 from dreamer.core import divergences
-from dreamer.core.ports import SessionAgent, in_copies
+from dreamer.core.ports import in_copies
 from dreamer.core.types import Transition
 from dreamer.loop import ConsolidationConfig, DreamedWorld, PlanConfig, make_day_and_night
 from dreamer.loop.consolidation import make_nap
@@ -24,6 +24,7 @@ from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import UpdateConfig, init_train_state, make_optimizer
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
 from dreamer.wake.envs.jobworld import make, of_codebook, of_job, prompts
+from tests.tiny import without_memory
 
 WORLD = EnvConfig(
     "JobWorld-v0", "jobworld", jobworld=JobWorldConfig(num_keys=2, num_answers=2, chain_length=2, slack=1)
@@ -134,14 +135,7 @@ ANCHOR = np.log(4 / 3) / 4
 )
 def test_the_loss_of_a_night_by_hand(night, distill, expected):
     agent, even = make_tabular_agent(4, 2), jnp.zeros((4, 2))
-    slot = SessionAgent(
-        agent,
-        empty=None,
-        read=lambda params, lived: agent.evaluate(params, (), lived.obs),
-        recall=None,
-        last=None,
-        holding=None,
-    )
+    slot = without_memory(agent)._replace(read=lambda params, lived: agent.evaluate(params, (), lived.obs))
     params = {"logits": even.at[0, 0].set(np.log(3)), "value": jnp.zeros(4)}
     ended, reward = jnp.array([0, 1, 1, 0], bool), jnp.array([0.0, 1.0, 0.0, 3.0])
     state, action = jnp.arange(4), jnp.array([0, 1, 0, 1])
@@ -158,7 +152,7 @@ def test_the_loss_of_a_night_by_hand(night, distill, expected):
 
 def test_rows_that_are_not_kept_teach_nothing_and_doubtful_ones_teach_less():
     agent = make_tabular_agent(4, 2)
-    slot = SessionAgent(agent, empty=None, read=None, recall=None, last=None, holding=None)
+    slot = without_memory(agent)
     params = {"logits": jnp.zeros((4, 2)).at[:, 0].set(jnp.arange(4.0)), "value": jnp.zeros(4)}
     ended = jnp.array([0, 1, 0, 1], bool)
     state = jnp.arange(4)
@@ -230,7 +224,7 @@ def test_a_cartridge_learns_what_the_session_says_and_a_window_does_not():
     _, _, learned = after("cartridge")
     assert learned < 0.3 * before
     whole = SLOT.recall_in(params(), session, 1)
-    np.testing.assert_allclose(window.keys, whole.keys[:, SESSION - 2 : SESSION], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(window.held[0], whole.held[0][:, SESSION - 2 : SESSION], rtol=1e-5, atol=1e-6)
 
 
 NAP = NapConfig(places=2, num_updates=5, learning_rate=3e-2)

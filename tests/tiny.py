@@ -9,7 +9,7 @@ import numpy as np
 
 from agents.actor_critic import ActorCriticConfig
 from agents.tabular import make_tabular_agent
-from dreamer.core.ports import WorldModel
+from dreamer.core.ports import Agent, SessionAgent, WorldModel
 from dreamer.core.supports import Support
 from dreamer.core.types import EnvSpec, Params, SequenceBatch
 from dreamer.loop import LoopConfig
@@ -192,3 +192,8 @@ def search_states(
     keys = jax.random.split(jax.random.key(0), len(states)) if keys is None else keys
     run = _searcher(config, world.gamma, world.shape)
     return jax.tree.map(np.asarray, run(Params(tables, agent_params), states, mask, keys, scale, spread, progress))
+
+
+def without_memory(agent: Agent) -> SessionAgent:
+    """Returns an agent that nobody asks for a memory."""
+    return SessionAgent(None, agent, *(None,) * (len(SessionAgent._fields) - 2))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dreamer.core.types import PyTree, Transition
+from dreamer.core.types import EnvSpec, PyTree, Transition
 
 
 class WorldModel(NamedTuple):
@@ -49,6 +49,8 @@ class Agent(NamedTuple):
 class SessionAgent(NamedTuple):
     """An agent, and what is known of its memory alone; its latent is the observation."""
 
+    spec: EnvSpec
+    """Of the environments that it is made for."""
     agent: Agent
     """`evaluate` takes `()` for an empty memory too."""
     empty: Callable
@@ -61,10 +63,13 @@ class SessionAgent(NamedTuple):
     that lived it."""
     last: Callable
     """(memory [B], number p, static) -> floats [B, p, ...], all that its last p places hold; of places that are empty,
-    zeros."""
+    zeros. More places than a full memory has are a ValueError."""
     holding: Callable
     """(floats [B, p, ...]) -> a memory [B] of p places, all of them full, that holds just that: for `evaluate`, with no
     room for more."""
+    looking_up: Callable
+    """(observations [B, p, ...], logits [B, p, A]) -> a memory [B] with which `evaluate` says what stands beside the
+    observation that is nearest to the present one, its value unknown, as 0; nothing of the weights is asked."""
 
     def read_one(self, params: PyTree, session: Transition) -> jax.Array:
         """Returns the policy logits [T, A] of `read`, of a session [T]."""

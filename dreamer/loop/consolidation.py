@@ -27,6 +27,7 @@ from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig, follow, teacher_policy
 from dreamer.sleep.update import Optimizer, TrainState, UpdateConfig, init_train_state, make_optimizer, train_step
 from dreamer.wake.envs import JaxEnv
+from dreamer.wake.envs.knobs import with_late_rewards
 from dreamer.wake.policy import live_one
 
 OBJECTIVES = ("distil", "clone", "clone_successes", "reinforce")
@@ -52,12 +53,21 @@ class ConsolidationConfig:
     those that the student meets in a `dream` of what the session taught."""
     num_updates: int = 32
     """Updates of a night, each on all of its states."""
+    late_rewards: int = 0
+    """Decisions by which each reward comes late, in whatever episode is then lived; what is still owed as a day ends is
+    lost."""
 
     def __post_init__(self) -> None:
         for name, known in (("objective", OBJECTIVES), ("states", STATES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"consolidation.{name} is {getattr(self, name)!r}: give one of {', '.join(known)}")
-        for name, least in (("num_nights", 1), ("session_length", 0), ("states_length", 0), ("num_updates", 1)):
+        for name, least in (
+            ("num_nights", 1),
+            ("session_length", 0),
+            ("states_length", 0),
+            ("num_updates", 1),
+            ("late_rewards", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"consolidation.{name} is {getattr(self, name)}: give {least} or more")
         wanted = {"clone": "session", "clone_successes": "session", "reinforce": "student"}.get(self.objective)
@@ -172,6 +182,7 @@ def make_day_and_night(
 
     def day(env: JaxEnv, taught_in: JaxEnv, params: PyTree, seeds: tuple) -> Lived:
         session, own = (), ()
+        env, taught_in = (with_late_rewards(world, config.late_rewards) for world in (env, taught_in))
         if config.session_length:
             num_steps = config.session_length
             session = live_one(slot, taught_in, params, seed=seeds[0], num_steps=num_steps, remembers=True)

@@ -10,6 +10,9 @@ One loss teaches any of them; what differs is which numbers it may move, and how
   last p places of the session. There the first place stays as it began; here all are learned.
 * `window`: those last p places as they are, unlearned: what as many bytes are worth for nothing. In layers above the
   first they were written by somebody who saw the whole session, so they may hold more than the last p transitions.
+* `retrieval`: the last p observations of the session and what its reader plays there, unlearned: whoever acts plays
+  what it played at the nearest of them ("Model-Free Episodic Control", https://arxiv.org/abs/1606.04460, with a policy
+  in place of returns, and one neighbour). It looks up, and knows nothing between.
 
 Letters: r rank, p places of a memory.
 """
@@ -25,8 +28,9 @@ import jax.numpy as jnp
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import PyTree, Transition
 
-KINDS = ("weights", "lora", "cartridge", "window")
-MEMORIES = ("cartridge", "window")
+KINDS = ("weights", "lora", "cartridge", "window", "retrieval")
+MEMORIES = ("cartridge", "window", "retrieval")
+UNLEARNED = ("window", "retrieval")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +38,9 @@ class CarrierConfig:
     """What carries what a night taught."""
 
     kind: str = "weights"
-    """`weights`, `lora`, `cartridge` or `window`."""
+    """`weights`, `lora`, `cartridge`, `window` or `retrieval`."""
     size: int = 0
-    """Rank of `lora`; places of `cartridge` and `window`, one for a transition; 0 for `weights`, which are all."""
+    """Rank of `lora`; places of a memory, one for a transition; 0 for `weights`, which are all."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -102,15 +106,23 @@ def make_carrier(config: CarrierConfig, slot: SessionAgent) -> Carrier:
             carried=lambda learned, params: Carried(added(params, learned), ()),
         )
 
+    p, spec = config.size, slot.spec
+
     def nothing(key: jax.Array, params: PyTree) -> PyTree:
-        return slot.last(slot.empty(1, config.size), config.size)
+        if config.kind == "retrieval":
+            return jnp.zeros((1, p, *spec.obs_shape)), jnp.zeros((1, p, spec.num_actions))
+        return slot.last(slot.empty(1, p), p)
 
     def last(learned: PyTree, params: PyTree, session: Transition | tuple) -> PyTree:
-        return slot.last(slot.recall_in(params, session, 1), config.size)
+        if config.kind == "retrieval":
+            obs = session.obs[-p:]
+            said = slot.agent.evaluate(params, slot.recall_in(params, session, p), obs)
+            return obs[None].astype(jnp.float32), said.logits[None]
+        return slot.last(slot.recall_in(params, session, 1), p)
 
     def carried(learned: PyTree, params: PyTree) -> Carried:
-        kept = jax.lax.stop_gradient(learned) if config.kind == "window" else learned
-        return Carried(params, slot.holding(kept))
+        kept = jax.lax.stop_gradient(learned) if config.kind in UNLEARNED else learned
+        return Carried(params, slot.looking_up(*kept) if config.kind == "retrieval" else slot.holding(kept))
 
     return Carrier(nothing, last, carried)
 

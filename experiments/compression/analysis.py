@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dreamer.sleep.carriers import MEMORIES
 from experiments import table
-from experiments.compression.runs import ARMS, CODED, NAPS, SIZES, arm
+from experiments.compression.runs import ARMS, CODED, DECAY, FAST, SIZES, arm
 from experiments.figures import against
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean
@@ -23,35 +23,49 @@ _OF_CODES = (
 )  # fmt: skip
 
 
-def analyse() -> tuple[str, list[Path]]:
-    """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
+_OF_DECAY = (
+    "task", "carrier", "seeds", "bytes stored", "success in the first job as it ends: IQM [95 %]", "in the last",
+    "in the jobs before: after two jobs", "after three", "after four",
+    "success in other jobs, by session: after the first, after the last",
+)  # fmt: skip
+_TABLES = {CODED: _OF_CODES, DECAY: _OF_DECAY}
 
-    Tasks and arms without rows are left out.
+
+def analyse() -> tuple[str, list[Path]]:
+    """Returns the tables as Markdown and the figures drawn, each arm by its newest configuration.
+
+    Tasks and arms without rows are left out. Fast weights, which other agents have, are drawn beside the rest.
     """
-    lines, codes, figures = table.titled(_COLUMNS), [], []
+    tables, figures, found = {_COLUMNS: [], _OF_CODES: [], _OF_DECAY: []}, [], {}
     for task, arms in ARMS.items():
-        rows = [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
-        ran = {name: own for name in arms if (own := [row for row in rows if row["arm"] == name])}
-        if task == CODED:
-            codes += [_line_of_code(task, name, own) for name, own in ran.items()]
-            continue
-        lines += [_line(task, name, own) for name, own in ran.items()]
-        if ran and task != NAPS:
-            told = interquartile_mean([row["available_bits"] for row in rows])[0]
-            world = arms[next(iter(ran))].env.jobworld
-            whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"
-            one = {f"{said}, and I(session; z)": whole}
-            bits = one if round(told, 1) == round(whole, 1) else {said: whole, "I(session; z)": told}
-            figures += [
-                _draw(ran, task, "student_return", "success with what is carried", {}),
-                _draw(ran, task, "retained_bits", "bits about the job", bits),
-            ]
-    tables = [lines, [*table.titled(_OF_CODES), *codes]] if codes else [lines]
-    return "\n\n".join("\n".join(own) for own in tables), figures
+        rows = newest_of(FOLDER / "results" / f"{task}.csv")
+        found[task] = {name: own for name in arms if (own := [row for row in rows if row["arm"] == name])}
+        for name, own in found[task].items():
+            line = {CODED: _line_of_code, DECAY: _line_of_decay}.get(task, _line)
+            tables[_TABLES.get(task, _COLUMNS)].append(line(task, name, own))
+    if ran := {name: _final(own) for name, own in found["jobworld"].items()}:
+        lines = {kind: [ran.get(arm(kind, size), []) for size in sizes] for kind, sizes in SIZES.items()}
+        lines["fast weights"] = [_final(own) for own in found[FAST].values()]
+        told = interquartile_mean([row["available_bits"] for rows in ran.values() for row in rows])[0]
+        world = ARMS["jobworld"][next(iter(ran))].env.jobworld
+        whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"
+        one = {f"{said}, and I(session; z)": whole}
+        bits = one if round(told, 1) == round(whole, 1) else {said: whole, "I(session; z)": told}
+        figures = [
+            _draw(lines, "student_return", "success with what is carried", {}),
+            _draw(lines, "retained_bits", "bits about the job", bits),
+        ]
+    told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
+    return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures
+
+
+def _final(rows: list[dict]) -> list[dict]:
+    return [row for row in rows if row["final"]]
 
 
 def _line_of_code(task: str, name: str, rows: list[dict]) -> str:
     """Returns the line of a carrier by its code, over the seeds in which a grid kept enough."""
+    rows = _final(rows)
     told = [row for row in rows if row["coded_bits"] is not None]
     size = int(rows[0]["carried_bytes"])
     cells = [f"{size:,}", table.interval(interquartile_mean([row["student_return"] for row in told or rows]))]
@@ -69,7 +83,21 @@ def _line_of_code(task: str, name: str, rows: list[dict]) -> str:
     return table.joined([task, name, f"{len(told)} of {len(rows)}", *cells])
 
 
+def _line_of_decay(task: str, name: str, rows: list[dict]) -> str:
+    """Returns the line of a carrier whose students lived in several jobs, one session in each."""
+    ends = sorted({row["real"] for row in rows})
+
+    def said(number: int, measure: str) -> str:
+        return table.interval(interquartile_mean([row[measure] for row in rows if row["real"] == ends[number]]))
+
+    cells = [f"{int(rows[0]['carried_bytes']):,}", *(said(number, "student_return") for number in (0, -1))]
+    cells += [said(number, "earlier_return") for number in range(1, len(ends))]
+    elsewhere = ", ".join(said(number, "other_session_return") for number in (0, -1))
+    return table.joined([task, name, str(len(_final(rows))), *cells, elsewhere])
+
+
 def _line(task: str, name: str, rows: list[dict]) -> str:
+    rows = _final(rows)
     size, real = int(rows[0]["carried_bytes"]), rows[0]["real"]
     changes = ARMS[task][name].carrier.kind not in MEMORIES  # beside a memory the weights stay
     held, told = (interquartile_mean([row[name] for row in rows]) for name in ("retained_bits", "available_bits"))
@@ -86,19 +114,15 @@ def _line(task: str, name: str, rows: list[dict]) -> str:
     return table.joined([task, name, str(len(rows)), *cells])
 
 
-def _draw(ran: dict[str, list[dict]], task: str, name: str, said: str, references: dict[str, float]) -> Path:
-    """Draws a measure against bytes, one line a kind of carrier."""
+def _draw(runs: dict[str, list[list[dict]]], name: str, said: str, references: dict[str, float]) -> Path:
+    """Draws a measure against bytes, one line a kind of carrier; `runs` are its rows by size, where there are some."""
     lines = {
-        kind: [
-            (int(own[0]["carried_bytes"]), [row[name] for row in own])
-            for size in sizes
-            if (own := ran.get(arm(kind, size)))
-        ]
-        for kind, sizes in SIZES.items()
+        kind: [(int(own[0]["carried_bytes"]), [row[name] for row in own]) for own in sizes if own]
+        for kind, sizes in runs.items()
+        if any(sizes)
     }
-    rows = [row for own in ran.values() for row in own]
-    path = FOLDER / "figures" / f"{task}-{name}.png"
-    lines = {kind: points for kind, points in lines.items() if points}
+    rows = [row for sizes in runs.values() for own in sizes for row in own]
+    path = FOLDER / "figures" / f"jobworld-{name}.png"
     return against.draw(
         rows, path, lines=lines, x="bytes that are stored", y=said, references=references, logarithmic=True
     )

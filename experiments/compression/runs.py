@@ -1,12 +1,15 @@
 """What is run: one session of a job, one night on its own states, and something that carries what it taught.
 
-A window is what as many places of memory are worth unlearned. The step sizes of one low-rank change and one cartridge
-were chosen on two agents of another world before (docs/lab-notes.md); that of `weights` and its updates are those of
-`consolidation`, and were not chosen here.
-In the task `coded` it is asked, too, how short a code tells what was learned; in `naps` the session is folded into a
-cartridge first, as the carrier of that name learns it, and that teaches a low-rank change.
+A window is what as many places of memory are worth unlearned, retrieval what a table of as many states is. The step
+sizes of one low-rank change and one cartridge were chosen on two agents of another world before (docs/lab-notes.md);
+that of `weights` and its updates are those of `consolidation`, and were not chosen here. In the task `fast-weights`
+agents have such a memory in place of a cache, of a size that goes by their heads, and keep it as the session left it.
+In `coded` it is asked, too, how short a code tells what was learned; in `naps` the session is folded into a cartridge
+first, as the carrier of that name learns it, and that teaches a low-rank change. In `decay` four jobs are lived one
+after another, a session and a night each.
 """
 
+from dreamer.sleep.carriers import UNLEARNED
 from experiments.config import RunConfig, changed
 from experiments.sessions.config import DistillationConfig
 
@@ -14,13 +17,20 @@ _BASE = changed(
     DistillationConfig(name="compression", num_jobs=8, run=RunConfig(wandb="disabled")),
     {"consolidation.num_nights": 1, "consolidation.states": "session", "consolidation.states_length": 0},
 )
-_LEARNED = {"weights": (3e-4, 64), "lora": (1e-3, 256), "cartridge": (1e-2, 256), "window": (3e-4, 1)}
-"""Kind of carrier -> step size and updates; a window is updated once, to no effect."""
+_LEARNED = {
+    "weights": (3e-4, 64),
+    "lora": (1e-3, 256),
+    "cartridge": (1e-2, 256),
+    "window": (3e-4, 1),
+    "retrieval": (3e-4, 1),
+}
+"""Kind of carrier -> step size and updates; what is not learned is updated once, to no effect."""
 SIZES = {
     "weights": (0,),
     "lora": (1, 2, 4, 8, 16),
     "cartridge": (1, 2, 4, 8, 16),
     "window": (1, 2, 4, 8, 16, 32, 64),
+    "retrieval": (1, 2, 4, 8, 16, 32, 64),
 }
 """Kind of carrier -> its sizes; a window of 64 is the whole session."""
 
@@ -37,26 +47,39 @@ def _config(kind: str, size: int) -> DistillationConfig:
 
 
 _ARMS = {arm(kind, size): _config(kind, size) for kind, sizes in SIZES.items() for size in sizes}
-CODED, NAPS = "coded", "naps"
+CODED, NAPS, DECAY, FAST = "coded", "naps", "decay", "fast-weights"
 _THEN = arm("lora", 4)
+_NAPS = {
+    f"{arm('cartridge', size)}, then {_THEN}": changed(
+        _ARMS[_THEN],
+        {
+            "nap.places": size,
+            "nap.learning_rate": _LEARNED["cartridge"][0],
+            "nap.num_updates": _LEARNED["cartridge"][1],
+        },
+    )
+    for size in (1, 2, 4, 8)
+}
+_HEADS = {"fast weights, 4 heads": 4, "fast weights, 16 heads": 16}
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": _ARMS,
     CODED: {
         name: changed(config, {"name": "compression-coded", "coded": True})
         for name, config in _ARMS.items()
-        if config.carrier.kind != "window"
+        if config.carrier.kind not in UNLEARNED
     },
-    NAPS: {
-        f"{arm('cartridge', size)}, then {_THEN}": changed(
-            _ARMS[_THEN],
-            {
-                "name": "compression-naps",
-                "nap.places": size,
-                "nap.learning_rate": _LEARNED["cartridge"][0],
-                "nap.num_updates": _LEARNED["cartridge"][1],
-            },
+    NAPS: {name: changed(config, {"name": "compression-naps"}) for name, config in _NAPS.items()},
+    DECAY: {
+        name: changed(config, {"name": "compression-decay", "sequence": 4})
+        for name, config in (_ARMS | _NAPS).items()
+        if name in ("weights", "lora 1", "lora 4", "lora 16", f"cartridge 4, then {_THEN}")
+    },
+    FAST: {
+        name: changed(
+            _config("window", 1),
+            {"name": "compression-fast-weights", "agent.slot.memory": "fast_weights", "agent.slot.num_heads": heads},
         )
-        for size in (1, 2, 4, 8)
+        for name, heads in _HEADS.items()
     },
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""

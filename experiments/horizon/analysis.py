@@ -6,9 +6,9 @@ from pathlib import Path
 
 from experiments import table
 from experiments.figures import heat_map
-from experiments.horizon.runs import ARMS, LENGTHS
+from experiments.horizon.runs import ARMS, CHANGES, DRIFTING, LENGTHS
 from experiments.results import newest_of
-from experiments.sessions.config import HORIZONS
+from experiments.sessions.checks import HORIZONS
 from experiments.statistics import interquartile_mean
 
 FOLDER = Path(__file__).parent
@@ -19,20 +19,32 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def analyse() -> tuple[str, list[Path]]:
-    """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
+_OF_DRIFT = (
+    "task", "arm", "seeds", "real transitions", "success as it is learned: IQM [95 %]",
+    *(f"{said}, {memory}" for memory in ("without memory", "with a new session in memory")
+      for said in ("after the drift", *(f"{times} times as long" for times in HORIZONS))),
+)  # fmt: skip
 
-    Tasks and arms without rows are left out.
+
+def analyse() -> tuple[str, list[Path]]:
+    """Returns the tables as Markdown and the figures drawn, each arm by its newest configuration.
+
+    Tasks and arms without rows are left out. What has drifted before it is asked has a table of its own.
     """
-    lines, found = table.titled(_COLUMNS), {}
+    lines, drifted, found = table.titled(_COLUMNS), [], {}
     for task, arms in ARMS.items():
         rows = [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
         for arm in arms:
-            if own := [row for row in rows if row["arm"] == arm]:
-                found.setdefault(arm, {})[LENGTHS[task]] = own
+            own = [row for row in rows if row["arm"] == arm]
+            if own and task == DRIFTING:
+                drifted.append(_line_of_drift(task, arm, own))
+            elif own:
                 lines.append(_line(task, arm, own))
+            if own and task not in CHANGES:
+                found.setdefault(arm, {})[LENGTHS[task]] = own
     figures = [_draw(found)] if found else []
-    return "\n".join(lines), figures
+    tables = [lines, [*table.titled(_OF_DRIFT), *drifted]] if drifted else [lines]
+    return "\n\n".join("\n".join(own) for own in tables), figures
 
 
 def longest(curve: Sequence[tuple[int, float]], level: float) -> float:
@@ -72,6 +84,12 @@ def _line(task: str, arm: str, rows: list[dict]) -> str:
         cells.append(f"{table.interval(interquartile_mean([row[f'return_x{times}'] for row in rows]))}; {gap}")
     cells += [_length(curves, level) for level in (0.8, 0.5)]
     return table.joined([task, arm, str(len(rows)), *cells])
+
+
+def _line_of_drift(task: str, arm: str, rows: list[dict]) -> str:
+    names = [f"{whose}_x{times}" for whose in ("return", "adapted") for times in (1, *HORIZONS)]
+    cells = [table.interval(interquartile_mean([row[name] for row in rows])) for name in ("student_return", *names)]
+    return table.joined([task, arm, str(len(rows)), f"{rows[0]['real']:,}", *cells])
 
 
 def _length(curves: list[list[tuple[int, float]]], level: float) -> str:

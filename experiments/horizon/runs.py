@@ -3,15 +3,22 @@
 Slack is half of the chain, as where the agents were pre-trained, all of them in chains of 4. Rewards come at the end of
 a chain, so whoever learns by them alone finds the fewer the longer it is. The first three arms live as many real
 transitions; the last, more.
+
+Three tasks more change the world: two of eight keys look the same until they are looked at (`ambiguous`, with agents
+that were pre-trained so; a look costs a decision and nothing else), each reward comes eight decisions late, in a later
+chain (`delayed`, in chains of 2 keys, which all arms learn where it does not), or a quarter of the keys is redrawn
+before longer chains are asked (`drifting`).
 """
 
 from experiments.config import changed
 from experiments.consolidation.runs import ARMS as CONSOLIDATION
 from experiments.consolidation.runs import REFERENCE, REWARDS
-from experiments.sessions.config import HORIZONS, DistillationConfig
+from experiments.sessions.checks import HORIZONS
+from experiments.sessions.config import DistillationConfig
 
 DREAMED, LONGER = "session, dreamed states", "policy gradient, for longer"
-LENGTHS = {f"trained-{length}": length for length in (2, 4, 8)}
+AMBIGUOUS, DELAYED, DRIFTING = "ambiguous", "delayed", "drifting"
+LENGTHS = {f"trained-{length}": length for length in (2, 4, 8)} | {AMBIGUOUS: 4, DELAYED: 2, DRIFTING: 4}
 """Task -> keys of the chains that are learned in."""
 
 _OF = CONSOLIDATION["jobworld"]
@@ -22,19 +29,21 @@ _TAUGHT = {
     LONGER: _OF[REWARDS],
 }
 
-ARMS: dict[str, dict[str, DistillationConfig]] = {
-    task: {
-        arm: changed(
-            config,
-            {
-                "name": f"horizon-{task}",
-                "horizons": HORIZONS,
-                "env.jobworld.chain_length": length,
-                "env.jobworld.slack": length // 2,
-            },
-        )
-        for arm, config in _TAUGHT.items()
-    }
-    for task, length in LENGTHS.items()
+_LOOKS = {"env.jobworld.aliased": 0.25, "env.jobworld.look_cost": 0.0}
+CHANGES = {
+    AMBIGUOUS: _LOOKS | {f"agent.{name}": value for name, value in _LOOKS.items()},
+    DELAYED: {"consolidation.late_rewards": 8},
+    DRIFTING: {"drift": 0.25},
 }
+"""Task -> how its world is another than that of the other tasks."""
+
+
+def _in_chains(task: str, length: int) -> dict[str, DistillationConfig]:
+    """Returns the arms of a task, learned in chains of so many keys."""
+    own = {"env.jobworld.chain_length": length, "env.jobworld.slack": length // 2}
+    settings = {"name": f"horizon-{task}", "horizons": HORIZONS} | own | CHANGES.get(task, {})
+    return {arm: changed(config, settings) for arm, config in _TAUGHT.items()}
+
+
+ARMS: dict[str, dict[str, DistillationConfig]] = {task: _in_chains(task, length) for task, length in LENGTHS.items()}
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""

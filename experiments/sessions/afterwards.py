@@ -16,12 +16,13 @@ from dreamer.core.ports import SessionAgent
 from dreamer.core.types import PyTree
 from dreamer.sleep.carriers import Carried, Carrier
 from dreamer.wake import session as sessions
-from dreamer.wake.envs import EnvConfig, of_job
-from dreamer.wake.envs.jobs import pool_jobs, session_seed
+from dreamer.wake.envs import JaxEnv, of_job
+from dreamer.wake.envs.jobs import codebook, pool_jobs, redrawn, session_seed
+from dreamer.wake.envs.jobworld import of_codebook
 from dreamer.wake.policy import live_one
 from experiments.sessions.coded import make_coded
 from experiments.sessions.config import DistillationConfig
-from experiments.sessions.measure import returns, with_and_without
+from experiments.sessions.measure import having, returns, with_and_without
 
 
 def make_asked(
@@ -103,24 +104,42 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
 
     `return_x2` is the mean return without memory where a chain has twice as many keys, and twice the slack;
     `independent_x2` is what it would be if the halves of a chain were finished independently of each other, the mean
-    over jobs of their success squared.
+    over jobs of their success squared. Under a drift the job has changed by then: `return_x1` is the mean return in
+    chains as before, of which the halves are, and `adapted_x1`, `adapted_x2` are those of the student with a new
+    session in memory, lived by itself in the changed job.
     """
+    lengths = ((1,) if config.drift else ()) + config.horizons
 
-    def world(times: int) -> EnvConfig:
+    def job(times: int, number: jax.Array) -> JaxEnv:
         own = config.env.jobworld
         long = {"chain_length": times * own.chain_length, "slack": times * own.slack}
-        return dataclasses.replace(config.env, jobworld=dataclasses.replace(own, **long))
+        world = dataclasses.replace(config.env, jobworld=dataclasses.replace(own, **long))
+        if not config.drift:
+            return of_job(world, number)
+        drifting = dataclasses.replace(own, period=1, redrawn_prob=config.drift)
+        changed = redrawn(drifting, codebook(own, number), number=number, episode=jnp.int32(1))
+        return of_codebook(world, changed)
 
     @functools.partial(jax.jit, static_argnames="times")
-    def measured(students: Carried, numbers: jax.Array, times: int) -> jax.Array:
-        def one(student: Carried, number: jax.Array, seed: jax.Array) -> jax.Array:
+    def measured(students: Carried, numbers: jax.Array, times: int) -> tuple[jax.Array, jax.Array | tuple]:
+        def one(student: Carried, number: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array | tuple]:
             same = {"seed": sessions.evaluation_seed(seed), "num_episodes": config.episodes}
-            return returns(slot, of_job(world(times), number), student, **same)
+            alone = returns(slot, job(times, number), student, **same)
+            if not config.drift:
+                return alone, ()
+            own_seed, num_steps = session_seed(seed, number), config.agent.session_length
+            lived = live_one(slot, job(1, number), student.params, seed=own_seed, num_steps=num_steps, remembers=True)
+            return alone, returns(slot, job(times, number), having(slot, student.params, lived), **same)
 
         return jax.vmap(one)(students, numbers, seeds)
 
     def of(students: Carried, numbers: jax.Array, success: np.ndarray) -> dict:
-        found = {f"return_x{times}": float(measured(students, numbers, times).mean()) for times in config.horizons}
-        return found | {f"independent_x{times}": float((success**times).mean()) for times in config.horizons}
+        found = {times: measured(students, numbers, times) for times in lengths}
+        own = found[1][0] if config.drift else success
+        row = {f"return_x{times}": float(alone.mean()) for times, (alone, _) in found.items()}
+        row |= {f"independent_x{times}": float((own**times).mean()) for times in config.horizons}
+        if config.drift:
+            row |= {f"adapted_x{times}": float(adapted.mean()) for times, (_, adapted) in found.items()}
+        return row
 
     return of

@@ -176,6 +176,7 @@ def live_and_learn(
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
     asked = make_asked(config, slot, carrier, first=params, begun=learned, numbers=jobs.number, seeds=jobs.seed)
     meters = Meters()
+    watch(0.0, None)  # whoever reckons how long runs take hears when each begins
     with Log(folder.path, **settings) as log:
         for number in range(config.num_nights):
             stage = number // night.num_nights

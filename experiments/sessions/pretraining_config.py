@@ -113,7 +113,10 @@ class PretrainingConfig:
 
     def identity(self) -> dict:
         """Returns all that decides the outcome but the seed."""
-        return identity_of(self)
+        identity = identity_of(self)
+        if self.slot.memory == SessionSlotConfig.memory:  # rows that are older than this setting are of the same runs
+            del identity["slot"]["memory"]
+        return identity
 
     def hash(self) -> str:
         """Returns the hash of `identity()`, as `Config.hash`."""

@@ -5,25 +5,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from agents import memories
 from agents.session_slot import SessionSlotConfig, make_session_slot
 from dreamer.core.types import Transition
 from dreamer.wake.session import begin, live
 from tests import tiny, toys
 
 B, T, M, A = 2, 4, 6, 3
-SLOT = make_session_slot(tiny.spec(num_actions=A), SessionSlotConfig(width=8, num_heads=2, num_slots=M))
-AGENT = SLOT.agent
+CONFIGS = {kind: SessionSlotConfig(width=8, num_heads=2, num_slots=M, memory=kind) for kind in memories.KINDS}
+SLOTS = {kind: make_session_slot(tiny.spec(num_actions=A), config) for kind, config in CONFIGS.items()}
+of_both = pytest.mark.parametrize("kind", memories.KINDS)
 
 
 @functools.cache
-def first_params():
-    return jax.jit(AGENT.init)(jax.random.key(0), jnp.zeros((1, 3)))
+def first_params(kind):
+    return jax.jit(SLOTS[kind].agent.init)(jax.random.key(0), jnp.zeros((1, 3)))
 
 
 @functools.cache
-def params():
+def params(kind):
     rng = np.random.default_rng(1)  # nothing is learned yet, so that what heads say be not uniform
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 3, first_params())
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 3, first_params(kind))
 
 
 @functools.cache
@@ -42,7 +44,10 @@ def session():
     )
 
 
-evaluate, remember, read = jax.jit(AGENT.evaluate), jax.jit(AGENT.remember), jax.jit(SLOT.read)
+@functools.cache
+def compiled(kind):
+    slot = SLOTS[kind]
+    return slot, params(kind), *(jax.jit(part) for part in (slot.agent.evaluate, slot.agent.remember, slot.read))
 
 
 def at(t, tape):
@@ -53,30 +58,67 @@ def close(one, other):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), one, other)
 
 
-def test_acting_through_a_session_is_reading_it_in_one_pass():
-    whole, memory = read(params(), session()), SLOT.empty(B, T)
+@of_both
+def test_acting_through_a_session_is_reading_it_in_one_pass(kind):
+    slot, weights, evaluate, remember, read = compiled(kind)
+    whole, memory = read(weights, session()), slot.empty(B, T)
     for t in range(T):
-        close(evaluate(params(), memory, session().obs[:, t]), at(t, whole))
-        memory = remember(params(), memory, at(t, session()))
+        close(evaluate(weights, memory, session().obs[:, t]), at(t, whole))
+        memory = remember(weights, memory, at(t, session()))
     np.testing.assert_array_equal(memory.count, [T, T])
-    close(jax.jit(SLOT.recall)(params(), session()), memory)
+    close(jax.jit(slot.recall)(weights, session()), memory)
     changed = session().replace(reward=session().reward + np.eye(T)[1].astype(np.float32))
-    other = read(params(), changed)
+    other = read(weights, changed)
     close(other.logits[:, :2], whole.logits[:, :2])  # what is not yet lived says nothing
     assert (abs(other.logits[:, 2:] - whole.logits[:, 2:]).max(axis=-1) > 1e-4).all()
 
 
-def test_one_session_is_read_and_recalled_by_several_copies_as_in_a_batch():
+@of_both
+def test_one_session_is_read_and_recalled_by_several_copies_as_in_a_batch(kind):
+    slot, weights, _, _, read = compiled(kind)
     one = jax.tree.map(lambda leaf: leaf[0], session())
-    close(SLOT.read_one(params(), one), SLOT.read(params(), session()).logits[0])
-    memory, batch = SLOT.recall_in(params(), one, 3), SLOT.recall(params(), session())
+    close(slot.read_one(weights, one), read(weights, session()).logits[0])
+    memory, batch = slot.recall_in(weights, one, 3), slot.recall(weights, session())
     close(memory, jax.tree.map(lambda leaf: np.repeat(leaf[:1], 3, axis=0), batch))
-    assert SLOT.recall_in(params(), (), 3) == ()
+    assert slot.recall_in(weights, (), 3) == ()
 
 
-def test_what_was_lived_is_in_memory_over_the_ends_of_episodes():
+def test_fast_weights_are_written_by_the_delta_rule():
+    # One head of width 2. Two writes to one key: at half strength half of what is missing is added; at full strength
+    # just the new value is called up. What has another key stays.
+    far = 40.0  # a SiLU leaves it as it is
+    key = np.array([[[[far, 0]], [[0, far]], [[far, 0]]]], np.float32)  # [1, 3, 1, 2]
+    value = np.array([[[[2, 4]], [[1, 1]], [[6, 0]]]], np.float32)
+    query = np.array([[[[far, 0]]] * 2 + [[[0, far]]]], np.float32)
+    both = np.concatenate([key, query], axis=1), np.concatenate([key, query], axis=1)
+    strength = np.array([[0.5, 1, 1, 0, 0, 0]], np.float32)[..., None]
+    values = np.concatenate([value, np.full_like(value, 9)], axis=1)  # of queries nothing is written
+    past = memories.nothing("fast_weights", 1, 0, (1, 1, 2))[:, :, 0]
+    after = np.array([1, 2, 3, 0, 2, 3])
+    heard, weights = memories.recite(*both, values, strength, past, after=after)
+    np.testing.assert_allclose(heard[0, :, 0], [[1, 2], [1, 1], [6, 0], [0, 0], [1, 2], [1, 1]], atol=1e-5)
+    np.testing.assert_allclose(weights, [[[[[6, 1], [0, 1]]]]], atol=1e-5)
+    again, _ = memories.recite(query, query, value, strength[:, 3:], weights, after=np.zeros(3, int))
+    np.testing.assert_allclose(again[0, :, 0], [[6, 0], [6, 0], [1, 1]], atol=1e-5)
+
+
+@of_both
+def test_a_memory_is_what_its_last_places_hold(kind):
+    slot, weights, evaluate, _, _ = compiled(kind)
+    places, obs = {"cache": T, "fast_weights": 1}[kind], session().obs[:, -1]
+    memory = slot.recall(weights, session())
+    held = slot.holding(slot.last(memory, places))
+    close(evaluate(weights, held, obs), evaluate(weights, memory, obs))
+    most = CONFIGS[kind].num_places
+    with pytest.raises(ValueError, match=f"a memory of {most} places has no last {most + 1}: ask for fewer"):
+        slot.last(memory, most + 1)
+
+
+@of_both
+def test_what_was_lived_is_in_memory_over_the_ends_of_episodes(kind):
     env = toys.corridor(2)
-    slot = make_session_slot(env.spec, SessionSlotConfig(num_layers=1, width=8, num_heads=2, num_slots=10))
+    config = SessionSlotConfig(num_layers=1, width=8, num_heads=2, num_slots=10, memory=kind)
+    slot = make_session_slot(env.spec, config)
     like = jax.eval_shape(slot.agent.init, jax.random.key(0), jnp.zeros((1, 2)))
     rng = np.random.default_rng(2)
     weights = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), like)
@@ -98,30 +140,35 @@ def test_what_was_lived_is_in_memory_over_the_ends_of_episodes():
     close(now, at(-1, whole))
 
 
-def test_an_empty_memory_is_the_student_without_context():
+@of_both
+def test_an_empty_memory_is_the_student_without_context(kind):
+    slot, weights, evaluate, remember, _ = compiled(kind)
     obs = session().obs[:, 0]
-    alone = evaluate(params(), (), obs)
-    close(evaluate(params(), SLOT.empty(B, M), obs), alone)
-    full = remember(params(), SLOT.empty(B, M), at(0, session()))
-    assert (abs(evaluate(params(), full, obs).logits - alone.logits).max(axis=-1) > 1e-4).all()
-    np.testing.assert_array_equal(evaluate(first_params(), (), obs).logits, 0)  # uniform before learning
+    alone = evaluate(weights, (), obs)
+    close(evaluate(weights, slot.empty(B, M), obs), alone)
+    full = remember(weights, slot.empty(B, M), at(0, session()))
+    assert (abs(evaluate(weights, full, obs).logits - alone.logits).max(axis=-1) > 1e-4).all()
+    np.testing.assert_array_equal(evaluate(first_params(kind), (), obs).logits, 0)  # uniform before learning
 
 
-def test_a_session_longer_than_the_slot_is_refused():
+@of_both
+def test_a_session_longer_than_the_slot_is_refused(kind):
+    slot, weights, evaluate, remember, read = compiled(kind)
     message = "the session has 7 decisions, but session_slot.num_slots is 6: raise it to 7, or live a shorter session"
     with pytest.raises(ValueError, match=message):
-        SLOT.empty(B, M + 1)
+        slot.empty(B, M + 1)
     with pytest.raises(ValueError, match=message):
-        SLOT.read(params(), jax.tree.map(lambda leaf: np.repeat(leaf, 2, axis=1)[:, : M + 1], session()))
-    memory = SLOT.empty(B, M).replace(count=jnp.array([M, M - 1]))  # whoever counted wrongly acts on nothing
-    memory = remember(params(), memory, at(0, session()))
-    assert np.isnan(evaluate(params(), memory, session().obs[:, 0]).logits).all(axis=-1).tolist() == [True, False]
+        read(weights, jax.tree.map(lambda leaf: np.repeat(leaf, 2, axis=1)[:, : M + 1], session()))
+    memory = slot.empty(B, M).replace(count=jnp.array([M, M - 1]))  # whoever counted wrongly acts on nothing
+    memory = remember(weights, memory, at(0, session()))
+    assert np.isnan(evaluate(weights, memory, session().obs[:, 0]).logits).all(axis=-1).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         (dict(num_slots=0), "session_slot.num_slots is 0: give 1 or more"),
+        (dict(memory="diary"), "session_slot.memory is 'diary': give one of cache, fast_weights"),
         (dict(width=30), "session_slot.width is 30, no multiple of its num_heads 4: give 32"),
     ],
 )

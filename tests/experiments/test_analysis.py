@@ -389,6 +389,17 @@ def test_horizons_by_hand(tmp_path, monkeypatch):
         "6 [6, 6]",
     ]
     assert last[9:] == ["8 [8, 8]", "24 [24, 24]"]
+    far |= {"return_x1": 0.5} | {f"adapted_x{times}": 1 / times for times in (1, 2, 4, 8, 16)}
+    for task in ("delayed", "drifting"):
+        written = rows(horizon_runs.REFERENCE, {0: [0.8]}, task=task)
+        write_rows(tmp_path / "results" / f"{task}.csv", [row | far for row in written])
+    monkeypatch.setattr(horizon_analysis, "FOLDER", tmp_path)
+    text, _ = horizon_analysis.analyse()
+    delayed, drifting = (line for line in text.splitlines() if line.startswith(("| delayed", "| drifting")))
+    assert delayed.endswith("| 2 [2, 2] | 6 [6, 6] |")
+    assert drifting.replace(" [one seed]", "").split(" | ")[3:] == [
+        "100", "0.80", "0.50", "0.64", "0.40", "0.16", "0.00", "1.00", "0.50", "0.25", "0.12", "0.06 |",
+    ]  # fmt: skip
     lived = {arm: c.num_nights * c.consolidation.real_per_night for arm, c in horizon_runs.ARMS["trained-8"].items()}
     assert [*lived.values()] == [768, 768, 768, 2048]
 
@@ -427,6 +438,11 @@ def test_compression_by_hand(tmp_path, monkeypatch):
     ]  # fmt: skip
     assert "| naps | cartridge 2, then lora 4 | 2 | 100 | 4,000 | 40 | 0.80 [0.70, 0.90] | 8.00 [" in text
     assert short[2:] == ["0 of 1", "64", "0.10 [one seed]", "-", "-", "-", "-"]
+    jobs = rows("lora 4", {0: [0.9, 0.8, 0.7, 0.6]}, task="decay")
+    jobs = [row | told | {"carried_bytes": 4000, "earlier_return": n / 10} for n, row in enumerate(jobs)]
+    write_rows(tmp_path / "results" / "decay.csv", jobs)
+    decay = compression_analysis.analyse()[0].splitlines()[-1].replace(" [one seed]", "")
+    assert decay == "| decay | lora 4 | 1 | 4,000 | 0.90 | 0.60 | 0.10 | 0.20 | 0.30 | 0.50, 0.50 |"
 
 
 def test_what_dreams_win_back_by_hand():

@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamer.core.ports import Agent, SessionAgent
+from dreamer.core.ports import Agent
 from dreamer.core.types import Evaluation, Transition
 from dreamer.io import Checkpoints, LogError, RunFolder, read_log
 from dreamer.loop import ConsolidationConfig
-from dreamer.sleep.carriers import CarrierConfig, NapConfig
+from dreamer.sleep.carriers import Carried, CarrierConfig, NapConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.wake import Deployed, envs
 from dreamer.wake.envs import EnvConfig, JobWorldConfig, of_job
 from dreamer.wake.envs.frozen_lake import neighbours, place_of
-from dreamer.wake.envs.jobs import codebook
+from dreamer.wake.envs.jobs import codebook, redrawn
 from dreamer.wake.envs.jobworld import view
 from dreamer.wake.envs.lakes import maps
 from dreamer.wake.policy import live_one
@@ -28,7 +28,7 @@ from experiments.consolidation import runs as question
 from experiments.evaluate import evaluate
 from experiments.measures import bits
 from experiments.results import read_rows, rows_of
-from experiments.sessions import distillation, ledger, pretraining
+from experiments.sessions import afterwards, distillation, ledger, pretraining
 from experiments.sessions import run as sessions_run
 from experiments.sessions.config import DistillationConfig, sessions_from_dict, sessions_to_dict
 from experiments.sessions.dreams import make_dream
@@ -37,6 +37,7 @@ from experiments.sessions.pretraining_config import RECIPES, PretrainingConfig
 from experiments.sessions.run import ContextGainError, distil, load_agent, pretrain, run_or_resume
 from experiments.workers import Ended
 from scripts import distill as distill_script
+from tests.tiny import without_memory
 
 AGENT = changed(
     PretrainingConfig(name="tiny-slot", run=RunConfig(wandb="disabled", checkpoint_every=64)),
@@ -164,7 +165,9 @@ def test_a_session_on_a_lake_is_folded_in_measured_and_deployed(tmp_path):
     assert Deployed.load(RunFolder.open(folder).deployed).spec.id == "FrozenLakeJob-v0"
     settings = {"run.folder": str(tmp_path / "student"), "sequence": 2, "num_jobs": 1, "distill.anchor_weight": 1.0}
     config = changed(DISTIL_LAKE, settings | {"consolidation.num_nights": 1})
-    rows = rows_of(distil(config, folder, watch=ignore), arm="lake")
+    heard = []
+    rows = rows_of(distil(config, folder, watch=lambda *news: heard.append(news)), arm="lake")
+    assert [share for share, _ in heard] == [0, 0.5, 1]
     assert [(row["env_id"], row["real"], row["final"]) for row in rows] == [
         ("FrozenLakeJob-v0", 24, 0),
         ("FrozenLakeJob-v0", 48, 1),
@@ -359,6 +362,37 @@ def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(ag
     assert rows[1]["dream_ratio"] == (rows[1]["replayed"] + rows[1]["dreamed"]) // 48
 
 
+@pytest.mark.parametrize("drift", [0.0, 1.0])
+def test_longer_chains_are_asked_of_a_job_that_stays_or_has_drifted(monkeypatch, drift):
+    """Who answers by the first codebook, and with any session in memory by the present one, is the same at any length
+    where jobs stay; where every key is redrawn, it succeeds as often as it is lucky, but for the session."""
+    config = changed(DISTIL, {"num_jobs": 2, "horizons": (2, 4), "drift": drift, "episodes": 8})
+    world, numbers = config.env.jobworld, jnp.array(config.jobs)
+    asked = []
+
+    def returns(slot, env, agent, *, seed, num_episodes):
+        right = env.reset(jax.random.key(0))[0].codebook
+        asked.append(right)
+        knows = right if agent.memory else agent.params
+        return (knows == right).mean()
+
+    monkeypatch.setattr(afterwards, "returns", returns)
+    monkeypatch.setattr(afterwards, "live_one", lambda *args, **settings: "lived")
+    monkeypatch.setattr(afterwards, "having", lambda slot, params, session: Carried(params, session))
+    books = jax.vmap(lambda number: codebook(world, number))(numbers)
+    far = afterwards._far(config, None, jnp.arange(2, dtype=jnp.uint32))
+    row = far(Carried(books, ()), numbers, np.ones(2))
+    kept = [float((redrawn(dataclasses.replace(world, period=1), book, number=n, episode=1) == book).mean())
+            for book, n in zip(books, numbers, strict=True)]  # fmt: skip
+    alone = np.mean(kept) if drift else 1.0
+    expected = {"return_x2": alone, "return_x4": alone}
+    expected |= {"independent_x2": np.square(kept).mean() if drift else 1.0}
+    expected |= {"return_x1": alone, "adapted_x1": 1.0, "adapted_x2": 1.0, "adapted_x4": 1.0} if drift else {}
+    expected |= {"independent_x4": np.power(kept, 4).mean() if drift else 1.0}
+    assert row == pytest.approx(expected)
+    assert (alone < 1) == (drift > 0)
+
+
 @pytest.mark.parametrize(("kind", "states"), [("search", "student"), ("veteran", "dream")])
 def test_a_teacher_that_plans_costs_model_calls_and_no_real_transitions(agent, tmp_path, kind, states):
     settings = {"teacher.kind": kind, "consolidation.states": states, "plan.search.num_simulations": 3}
@@ -422,7 +456,7 @@ def test_what_a_teacher_saves_by_hand(deadly, saved):
     def recall(params, session):
         return jnp.zeros(session.action.shape[:1])
 
-    slot = SessionAgent(Agent(None, evaluate, None, None), None, None, recall, None, None)
+    slot = without_memory(Agent(None, evaluate, None, None))._replace(recall=recall)
     session = jax.tree.map(lambda leaf: leaf[None], Transition(*jnp.zeros(7)))
     found = recovery(slot, config, (), session, number=number, seed=jnp.uint32(0), num_episodes=4000)
     np.testing.assert_allclose(found.recovered, saved, atol=0.03)
@@ -471,6 +505,8 @@ def test_configs_are_what_was_written():
             "distill.state_weight is 'trust', but refine.arm .*: give 'uniform'",
         ),
         (DISTIL, {"horizons": (2, 3)}, r"horizons has \[3\]: give some of 2, 4, 8, 16"),
+        (DISTIL, {"drift": 0.5}, "drift is 0.5: give 0, or with horizons a share"),
+        (DISTIL, {"consolidation.late_rewards": -1}, "consolidation.late_rewards is -1: give 0 or more"),
         (DISTIL, {"horizons": (2,), "env.max_steps": 3}, "env.max_steps is 3, but horizons and refine.arm go by"),
         (DISTIL, {"horizons": (2,), "env.jobworld.feedback": "step"}, "horizons ask for success"),
         (
@@ -482,7 +518,7 @@ def test_configs_are_what_was_written():
         (
             DISTIL,
             {"carrier": CarrierConfig("cartridge", 17), "consolidation.num_nights": 1},
-            "but a session has 16 decisions",
+            "but a session leaves 16 places",
         ),
         (
             DISTIL,
@@ -495,6 +531,15 @@ def test_configs_are_what_was_written():
             "num_nights is 2, but carrier.kind .*: give 1",
         ),
         (DISTIL, {"carrier": CarrierConfig("window", 4), "consolidation.num_nights": 1, "coded": True}, "coded is set"),
+        (
+            DISTIL,
+            {
+                "carrier": CarrierConfig("cartridge", 2),
+                "consolidation.num_nights": 1,
+                "agent.slot.memory": "fast_weights",
+            },
+            "but a session leaves 1 places",
+        ),
         (DISTIL, {"nap.places": -1}, "nap.places is -1: give 0 or more"),
         (DISTIL, {"nap.num_updates": 3}, "nap.places is 0, so no nap is taken"),
         (DISTIL, {"nap": NapConfig(17)}, "nap.places is 17, but .*: give 1 to 16"),

@@ -80,26 +80,50 @@ def test_a_short_one_holds_the_last_places():
     carrier = make_carrier(CarrierConfig("window", 2), SLOT)
     memory = carrier.carried(known(carrier), params()).memory
     whole = SLOT.recall_in(params(), session(), 1)
-    np.testing.assert_array_equal(memory.keys, whole.keys[:, T - 2 : T])
-    np.testing.assert_array_equal(memory.values, whole.values[:, T - 2 : T])
+    for kept, all_of_it in zip(memory.held, whole.held, strict=True):
+        np.testing.assert_array_equal(kept, all_of_it[:, T - 2 : T])
     assert memory.count.tolist() == [2]
 
 
-def test_only_a_window_cannot_learn():
-    for kind, size in (("weights", 0), ("lora", 1), ("cartridge", 3), ("window", 3)):
+def test_retrieval_plays_what_the_reader_did_at_the_nearest_observation():
+    carrier = make_carrier(CarrierConfig("retrieval", 3), SLOT)
+    agent = carrier.carried(known(carrier), params())
+    told = SLOT.agent.evaluate(params(), SLOT.recall_in(params(), session(), T), session().obs).logits
+    near = session().obs[[4, 2, 3]] + 1e-3
+    said = SLOT.agent.evaluate(agent.params, in_copies(agent.memory, 3), near)
+    np.testing.assert_allclose(said.logits, told[np.array([4, 2, 3])], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(said.value, 0)
+    far = [((session().obs[2:] - obs) ** 2).sum(axis=-1).argmin() + 2 for obs in session().obs[:2]]  # not kept
+    np.testing.assert_allclose(logits(agent)[:2], told[np.array(far)], rtol=1e-4, atol=1e-5)
+
+
+def test_fast_weights_are_one_place_that_can_be_learned():
+    config = SessionSlotConfig(num_layers=2, width=8, num_heads=2, num_slots=6, memory="fast_weights")
+    slot = make_session_slot(SPEC, config)
+    weights = jax.jit(slot.agent.init)(jax.random.key(0), jnp.zeros((1, *SPEC.obs_shape)))
+    for kind in ("cartridge", "window"):
+        carrier = make_carrier(CarrierConfig(kind, 1), slot)
+        learned = carrier.fill((), weights, session())
+        assert sum(leaf.size for leaf in jax.tree.leaves(learned)) == 2 * 2 * 4 * 4  # layers, heads, widths
+        whole = slot.recall_in(weights, session(), 1)
+        jax.tree.map(np.testing.assert_array_equal, carrier.carried(learned, weights).memory.held, whole.held)
+
+
+def test_only_what_is_as_it_was_lived_cannot_learn():
+    for kind, size in (("weights", 0), ("lora", 1), ("cartridge", 3), ("window", 3), ("retrieval", 3)):
         carrier = make_carrier(CarrierConfig(kind, size), SLOT)
         learned = known(carrier)
         grads = jax.grad(lambda learned, carrier=carrier: (logits(carrier.carried(learned, params())) ** 2).sum())(
             learned
         )
         moves = max(float(abs(leaf).max()) for leaf in jax.tree.leaves(grads))
-        assert (moves > 0) == (kind != "window"), kind
+        assert (moves > 0) == (kind not in carriers.UNLEARNED), kind
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"kind": "adapter"}, "carrier.kind is 'adapter': give one of weights, lora, cartridge, window"),
+        ({"kind": "adapter"}, "carrier.kind is 'adapter': give one of weights, lora, cartridge, window, retrieval"),
         ({"kind": "lora"}, "carrier.size is 0 where kind is 'lora': give 1 or more"),
         ({"kind": "weights", "size": 4}, "carrier.size is 4 where kind is 'weights': give 0"),
         ({"kind": "window", "size": -1}, "carrier.size is -1 where kind is 'window': give 1 or more"),

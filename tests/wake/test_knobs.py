@@ -10,6 +10,7 @@ from dreamer.core.keys import stream
 from dreamer.wake.envs import EnvConfig, HostFromJax, KnobsConfig, for_evaluation, make_host, settled, with_knobs
 from dreamer.wake.envs.base import DEVICE_SUITES, SUITES
 from dreamer.wake.envs.jax_gymnax import make as make_bare
+from dreamer.wake.envs.knobs import with_late_rewards
 from dreamer.wake.envs.pure import pure_env
 from dreamer.wake.host_session import HostSession
 from dreamer.wake.session import begin, live
@@ -92,6 +93,14 @@ def test_a_reward_is_paid_late_and_an_end_pays_all():
             paid[-1] = earned[max(0, len(earned) - 3) :].sum()
             np.testing.assert_array_equal(late.reward[rows, copy], paid)
     assert_same(late.replace(reward=plain.reward), plain)  # and nothing else is different
+
+
+def test_late_rewards_that_no_end_settles_are_paid_in_later_episodes():
+    plain, late = tape_of(COUNTING), tape_of(with_late_rewards(COUNTING, 4))
+    np.testing.assert_array_equal(late.reward[4:], plain.reward[:-4])
+    np.testing.assert_array_equal(late.reward[:4], 0)
+    assert_same(late.replace(reward=plain.reward), plain)
+    assert with_late_rewards(COUNTING, 0) is COUNTING
 
 
 def test_a_continuing_world_starts_anew_and_tells_nobody():

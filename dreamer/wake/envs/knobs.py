@@ -167,13 +167,27 @@ def _continuing(env: JaxEnv, max_steps: int | None) -> JaxEnv:
     return _carrying(env, lambda state, obs: jnp.int32(0), step=step)._replace(max_steps=max_steps)
 
 
-def _delayed(env: JaxEnv, delay: int) -> JaxEnv:
-    """Pays every reward `delay` decisions late, and all that is owed at an end."""
+def with_late_rewards(env: JaxEnv, delay: int) -> JaxEnv:
+    """Returns the environment whose rewards come `delay` decisions late, in whatever episode is then lived: no end
+    settles what is owed. At 0 it is `env`."""
+    if not delay:
+        return env
+    late = _delayed(env, delay, settles=False)
+
+    def restart(key: jax.Array, state: PyTree) -> tuple[PyTree, jax.Array]:
+        inner, obs = env.restart(key, state[0])
+        return (inner, state[1]), obs
+
+    return late._replace(restart=restart)
+
+
+def _delayed(env: JaxEnv, delay: int, *, settles: bool = True) -> JaxEnv:
+    """Pays every reward `delay` decisions late, and, if it `settles`, all that is owed at an end."""
 
     def step(key: jax.Array, state: PyTree, action: jax.Array) -> tuple:
         inner, owed = state
         inner, obs, reward, terminated, truncated = env.step(key, inner, action)
-        owed, ended = jnp.append(owed, reward), terminated | truncated
+        owed, ended = jnp.append(owed, reward), settles & (terminated | truncated)
         paid = jnp.where(ended, owed.sum(), owed[0])
         return (inner, jnp.where(ended, 0.0, owed[1:])), obs, paid, terminated, truncated
 

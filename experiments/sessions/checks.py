@@ -1,0 +1,209 @@
+"""What a config of distillation must not be: worlds that nobody could read, and settings without an effect."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dreamer.loop import PlanConfig
+from dreamer.sleep.carriers import MEMORIES, UNLEARNED
+from dreamer.sleep.distill import DistillConfig
+from dreamer.sleep.refine import DREAMED
+from dreamer.sleep.teachers import PLANNERS, TeacherConfig
+from dreamer.wake.envs.jobs import pool_jobs
+from experiments.config import differences
+from experiments.sessions.pretraining_config import check
+
+HORIZONS = (2, 4, 8, 16)
+"""How many times as long a chain may be asked than the one that was learned in."""
+_SEEN = {"jobworld": ("num_keys", "num_answers", "aliased", "error", "cue"), "lake": ("size", "deadline")}
+"""Suite -> what an observation depends on."""
+
+
+def check_distillation(config: Any) -> None:
+    """Refuses settings of a `DistillationConfig` that do not go together, or mean nothing."""
+    check(config, ("num_jobs", "sequence", "episodes"))
+    world, pool = config.env.job_world, len(pool_jobs(config.env.job_world))
+    wanted, suite = config.num_jobs * config.sequence, config.env.suite
+    asked = f"env.{suite}.job is {world.job}, num_jobs {config.num_jobs} and sequence {config.sequence}"
+    if world.job is None or world.job + wanted > pool:
+        raise ValueError(
+            f"{asked}: give the number of the first job, with all of them among the {pool} of the pool {world.pool!r}"
+        )
+    if world.pool == "pretraining":
+        raise ValueError(f"env.{suite}.pool is 'pretraining', which the agent knows: give 'distillation' or 'test'")
+    if config.env.jobworld.period:
+        said = f"env.jobworld.period is {world.period}"
+        raise ValueError(f"{said}, but what is folded into weights must stay: give 0")
+    _check_taught(config)
+    if (config.teacher.kind == "other_job" or world.pool == "test") and world.job + 2 * wanted > pool:
+        raise ValueError(
+            f"{asked}, after which the pool {world.pool!r} of {pool} has not as many other jobs: take fewer"
+        )
+    if config.consolidation.session_length > config.agent.slot.num_slots:
+        raise ValueError(
+            f"consolidation.session_length is {config.consolidation.session_length}, but the agent's slot has room "
+            f"for {config.agent.slot.num_slots}: live shorter sessions, or pre-train with more slots"
+        )
+    if not 0 <= config.dream_error <= 1:
+        raise ValueError(f"dream_error is {config.dream_error}: give a share from 0 to 1")
+    dreams = config.consolidation.states == "dream" or config.refine.dreams or config.teacher.plans
+    if config.dream_error and not dreams:
+        raise ValueError(
+            f"dream_error is {config.dream_error}, but consolidation.states {config.consolidation.states!r}, "
+            f"refine.arm {config.refine.arm!r} and teacher.kind {config.teacher.kind!r}, so nothing is dreamed: give "
+            f"0, states 'dream', refine.arm {' or '.join(DREAMED)}, or teacher.kind {' or '.join(PLANNERS)}"
+        )
+    if unknown := set(config.horizons) - set(HORIZONS):
+        raise ValueError(f"horizons has {sorted(unknown)}: give some of {', '.join(map(str, HORIZONS))}")
+    if not 0 <= config.drift <= 1 or (config.drift and not config.horizons):
+        raise ValueError(f"drift is {config.drift}: give 0, or with horizons a share of the keys, at most 1")
+    _check_plan(config)
+    _check_objective(config)
+    _check_refine(config)
+    _check_carrier(config)
+
+
+def _check_taught(config: Any) -> None:
+    """Refuses a world that the agent would take for another, and what only JobWorld can say."""
+    suite, taught = config.env.suite, config.agent.env
+    if suite != taught.suite:
+        raise ValueError(f"env.suite is {suite!r}, but the agent was pre-trained in {taught.suite!r}: give that")
+    for name in _SEEN[suite]:
+        here, there = getattr(config.env.job_world, name), getattr(taught.job_world, name)
+        if here != there:
+            raise ValueError(
+                f"env.{suite}.{name} is {here!r}, but the agent was pre-trained where it is {there!r}, and would "
+                "take what it sees for something else: give that, or pre-train another"
+            )
+    if suite == "jobworld":
+        return
+    _allow(
+        "only the suite 'jobworld' has dreams of jobs and codebooks",
+        ("consolidation.states", config.consolidation.states, ("student", "session")),
+        ("refine.arm", config.refine.arm, ("raw",)),
+        ("teacher.kind", config.teacher.kind, ("session", "other_job", "sharpened")),
+        ("recovery_episodes", config.recovery_episodes, (0,)),
+        ("horizons", config.horizons, ((),)),
+    )
+
+
+def _check_plan(config: Any) -> None:
+    """Refuses plans that nobody makes, and worlds in which a plan would not be what it says."""
+    world, kind = config.env.jobworld, config.teacher.kind
+    if not config.teacher.plans:
+        for name, value in differences(PlanConfig(), config.plan, "plan.").items():
+            raise ValueError(
+                f"{name} is {value}, but teacher.kind is {kind!r}, who does not plan: leave it out, or give "
+                f"{' or '.join(PLANNERS)}"
+            )
+        return
+    for name, value, wanted, why in (
+        ("env.jobworld.aliased", world.aliased, 0.0, "takes what is hidden for known"),
+        ("env.max_steps", config.env.max_steps, None, "goes by the world's own deadline"),
+    ):
+        if value != wanted:
+            raise ValueError(f"{name} is {value}, but teacher.kind is {kind!r}, and who plans {why}: give {wanted}")
+    try:
+        config.plan.search.considered(world.num_actions)
+    except ValueError as error:
+        raise ValueError(f"plan.{error}") from error
+
+
+def _check_objective(config: Any) -> None:
+    """Refuses settings that the objective does not look at."""
+    night = config.consolidation
+    if night.objective == "distil":
+        asks = config.teacher.kind != "sharpened" or night.states != "student"
+        if asks != (night.session_length > 0):
+            raise ValueError(
+                f"consolidation.session_length is {night.session_length} where teacher.kind is "
+                f"{config.teacher.kind!r}: give {'1 or more' if asks else '0, for nobody reads the session'}"
+            )
+        if config.distill.reinforce_weight and night.states != "student":
+            raise ValueError(
+                f"distill.reinforce_weight is {config.distill.reinforce_weight} and consolidation.states "
+                f"{night.states!r}, but rewards speak for what the student really did: give 0, or states 'student'"
+            )
+        return
+    anchored = DistillConfig(anchor_weight=config.distill.anchor_weight)
+    for name, changed in (("teacher", config.teacher != TeacherConfig()), ("distill", config.distill != anchored)):
+        if changed:
+            raise ValueError(
+                f"consolidation.objective is {night.objective!r}, which asks no teacher, but settings of {name} "
+                "are changed: leave them out (but distill.anchor_weight), or give objective 'distil'"
+            )
+
+
+def _check_refine(config: Any) -> None:
+    """Refuses refined trajectories where they would not be what a paper says, or nobody could judge them; and
+    failures that no teacher could take over."""
+    night, world = config.consolidation, config.env.jobworld
+    reads = night.session_length > 0 and config.teacher.kind == "session" and not world.aliased
+    if config.recovery_episodes < 0 or (config.recovery_episodes and not reads):
+        raise ValueError(
+            f"recovery_episodes is {config.recovery_episodes}: give 0 (not measured), or more where a teacher has "
+            "read a session of the job (teacher.kind 'session') and no key is aliased"
+        )
+    if (config.horizons or config.refine.arm != "raw") and config.env.max_steps is not None:
+        raise ValueError(
+            f"env.max_steps is {config.env.max_steps}, but horizons and refine.arm go by the world's own deadline: "
+            "give None"
+        )
+    if config.horizons and world.feedback != "end":
+        raise ValueError(f"horizons ask for success, but env.jobworld.feedback is {world.feedback!r}: give 'end'")
+    if config.refine.arm == "raw":
+        return
+    _allow(
+        f"refine.arm is {config.refine.arm!r}, which refines states that the student came to, for a teacher with the "
+        "session",
+        ("env.jobworld.feedback", world.feedback, ("end",)),
+        ("consolidation.objective", night.objective, ("distil",)),
+        ("consolidation.states", night.states, ("student",)),
+        ("teacher.kind", config.teacher.kind, ("session",)),
+        ("distill.state_weight", config.distill.state_weight, ("uniform",)),
+        ("distill.reinforce_weight", config.distill.reinforce_weight, (0.0,)),
+        ("env.jobworld.aliased", world.aliased, (0.0,)),
+    )
+
+
+def _check_carrier(config: Any) -> None:
+    """Refuses more than there is to carry, and memories that would have to carry on."""
+    kind, size, night = config.carrier.kind, config.carrier.size, config.consolidation
+    places = min(night.session_length, config.agent.slot.num_places)
+    if config.coded and kind in UNLEARNED:
+        raise ValueError(f"coded is set, but nothing of a {kind} is learned: leave it out, or give another carrier")
+    said = f"carrier.kind is {kind!r} and size {size}"
+    if kind == "lora" and size > config.agent.slot.width:
+        raise ValueError(f"{said}, above the width {config.agent.slot.width} of the agent: give that rank or less")
+    if config.nap.places:
+        _allow(
+            f"nap.places is {config.nap.places}, whose cartridge is made of a session, and teaches weights",
+            ("nap.places", config.nap.places, range(1, places + 1)),
+            ("carrier.kind", kind, ("weights", "lora")),
+            ("teacher.kind", config.teacher.kind, ("session", "other_job")),
+            ("teacher.weights", config.teacher.weights, ("frozen",)),
+            ("consolidation.objective", night.objective, ("distil",)),
+            ("refine.arm", config.refine.arm, ("raw",)),
+        )
+    if kind not in MEMORIES:
+        return
+    _allow(
+        f"{said}, a memory of one session beside weights that stay",
+        ("teacher.kind", config.teacher.kind, ("session",)),
+        ("consolidation.num_nights", night.num_nights, (1,)),
+        ("sequence", config.sequence, (1,)),
+        ("consolidation.objective", night.objective, ("distil",)),
+        ("teacher.weights", config.teacher.weights, ("frozen",)),
+        ("distill.anchor_weight", config.distill.anchor_weight, (0.0,)),
+        ("distill.reinforce_weight", config.distill.reinforce_weight, (0.0,)),
+        ("update.weight_decay", config.update.weight_decay, (0.0,)),
+    )
+    if size > (most := night.session_length if kind == "retrieval" else places):
+        raise ValueError(f"{said}, but a session leaves {most} places: give that many or less")
+
+
+def _allow(why: str, *settings: tuple[str, Any, Sequence]) -> None:
+    """Refuses the first of some settings, each (name, value, values that are allowed), that has another value."""
+    for name, value, allowed in settings:
+        if value not in allowed:
+            given = f"1 to {allowed[-1]}" if isinstance(allowed, range) else " or ".join(map(repr, allowed))
+            raise ValueError(f"{name} is {value!r}, but {why}: give {given}")
