@@ -227,6 +227,19 @@ def test_a_cartridge_learns_what_the_session_says_and_a_window_does_not():
     np.testing.assert_allclose(window.held[0], whole.held[0][:, SESSION - 2 : SESSION], rtol=1e-5, atol=1e-6)
 
 
+def test_the_first_agent_teaches_whatever_has_become_of_the_student():
+    turn = turn_of(TeacherConfig(weights="first"), num_updates=1)
+    spoiled = jax.tree.map(lambda leaf: leaf[..., ::-1], params())
+    student, env = init_train_state(spoiled, OPTIMIZER), of_job(WORLD, 2)
+    night = jax.jit(lambda: turn(student, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))
+    _, lived, metrics = night()
+    obs = lived.student.obs
+    taught = SLOT.agent.evaluate(params(), SLOT.recall_in(params(), lived.session, STUDENT), obs).logits
+    alone = SLOT.agent.evaluate(spoiled, (), obs).logits
+    expected = divergences.forward_kl(jax.nn.softmax(taught), alone).mean()
+    np.testing.assert_allclose(metrics["teacher_kl"], expected, rtol=1e-4)
+
+
 NAP = NapConfig(places=2, num_updates=5, learning_rate=3e-2)
 
 

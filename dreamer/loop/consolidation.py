@@ -24,7 +24,7 @@ from dreamer.loop.refinement import Dream, DreamedWorld, Policy, Rows, refined, 
 from dreamer.sleep.carriers import Carrier, CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
-from dreamer.sleep.teachers import TeacherConfig, follow, teacher_policy
+from dreamer.sleep.teachers import STILL, TeacherConfig, follow, teacher_policy
 from dreamer.sleep.update import Optimizer, TrainState, UpdateConfig, init_train_state, make_optimizer, train_step
 from dreamer.wake.envs import JaxEnv
 from dreamer.wake.envs.knobs import with_late_rewards
@@ -209,10 +209,11 @@ def make_day_and_night(
         student: TrainState, first: PyTree, lived: Lived, seed: jax.Array, old: tuple
     ) -> tuple[TrainState, Metrics]:
         deployed = carrier.carried(student.params, first).params
+        reading = first if teacher.weights == "first" else deployed
         known = fold(deployed, lived.session) if fold else lived.session
 
         def reader(obs: jax.Array) -> jax.Array:
-            return evaluate(deployed, known, obs).logits
+            return evaluate(reading, known, obs).logits
 
         world = dream(streams.stream(seed, "dream"), reader) if needs_world else None
         rows = states_of(lived, deployed, seed=seed, world=world, reader=reader)
@@ -229,7 +230,7 @@ def make_day_and_night(
             return teacher_policy(teacher, evaluate, teaching, params, known, rows.lived.obs)
 
         # A teacher that stands still is asked once.
-        fixed = labels(deployed, deployed) if teacher.weights == "frozen" else None
+        fixed = labels(deployed, reading) if teacher.weights in STILL else None
 
         def one_update(carry: tuple, _) -> tuple:
             student, teaching = carry
@@ -240,7 +241,7 @@ def make_day_and_night(
             follows = follow(teacher, teaching, carrier.carried(student.params, first).params)
             return (student, follows), metrics | {"grad_norm": grad_norm}
 
-        (student, _), metrics = jax.lax.scan(one_update, (student, deployed), length=config.num_updates)
+        (student, _), metrics = jax.lax.scan(one_update, (student, reading), length=config.num_updates)
         dreamed = (rows.kept * rows.dreamed).sum()
         counts = {"lived_states": rows.kept.sum() - dreamed, "dreamed_states": dreamed}
         if fold:

@@ -20,7 +20,9 @@ from dreamer.core.types import Evaluation, PyTree
 TEACHER_KINDS = ("session", "search", "veteran", "other_job", "sharpened")
 PLANNERS = ("search", "veteran")
 """The kinds that search a dream of what the session told."""
-TEACHER_WEIGHTS = ("frozen", "ema", "interpolated", "current")
+TEACHER_WEIGHTS = ("frozen", "first", "ema", "interpolated", "current")
+STILL = ("frozen", "first")
+"""The weights that stand still all night."""
 
 Evaluate = Callable[[PyTree, PyTree, PyTree], Evaluation]
 """(params, memory, obs [N, ...]) -> Evaluation [N], as that of `core.ports.Agent`."""
@@ -35,8 +37,9 @@ class TeacherConfig:
     it, with nothing in memory; a `veteran` has both. Controls: the session of an `other_job`, which tells nothing of
     this one; or nothing, `sharpened`: the student itself, surer of what it does."""
     weights: str = "frozen"
-    """Whose: `frozen` as the night began; `ema`, a moving average that follows the student; `interpolated`, the policy
-    between those frozen and the current ones; `current`, the student's own, known to run away with itself."""
+    """Whose: `frozen` as the night began; `first`, those of the agent that was deployed first, kept for good; `ema`, a
+    moving average that follows the student; `interpolated`, the policy between those frozen and the current ones;
+    `current`, the student's own, known to run away with itself."""
     ema_step: float = 0.01
     """Share of the current weights that enters the moving average at every update, of `ema` ("Self-Distillation Enables
     Continual Learning", SDFT, https://arxiv.org/abs/2601.19897)."""
@@ -85,7 +88,8 @@ def follow(config: TeacherConfig, teacher_params: PyTree, params: PyTree) -> PyT
 
     Args:
       config: only its `weights` and `ema_step` are asked.
-      teacher_params: the teacher's before the update; at the beginning of a night they are the student's.
+      teacher_params: the teacher's before the update; at the beginning of a night they are the student's, or of `first`
+        those of the agent that was deployed first.
       params: the student's after it, of the same structure.
     """
     if config.weights == "ema":

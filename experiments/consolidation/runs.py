@@ -80,6 +80,14 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         for arm, config in {
             REFERENCE: changed(_JOBWORLD, {"consolidation.num_nights": 4}),
             "the same, anchored": changed(_JOBWORLD, {"consolidation.num_nights": 4, "distill.anchor_weight": 1.0}),
+            **{
+                f"the same, {said}": changed(_JOBWORLD, {"consolidation.num_nights": 4, "teacher.weights": weights})
+                for said, weights in (
+                    ("taught by the first agent", "first"),
+                    ("the teacher follows", "ema"),
+                    ("the teacher is the student", "current"),
+                )
+            },
             "session, its own states": _arm("", **_OWN | {"num_nights": 8}),
             "cloned successes": _arm("", objective="clone_successes", **_OWN | {"num_nights": 8}),
             REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3, "consolidation.num_nights": 20}),
@@ -120,6 +128,14 @@ PANELS = {
         (REFERENCE, "session, its own states", REWARDS),
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
     ),
-    "sequence": ((REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),),
+    "sequence": (
+        (REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),
+        (
+            REFERENCE,
+            "the same, taught by the first agent",
+            "the same, the teacher follows",
+            "the same, the teacher is the student",
+        ),
+    ),
 }
 """Task -> arms of each panel of its figure of curves."""

@@ -43,7 +43,7 @@ def test_interpolated_ends_in_both_policies_also_where_actions_are_masked(mask):
 
 
 def test_following_by_hand():
-    for weights, expected in (("frozen", OLD), ("interpolated", OLD), ("current", NEW)):
+    for weights, expected in (("frozen", OLD), ("first", OLD), ("interpolated", OLD), ("current", NEW)):
         assert follow(TeacherConfig(weights=weights), OLD, NEW) is expected
     moved = follow(TeacherConfig(weights="ema", ema_step=0.25), OLD, NEW)
     np.testing.assert_allclose(moved["w"], [0.25, 0, 0.5], rtol=1e-6)
@@ -112,7 +112,7 @@ def test_who_plans_is_asked_elsewhere(kind):
     [
         ({"kind": "master"}, "teacher.kind is 'master': give one of session, search, veteran, other_job, sharpened"),
         ({"kind": "search", "weights": "ema"}, "a plan is made once, as the night begins: give weights 'frozen'"),
-        ({"weights": "slow"}, "teacher.weights is 'slow': give one of frozen, ema"),
+        ({"weights": "slow"}, "teacher.weights is 'slow': give one of frozen, first, ema"),
         ({"weights": "ema", "ema_step": 0.0}, "teacher.ema_step is 0.0: give a share"),
         ({"weights": "interpolated", "interpolation": 1.0}, "teacher.interpolation is 1.0: give a share"),
         ({"kind": "sharpened", "sharpness": 0.0}, "teacher.sharpness is 0.0: give"),
