@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from dreamer.core.types import Transition
 from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig
@@ -19,14 +20,18 @@ def prior(world: JobWorldConfig) -> jax.Array:
     return jnp.full((world.num_keys, world.num_answers), 1 / world.num_answers)
 
 
-def beliefs(config: EnvConfig, session: Transition) -> jax.Array:
-    """Returns [T + 1, K, A] the probability of each answer to each key: before every transition, and after the last.
+@struct.dataclass
+class Known:
+    """What a perfect reader carries from one transition to the next."""
 
-    Pure; vmap it over sessions. Transitions that no single codebook explains give NaN, which `bits` refuse.
+    belief: jax.Array
+    """[K, A] the probability of each answer to each key."""
+    episode: jax.Array
+    """[] int32 episodes that came to their end so far."""
 
-    Args:
-      config: the world that was lived in, of which the reader knows all but the codebook, `period` and all.
-      session: [T] consecutive transitions of one life, from its first on.
+
+def begin(config: EnvConfig) -> Known:
+    """Returns what is known before the first transition of a life.
 
     Raises:
       ValueError: a knob under which what is seen does not say which answer was right.
@@ -38,21 +43,41 @@ def beliefs(config: EnvConfig, session: Transition) -> jax.Array:
                 f"knobs.{name} is {turned}, under which a transition does not show which answer was right or wrong: "
                 f"the exact reader needs it at {getattr(KnobsConfig(), name)}."
             )
+    return Known(prior(config.jobworld), jnp.int32(0))
+
+
+def after(config: EnvConfig, known: Known, transition: Transition) -> Known:
+    """Returns what is known after one more transition [], in a world of which the reader knows all but the codebook,
+    `period` and all."""
     world = config.jobworld
+    belief = after_answer(world, known.belief, transition)
+    ended = transition.terminated | transition.truncated
+    episode = known.episode + ended
+    if world.period:
+        blurred = (1 - world.redrawn_prob) * belief + world.redrawn_prob / world.num_answers
+        belief = jnp.where(ended & (episode % world.period == 0), blurred, belief)
+    return Known(belief, episode)
 
-    def read(carry, transition):
-        belief, episode = carry
-        belief = after_answer(world, belief, transition)
-        ended = transition.terminated | transition.truncated
-        episode = episode + ended
-        if world.period:
-            blurred = (1 - world.redrawn_prob) * belief + world.redrawn_prob / world.num_answers
-            belief = jnp.where(ended & (episode % world.period == 0), blurred, belief)
-        return (belief, episode), belief
 
-    first = prior(world)
-    _, later = jax.lax.scan(read, (first, jnp.int32(0)), session)
-    return jnp.concatenate([first[None], later])
+def beliefs(config: EnvConfig, session: Transition) -> jax.Array:
+    """Returns [T + 1, K, A] the probability of each answer to each key: before every transition, and after the last.
+
+    Pure; vmap it over sessions. Transitions that no single codebook explains give NaN, which `bits` refuse.
+
+    Args:
+      config: the world that was lived in.
+      session: [T] consecutive transitions of one life, from its first on.
+
+    Raises: as `begin`.
+    """
+
+    def read(known: Known, transition: Transition) -> tuple[Known, jax.Array]:
+        known = after(config, known, transition)
+        return known, known.belief
+
+    first = begin(config)
+    _, later = jax.lax.scan(read, first, session)
+    return jnp.concatenate([first.belief[None], later])
 
 
 def read_on(world: JobWorldConfig, belief: jax.Array, lived: Transition) -> jax.Array:

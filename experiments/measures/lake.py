@@ -18,6 +18,28 @@ _PATIENCE = 0.99
 _TIE = 1e-5
 
 
+def begin(config: EnvConfig) -> jax.Array:
+    """Returns [N] bool, which maps are possible before anything was seen: all."""
+    return jnp.ones(len(maps(config.lake.size, config.lake.num_holes)), bool)
+
+
+def after(config: EnvConfig, possible: jax.Array, transition: Transition) -> jax.Array:
+    """Returns [N] bool, which of the maps that were possible are so after one more transition []."""
+    lake = config.lake
+    onto = place_of(lake, transition.next_obs)
+    fell = transition.terminated & (onto != lake.num_cells - 1)
+    holes = jnp.asarray(maps(lake.size, lake.num_holes))
+    return _with_a_way(config, possible, transition.obs) & (holes[:, onto] == fell)
+
+
+def holes_among(config: EnvConfig, possible: jax.Array, obs: jax.Array) -> jax.Array:
+    """Returns [C] the probability of a hole in each cell by the maps [N] that were possible before `obs` was seen; NaN
+    where none is left."""
+    lake = config.lake
+    left = _with_a_way(config, possible, obs)
+    return left @ jnp.asarray(maps(lake.size, lake.num_holes), jnp.float32) / left.sum()
+
+
 def hole_probs(config: EnvConfig, session: Transition) -> jax.Array:
     """Returns [T, C] the exact probability of a hole in each cell, by all that is seen when each decision is taken.
 
@@ -27,14 +49,17 @@ def hole_probs(config: EnvConfig, session: Transition) -> jax.Array:
       config: the world that was lived in.
       session: [T] consecutive transitions of one life.
     """
+
+    def read(possible: jax.Array, transition: Transition) -> tuple[jax.Array, jax.Array]:
+        return after(config, possible, transition), holes_among(config, possible, transition.obs)
+
+    return jax.lax.scan(read, begin(config), session)[1]
+
+
+def _with_a_way(config: EnvConfig, possible: jax.Array, obs: jax.Array) -> jax.Array:
+    """Returns [N] bool, the possible maps in which there is a way on from the cell that is seen."""
     lake = config.lake
-    holes, begin = (jnp.asarray(of(lake.size, lake.num_holes)) for of in (maps, starts))
-    stands, onto = (place_of(lake, obs) for obs in (session.obs, session.next_obs))
-    fell = session.terminated & (onto != lake.num_cells - 1)
-    agrees = fell[:, None] == holes[:, onto].T  # [T, N]
-    before = jnp.concatenate([jnp.ones((1, len(holes)), bool), agrees[:-1]])
-    possible = jnp.cumprod(before & begin[:, stands].T, axis=0).astype(bool)
-    return possible @ holes.astype(jnp.float32) / possible.sum(axis=1, keepdims=True)
+    return possible & jnp.asarray(starts(lake.size, lake.num_holes))[:, place_of(lake, obs)]
 
 
 def way(lake: LakeConfig, holes: jax.Array, place: jax.Array) -> jax.Array:

@@ -1,11 +1,13 @@
 """Pre-training across jobs: the agent learns to read its own sessions as a perfect reader would.
 
-Each day sessions are lived in jobs drawn anew from their pool, by the agent itself, and each of their decisions is
-labelled with what a perfect reader of the session so far would do (`experiments.measures`, `beliefs` and `lake`).
-Supervised learning to adapt in context, as in "In-context Reinforcement Learning with Algorithm Distillation"
-(https://arxiv.org/abs/2210.14215), with an exact teacher in place of a learning history.
+Each day sessions are lived in jobs drawn anew from their pool, and each of their decisions is labelled with what a
+perfect reader of the session so far would do (`experiments.measures.reader`). Supervised learning to adapt in context,
+as in "In-context Reinforcement Learning with Algorithm Distillation" (https://arxiv.org/abs/2210.14215), with an exact
+teacher in place of a learning history. Where the agent lives its sessions itself, it is DAgger ("A Reduction of
+Imitation Learning and Structured Prediction to No-Regret Online Learning", https://arxiv.org/abs/1011.0686); where the
+reader does, behaviour cloning.
 
-Letters: B sessions, T decisions, K keys, A answers.
+Letters: B sessions, T decisions.
 """
 
 import dataclasses
@@ -25,13 +27,11 @@ from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Checkpoints, Log, RunFolder
 from dreamer.sleep.update import Optimizer, TrainState, init_train_state, make_optimizer, train_step
 from dreamer.wake import envs
-from dreamer.wake.envs import EnvConfig, of_job
-from dreamer.wake.envs.frozen_lake import place_of
+from dreamer.wake.envs import of_job
 from dreamer.wake.envs.jobs import pool_jobs, session_seed
-from dreamer.wake.envs.jobworld import view
 from dreamer.wake.policy import live_one
 from experiments.diary import DivergedError
-from experiments.measures import beliefs, lake
+from experiments.measures.reader import labels, make_reader
 from experiments.sessions.config import sessions_to_dict
 from experiments.sessions.measure import Measured, with_and_without
 from experiments.sessions.pretraining_config import PretrainingConfig
@@ -40,34 +40,16 @@ Watch = Callable[[float, float | None], None]
 """(share of the run that is done, score so far)"""
 
 
-def labels(config: EnvConfig, session: Transition) -> tuple[jax.Array, jax.Array]:
-    """Returns what whoever knows what a session [T] tells would play in it, [T, actions]; and where it matters, [T].
-
-    In JobWorld a perfect reader gives an answer with the probability that it is right by all that was lived before;
-    where the key is hidden, it looks. On a lake it takes the way that is likeliest to be safe, cell by cell.
-    """
-    if config.suite == "lake":
-        place = place_of(config.lake, session.obs)
-        ways = jax.vmap(functools.partial(lake.way, config.lake))(lake.hole_probs(config, session), place)
-        return ways, jnp.ones(place.shape, bool)
-    world = config.jobworld
-    seen = view(world, session.obs)
-    before = beliefs.beliefs(config, session)[:-1]
-    answer = jnp.take_along_axis(before, jnp.maximum(seen.key, 0)[:, None, None], axis=1)[:, 0]
-    answer = jnp.pad(answer, ((0, 0), (0, world.num_actions - world.num_answers)))
-    look = jax.nn.one_hot(world.num_answers, world.num_actions)
-    return jnp.where((seen.key >= 0)[:, None], answer, look), ~seen.idle
-
-
 def make_day(
     config: PretrainingConfig, slot: SessionAgent, optimizer: Optimizer
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns the pure (student, seed, number of the day) -> the student after it, and means over its updates."""
     jobs = pool_jobs(config.env.job_world)
+    who = make_reader(config.env) if config.lived_by == "reader" else slot
 
     def session(params: PyTree, number: jax.Array, seed: jax.Array) -> Transition:
         env, own_seed = of_job(config.env, number), session_seed(seed, number)
-        return live_one(slot, env, params, seed=own_seed, num_steps=config.session_length, remembers=True)
+        return live_one(who, env, params, seed=own_seed, num_steps=config.session_length, remembers=True)
 
     def loss(params: PyTree, lived: Transition, policy: jax.Array, counts: jax.Array) -> tuple[jax.Array, Metrics]:
         weight = counts / jnp.maximum(counts.sum(), 1)

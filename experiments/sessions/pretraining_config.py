@@ -9,6 +9,7 @@ from dreamer.wake.envs import EnvConfig, JobWorldConfig, KnobsConfig, LakeConfig
 from dreamer.wake.envs.jobs import pool_jobs
 from experiments.config import RunConfig, config_hash, env_as_recorded, to_dict
 
+LIVED_BY = ("agent", "reader")
 WORLD = EnvConfig("JobWorld-v0", "jobworld", jobworld=JobWorldConfig(slack=2, pool="pretraining", job=None))
 LAKE = EnvConfig("FrozenLakeJob-v0", "lake", lake=LakeConfig(pool="pretraining", job=None))
 
@@ -46,6 +47,9 @@ class PretrainingConfig:
     """The run's one source of randomness."""
     session_length: int = 64
     """T, decisions of a session."""
+    lived_by: str = "agent"
+    """Who lives the sessions that are learned from: the `agent` itself, so that it is told what to do after its own
+    mistakes; or the perfect `reader` whose decisions it imitates, in whose states alone it then learns."""
     num_sessions: int = 32
     """Sessions that are lived side by side, each in a job of its own, before they are learned from."""
     num_days: int = 300
@@ -70,6 +74,8 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         check(self, ("session_length", "num_sessions", "num_days", "updates_per_day", "num_jobs", "episodes"))
+        if self.lived_by not in LIVED_BY:
+            raise ValueError(f"lived_by is {self.lived_by!r}: give one of {', '.join(LIVED_BY)}")
         world, keys = self.env.job_world, self.env.jobworld
         if (world.pool, world.job) != ("pretraining", None):
             raise ValueError(
@@ -114,7 +120,10 @@ class PretrainingConfig:
     def identity(self) -> dict:
         """Returns all that decides the outcome but the seed."""
         identity = identity_of(self)
-        if self.slot.memory == SessionSlotConfig.memory:  # rows that are older than this setting are of the same runs
+        # Rows that are older than these settings are of the same runs.
+        if self.lived_by == PretrainingConfig.lived_by:
+            del identity["lived_by"]
+        if self.slot.memory == SessionSlotConfig.memory:
             del identity["slot"]["memory"]
         return identity
 
