@@ -25,6 +25,7 @@ FIELDS = (
     "independent_x2", "independent_x4", "independent_x8", "independent_x16", "carried_bytes",
     "coded_bits", "coded_return",
     "return_x1", "adapted_x1", "adapted_x2", "adapted_x4", "adapted_x8", "adapted_x16",
+    "told_right_before", "told_right_after",
 )  # fmt: skip
 """Columns: who and what, the meters at the evaluation, the mean, lowest and highest return over its episodes, and how
 far the model is from what happens after 5 dreamed steps (`dreamer.sleep.honesty`); of an agent with a session slot the

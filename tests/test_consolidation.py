@@ -20,7 +20,7 @@ from dreamer.loop.refinement import rows_of
 from dreamer.sleep.carriers import CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
-from dreamer.sleep.teachers import TeacherConfig
+from dreamer.sleep.teachers import TeacherConfig, reading_on
 from dreamer.sleep.update import UpdateConfig, init_train_state, make_optimizer
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
 from dreamer.wake.envs.jobworld import make, of_codebook, of_job, prompts
@@ -272,6 +272,27 @@ def test_after_a_nap_the_cartridge_teaches():
     by_session = kl(SLOT.recall_in(params(), lived.session, n))
     assert abs(by_session - metrics["teacher_kl"]) > 1e-3 * by_session
     np.testing.assert_allclose(metrics["nap_kl"], napped.kl, rtol=1e-4)
+
+
+def test_who_reads_on_has_the_students_day_in_memory_step_by_step():
+    turn = turn_of(teacher=TeacherConfig(reads_on=True), session_length=3, states_length=5, num_updates=1)
+    _, lived, metrics = night_of(turn, params())
+
+    def decide(memory, transition):
+        one = jax.tree.map(lambda leaf: leaf[None], transition)
+        logits = SLOT.agent.evaluate(params(), memory, one.obs).logits[0]
+        return SLOT.agent.remember(params(), memory, one), logits
+
+    _, said = jax.jit(lambda memory: jax.lax.scan(decide, memory, lived.student))(
+        SLOT.recall_in(params(), lived.session, 1)
+    )
+    policy = jax.nn.softmax(said)
+    np.testing.assert_allclose(reading_on(SLOT, params(), lived.session, lived.student), policy, rtol=1e-4, atol=1e-5)
+    alone = SLOT.agent.evaluate(params(), (), lived.student.obs).logits
+    np.testing.assert_allclose(metrics["teacher_kl"], divergences.forward_kl(policy, alone).mean(), rtol=1e-4)
+    by_session = SLOT.agent.evaluate(params(), SLOT.recall_in(params(), lived.session, 5), lived.student.obs).logits
+    np.testing.assert_allclose(by_session[0], said[0], rtol=1e-4, atol=1e-5)  # nothing of the day was read yet
+    assert abs(by_session[1:] - said[1:]).max() > 1e-2
 
 
 @pytest.mark.learn

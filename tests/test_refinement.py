@@ -7,12 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamer.core.types import Transition
+from dreamer.core.ports import Agent
+from dreamer.core.types import Evaluation, Transition
+from dreamer.loop import Lived
 from dreamer.loop.refinement import DreamedWorld, advantages, go_on, refined, rows_of
 from dreamer.sleep.refine import RefineConfig
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
+from dreamer.wake.envs.jobs import codebook
 from dreamer.wake.envs.jobworld import as_seen, of_codebook, view
 from experiments.sessions.dreams import make_judge, sure
+from experiments.sessions.measure import told
+from tests.tiny import without_memory
 
 WORLD = JobWorldConfig(num_keys=2, num_answers=2, chain_length=2, slack=1, error="dead_end")  # three decisions
 ANSWERS = jnp.array([1, 0], jnp.int32)
@@ -160,3 +165,30 @@ def test_acting_on_stops_where_the_episode_does():
     ends = np.asarray((met.terminated | met.truncated) & goes_on)
     np.testing.assert_array_equal(ends.sum(axis=0), 1)
     np.testing.assert_array_equal((met.reward * goes_on).sum(axis=0), [1, 1, 1, 1, 0])
+
+
+@pytest.mark.parametrize(("reads_on", "right"), [(False, (1, 1)), (True, (0.5, 0))])
+def test_how_often_labels_are_right_by_hand(reads_on, right):
+    """The tape twice; who has read a mistake is wrong from then on: in four of the eight states up to one, too."""
+    number = next(n for n in range(4) if (codebook(WORLD, n) == ANSWERS).all())
+
+    def knows(obs, misled):
+        asked = ANSWERS[view(WORLD, obs).key]
+        return Evaluation(9 * jax.nn.one_hot(jnp.where(misled, 1 - asked, asked), 2), None, None)
+
+    def evaluate(params, memory, obs):
+        return knows(obs, jnp.zeros(obs.shape[:1], bool))
+
+    def read(params, session):
+        wrong = session.action != ANSWERS[view(WORLD, session.obs).key]
+        return knows(session.obs, jnp.cumsum(wrong, axis=1) > wrong)
+
+    def recall(params, session):
+        return jnp.zeros(session.action.shape[:1])
+
+    slot = without_memory(Agent(None, evaluate, None, None))._replace(read=read, recall=recall)
+    tape = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), lived())
+    day = Lived(jax.tree.map(lambda leaf: leaf[:3], tape), tape)
+    config = EnvConfig("JobWorld-v0", "jobworld", jobworld=WORLD)
+    found = told(slot, config, (), day, number=jnp.int32(number), reads_on=reads_on)
+    assert (found.right_before, found.right_after) == right

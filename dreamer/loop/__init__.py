@@ -5,7 +5,7 @@ from dreamer.loop.days import CostOf, Event, LoopState, Step, days_and_nights
 from dreamer.loop.deployment import JUDGED, Deployment, Judge, first_deployment, in_force, make_judge
 from dreamer.loop.night import NIGHT_UPDATES, Night, make_night
 from dreamer.loop.planning import PlanConfig
-from dreamer.loop.refinement import Dream, DreamedWorld, go_on
+from dreamer.loop.refinement import Dream, DreamedWorld, Policy, go_on, rows_of
 from dreamer.loop.rhythm import LoopConfig
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "LoopState",
     "Night",
     "PlanConfig",
+    "Policy",
     "Step",
     "days_and_nights",
     "first_deployment",
@@ -31,4 +32,5 @@ __all__ = [
     "make_day_and_night",
     "make_judge",
     "make_night",
+    "rows_of",
 ]

@@ -24,7 +24,7 @@ from dreamer.loop.refinement import Dream, DreamedWorld, Policy, Rows, refined, 
 from dreamer.sleep.carriers import Carrier, CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
-from dreamer.sleep.teachers import STILL, TeacherConfig, follow, teacher_policy
+from dreamer.sleep.teachers import STILL, TeacherConfig, follow, reading_on, teacher_policy
 from dreamer.sleep.update import Optimizer, TrainState, UpdateConfig, init_train_state, make_optimizer, train_step
 from dreamer.wake.envs import JaxEnv
 from dreamer.wake.envs.knobs import with_late_rewards
@@ -146,7 +146,7 @@ def make_day_and_night(
         asked.
       optimizer: as made by `make_optimizer`.
       config: the day, and what its night learns from.
-      teacher: who labels.
+      teacher: who labels; one that goes on reading does so in the student's own states, as they were lived.
       planning: how it plans, if it does.
       distill: how the student is moved towards it.
       refine: what becomes of the student's trajectories before.
@@ -227,6 +227,8 @@ def make_day_and_night(
                 memory = slot.recall_in(deployed, lived.session if teacher.kind == "veteran" else (), 1)
                 key = streams.stream(seed, "plan")
                 return plan(planning, slot.agent, deployed, memory, world=world, obs=rows.lived.obs, key=key)
+            if teacher.reads_on:
+                return reading_on(slot, deployed, lived.session, lived.student)
             return teacher_policy(teacher, evaluate, teaching, params, known, rows.lived.obs)
 
         # A teacher that stands still is asked once.

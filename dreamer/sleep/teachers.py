@@ -4,7 +4,7 @@ The session's teacher is the agent itself with its session in memory. Others sea
 (`dreamer.loop.planning`), with the session in memory or without. Two controls tell what the session taught from what
 any teacher would have done: another job's session, and no session at all but a sharper self.
 
-Letters: N states, A actions; leading axes [...] of any shape.
+Letters: N states, T decisions of a session, A actions; leading axes [...] of any shape.
 """
 
 import dataclasses
@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from dreamer.core import trees
-from dreamer.core.types import Evaluation, PyTree
+from dreamer.core.ports import SessionAgent
+from dreamer.core.types import Evaluation, PyTree, Transition
 
 TEACHER_KINDS = ("session", "search", "veteran", "other_job", "sharpened")
 PLANNERS = ("search", "veteran")
@@ -48,6 +49,9 @@ class TeacherConfig:
     Learning via Self-Distillation", SDPO, https://arxiv.org/abs/2601.20802)."""
     sharpness: float = 2.0
     """What `sharpened` multiplies the student's logits by: above 1 is surer than the student, 1 is the student."""
+    reads_on: bool = False
+    """Whether it goes on reading: with the session and then all that the student lived of the day before a state in
+    memory, its mistakes too, and not the session alone."""
 
     def __post_init__(self) -> None:
         for name, known in (("kind", TEACHER_KINDS), ("weights", TEACHER_WEIGHTS)):
@@ -66,6 +70,12 @@ class TeacherConfig:
                 f"teacher.kind is {self.kind!r} and weights {self.weights!r}, but a plan is made once, as the night "
                 "begins: give weights 'frozen'"
             )
+        for name, needed in (("kind", "session"), ("weights", "frozen")):
+            if self.reads_on and getattr(self, name) != needed:
+                raise ValueError(
+                    f"teacher.{name} is {getattr(self, name)!r} and reads_on set, but who goes on reading is the "
+                    f"session's reader, and is asked once, as the night begins: give {name} {needed!r}"
+                )
         for name, part, needed in (
             ("ema_step", "weights", "ema"),
             ("interpolation", "weights", "interpolated"),
@@ -121,7 +131,7 @@ def teacher_policy(
     that reads it with the params that it is given.
 
     Args:
-      config: who the teacher is; one that plans is a ValueError.
+      config: who the teacher is; one that plans or goes on reading is a ValueError.
       evaluate: the agent's.
       teacher_params: as `follow` keeps them.
       params: the student's current ones; only `interpolated` weights ask them.
@@ -131,6 +141,8 @@ def teacher_policy(
     """
     if config.plans:
         raise ValueError(f"teacher.kind is {config.kind!r}: its policy is made by dreamer.loop.planning.plan")
+    if config.reads_on:
+        raise ValueError("teacher.reads_on is set: its policy is that of `reading_on`")
     memory = () if config.kind == "sharpened" else memory
     logits = evaluate(teacher_params, memory, obs).logits
     if config.weights == "interpolated":
@@ -139,6 +151,18 @@ def teacher_policy(
     if config.kind == "sharpened":
         logits = config.sharpness * logits
     return jax.lax.stop_gradient(jax.nn.softmax(logits, axis=-1))
+
+
+def reading_on(slot: SessionAgent, params: PyTree, session: Transition, lived: Transition) -> jax.Array:
+    """Returns [N, A] the probabilities of a teacher that goes on reading: in each state of `lived`, what it plays with
+    the session [T] and then all of `lived` [N] before that state in memory; no gradient reaches any argument.
+
+    So a student's own mistakes are in its teacher's context, as the tokens of an attempt are where a language model
+    labels them one by one ("On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes", GKD,
+    https://arxiv.org/abs/2306.13649). The agent must have room for T + N transitions.
+    """
+    whole = jax.tree.map(lambda *parts: jnp.concatenate(parts), session, lived)
+    return jax.lax.stop_gradient(jax.nn.softmax(slot.read_one(params, whole)[session.action.shape[0] :]))
 
 
 def _finite(log_probs: jax.Array) -> jax.Array:

@@ -4,15 +4,17 @@ from pathlib import Path
 
 from experiments import table
 from experiments.figures import against, arms
-from experiments.refinement.runs import ARMS, DEADLY, REAL, REFERENCE
+from experiments.refinement.runs import ARMS, DEADLY, IMITATED, READING_ON, READS_ON, REAL, REFERENCE
 from experiments.results import newest_of
 from experiments.sessions.measure import CUTS
 from experiments.statistics import interquartile_mean
 
 FOLDER = Path(__file__).parent
 _OF_FAILURES = (
-    "task", "the student before", "seeds", *(f"saved from {100 * cut:.0f} % on, of what can be saved" for cut in CUTS),
+    "task", "arm", "the student before", "seeds",
+    *(f"saved from {100 * cut:.0f} % on, of what can be saved" for cut in CUTS),
     "labels right up to the first mistake", "behind it, mostly of the key that was missed",
+    "right in all that it lived that day: up to the first mistake of an episode", "behind it",
 )  # fmt: skip
 _OF_ARMS = (
     "task", "arm", "seeds", "success without memory after 128 real transitions: IQM [95 %]", "above raw, seed by seed",
@@ -20,6 +22,15 @@ _OF_ARMS = (
     "success in other jobs, by session",
 )  # fmt: skip
 _EARLY, _LATE = REAL
+_SAID = {
+    **{task: f"a wrong answer is fatal in {deadly:.0%}" for task, deadly in DEADLY.items()},
+    IMITATED: "who imitated a reader's days",
+    "reading-on": "half as long days",
+    "reading-on-imitated": "half as long days, who imitated a reader's",
+}
+"""Task -> what a figure says of it."""
+_FIGURES = {"recovery": (*DEADLY, IMITATED), "recovery-reading-on": tuple(READING_ON)}
+"""Figure of failures -> its tasks."""
 
 
 def analyse() -> tuple[str, list[Path]]:
@@ -31,17 +42,27 @@ def analyse() -> tuple[str, list[Path]]:
     for task, configs in ARMS.items():
         rows = newest_of(FOLDER / "results" / f"{task}.csv")
         ran[task] = {arm: own for arm in configs if (own := [row for row in rows if row["arm"] == arm])}
-        if REFERENCE in ran[task]:
-            for night, real in (("the first night", _EARLY), ("the last night", _LATE)):
-                failures.append(_line_of_failures(task, night, _after(ran[task][REFERENCE], real)))
+        for arm, own in _failed(ran[task]).items():
+            for night, real in (("the first night", _first(own)), ("the last night", _LATE)):
+                failures.append(_line_of_failures(task, arm, night, _after(own, real)))
         raw = ran[task].get(REFERENCE, [])
         lines += [_line(task, arm, own, raw) for arm, own in ran[task].items()]
     figures = []
-    if len(failures) > 2:
-        first = {task: _after(own[REFERENCE], _EARLY) for task, own in ran.items() if REFERENCE in own}
-        figures.append(_draw_recovery(first))
+    for name, tasks in _FIGURES.items():
+        if shown := {task: failed for task in tasks if (failed := _failed(ran[task]))}:
+            figures.append(_draw_recovery(name, shown))
     figures += [path for task, own in ran.items() if (path := _draw_above(task, own))]
     return "\n\n".join("\n".join(part) for part in (failures, lines)), figures
+
+
+def _failed(ran: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    """Returns the arms of a task by which the failure itself is measured."""
+    return {arm: ran[arm] for arm in (REFERENCE, READS_ON) if arm in ran}
+
+
+def _first(rows: list[dict]) -> int:
+    """Returns the real transitions after the first night."""
+    return min(row["real"] for row in rows)
 
 
 def _after(rows: list[dict], real: int) -> list[dict]:
@@ -54,22 +75,23 @@ def _values(rows: list[dict], name: str) -> list[float]:
     return [row[name] for row in rows if row[name] is not None]
 
 
-def _said(rows: list[dict], name: str) -> str:
+def _said(rows: list[dict], name: str, *, else_said: str = "nothing failed") -> str:
     values = _values(rows, name)
-    return table.interval(interquartile_mean(values)) if values else "nothing failed"
+    return table.interval(interquartile_mean(values)) if values else else_said
 
 
 def _names(what: str) -> list[str]:
     return [f"{what}_{100 * cut:.0f}" for cut in CUTS]
 
 
-def _line_of_failures(task: str, night: str, rows: list[dict]) -> str:
+def _line_of_failures(task: str, arm: str, night: str, rows: list[dict]) -> str:
     saved = [
         f"{_said(rows, one)} of {interquartile_mean(savable)[0]:.2f}" if savable else "nothing failed"
         for one, savable in zip(_names("recovered"), (_values(rows, name) for name in _names("savable")), strict=True)
     ]
     labels = [_said(rows, name) for name in ("labels_right_before", "labels_right_after")]
-    return table.joined([task, night, str(len(rows)), *saved, *labels])
+    labels += [_said(rows, name, else_said="not measured") for name in ("told_right_before", "told_right_after")]
+    return table.joined([task, arm, night, str(len(rows)), *saved, *labels])
 
 
 def _more(rows: list[dict], raw: list[dict], real: int) -> list[float]:
@@ -104,21 +126,30 @@ def _line(task: str, arm: str, rows: list[dict], raw: list[dict]) -> str:
     return table.joined([task, arm, str(len(final)), *cells])
 
 
-def _draw_recovery(first: dict[str, list[dict]]) -> Path:
-    """Draws what share of its student's failures a teacher saves, and somebody who knows the job would, against how
-    much of them has passed."""
-    lines = {
-        f"{who}; a wrong answer is fatal in {DEADLY[task]:.0%}": [
-            (100 * cut, values) for cut, name in zip(CUTS, _names(what), strict=True) if (values := _values(rows, name))
-        ]
-        for task, rows in first.items()
-        for who, what in (("the session's reader", "recovered"), ("who knows the job", "savable"))
-    }
-    rows = [row for own in first.values() for row in own]
+def _draw_recovery(name: str, failed: dict[str, dict[str, list[dict]]]) -> Path:
+    """Draws what share of its student's failures in the first night a teacher saves, and somebody who knows the job
+    would, against how much of them has passed.
+
+    Args:
+      name: of the figure.
+      failed: task -> arm -> its rows.
+    """
+    asked = [(task, arm, "recovered") for task, arms_of in failed.items() for arm in arms_of]
+    # What can be saved is the same of all arms, whose student is the first agent.
+    asked += [(task, REFERENCE, "savable") for task, arms_of in failed.items() if REFERENCE in arms_of]
+    lines = {}
+    for task, arm, what in asked:
+        own = failed[task][arm]
+        first = _after(own, _first(own))
+        named = zip(CUTS, _names(what), strict=True)
+        points = [(100 * cut, values) for cut, one in named if (values := _values(first, one))]
+        reader = "the session's reader" + (", reading on" if arm == READS_ON else "")
+        who = reader if what == "recovered" else "who knows the job"
+        lines |= {f"{who}; {_SAID[task]}": points} if points else {}
+    rows = [row for arms_of in failed.values() for own in arms_of.values() for row in _after(own, _first(own))]
     x = "percent of a failed episode after which the teacher takes over"
-    lines = {said: points for said, points in lines.items() if points}
     y = "share of the failed episodes that is saved"
-    return against.draw(rows, FOLDER / "figures" / "recovery.png", lines=lines, x=x, y=y)
+    return against.draw(rows, FOLDER / "figures" / f"{name}.png", lines=lines, x=x, y=y)
 
 
 def _draw_above(task: str, ran: dict[str, list[dict]]) -> Path | None:
@@ -133,5 +164,5 @@ def _draw_above(task: str, ran: dict[str, list[dict]]) -> Path | None:
         return None
     rows = [row for own in ran.values() for row in own]
     said = f"after {_EARLY} real transitions", f"after {_LATE}"
-    x = f"success above raw, seed by seed; a wrong answer is fatal in {DEADLY[task]:.0%}"
+    x = f"success above raw, seed by seed; {_SAID[task]}"
     return arms.draw_differences(rows, FOLDER / "figures" / f"{task}.png", lines=lines, said=said, x=x)

@@ -1,20 +1,35 @@
-"""What is run: students in a world of dead ends, whose trajectories are refined before they learn from them (TRD).
+"""What is run: students whose trajectories are refined before they learn from them (TRD).
 
-A wrong answer is fatal to the episode with a probability that is 0, a half or 1; the agent of each seed was pre-trained
-once, where it is a half. Arms are T0 to T6 of `dreamer.sleep.refine`; where dead ends are surest those that dream also
-under a codebook drawn at random; and the session's own states, which no student has to come to.
+After a student's mistake its teacher may fail for one of three reasons, each brought about alone. *Dead ends*: a wrong
+answer is fatal to the episode with a probability that is 0, a half or 1; the agent of each seed was pre-trained once,
+where it is a half. *States that it never saw*: nothing is fatal, but the agent was pre-trained in the states of the
+reader that it imitates. *Mistakes taken for facts*: nothing is fatal, but the teacher goes on reading what its student
+does.
+
+Arms are T0 to T6 of `dreamer.sleep.refine`; where dead ends are surest those that dream also under a codebook of which
+half or all is drawn at random; and the session's own states, which no student has to come to.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from experiments.config import RunConfig, changed
 from experiments.sessions.config import DistillationConfig
 
 DEADLY = {"dead-ends-0": 0.0, "dead-ends-50": 0.5, "dead-ends-100": 1.0}
 """Task -> probability that a wrong answer makes success impossible in its episode."""
+IMITATED = "imitated"
+"""The task of agents that were pre-trained in a reader's states."""
+READING_ON = {"reading-on": "agent", "reading-on-imitated": "reader"}
+"""Tasks of a teacher that goes on reading -> who lived the sessions that the agent was pre-trained in."""
 REFERENCE = "raw"
-"""The arm that the others are held against, and by whose first night the failure itself is measured."""
+"""The arm that the others are held against, and by whose nights the failure itself is measured."""
+READS_ON = "raw, read on"
+"""The same, labelled by a teacher that goes on reading; measured as well."""
 NIGHTS = 3
 REAL = (128, 384)
-"""Real transitions at which arms are compared: after the first night with states of a student, and after all."""
+"""Real transitions at which arms are compared: after the first night with states of a student, or two half as long,
+and after all."""
 _BASE = changed(
     DistillationConfig(num_jobs=8, run=RunConfig(wandb="disabled")),
     {
@@ -24,30 +39,45 @@ _BASE = changed(
         "consolidation.num_nights": NIGHTS,
     },
 )
-_OWN = {  # half as much is lived for each night, so there are twice as many, with half of the updates each
-    "consolidation.states": "session",
-    "consolidation.states_length": 0,
+_HALVED = {  # half as much is lived for each night, so there are twice as many, with half of the updates each
     "consolidation.num_nights": 2 * NIGHTS,
     "consolidation.num_updates": _BASE.consolidation.num_updates // 2,
 }
+_SHORT = {"consolidation.session_length": 32, "consolidation.states_length": 32}  # for one slot must hold both
+_MEASURED = {"recovery_episodes": 256}
 _CHANGES = {
-    REFERENCE: {"recovery_episodes": 256},
+    REFERENCE: _MEASURED,
     "cut at the first harm": {"refine.arm": "truncate"},
     "failures dropped": {"refine.arm": "drop_failures"},
     "rewritten": {"refine.arm": "rewrite"},
     "recovered": {"refine.arm": "recover"},
     "the teacher's, fresh": {"refine.arm": "fresh"},
     "rewritten and recovered": {"refine.arm": "both"},
-    "the session's own states": _OWN,
+    "the session's own states": {"consolidation.states": "session", "consolidation.states_length": 0} | _HALVED,
 }
 _DREAMING = ("rewritten", "recovered", "the teacher's, fresh", "rewritten and recovered")
-_RANDOM = {f"{arm}, dream at random": _CHANGES[arm] | {"dream_error": 1.0} for arm in _DREAMING}
+_WRONG = {"half of the dream at random": 0.5, "dream at random": 1.0}
+_RANDOM = {
+    f"{arm}, {said}": _CHANGES[arm] | {"dream_error": error} for said, error in _WRONG.items() for arm in _DREAMING
+}
+_IMITATING = (REFERENCE, "cut at the first harm", *_DREAMING[:3], "the session's own states")
+_READING = {REFERENCE: _MEASURED | _SHORT | _HALVED}
+_READING[READS_ON] = _READING[REFERENCE] | {"teacher.reads_on": True}
+
+
+def _arms(
+    task: str, changes: Mapping[str, Mapping[str, Any]], *, deadly: float, lived_by: str = "agent"
+) -> dict[str, DistillationConfig]:
+    """Returns arm -> config of a task, from what each arm changes."""
+    same = {"name": f"refinement-{task}", "env.jobworld.dead_end_prob": deadly, "agent.lived_by": lived_by}
+    return {arm: changed(_BASE, {**same, **own}) for arm, own in changes.items()}
+
 
 ARMS: dict[str, dict[str, DistillationConfig]] = {
-    task: {
-        arm: changed(_BASE, {"name": f"refinement-{task}", "env.jobworld.dead_end_prob": deadly, **changes})
-        for arm, changes in (_CHANGES | (_RANDOM if deadly == 1 else {})).items()
-    }
-    for task, deadly in DEADLY.items()
+    **{
+        task: _arms(task, _CHANGES | (_RANDOM if deadly == 1 else {}), deadly=deadly) for task, deadly in DEADLY.items()
+    },
+    IMITATED: _arms(IMITATED, {arm: _CHANGES[arm] for arm in _IMITATING}, deadly=0.0, lived_by="reader"),
+    **{task: _arms(task, _READING, deadly=0.0, lived_by=lived_by) for task, lived_by in READING_ON.items()},
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""

@@ -58,6 +58,7 @@ def check_distillation(config: Any) -> None:
         raise ValueError(f"drift is {config.drift}: give 0, or with horizons a share of the keys, at most 1")
     _check_plan(config)
     _check_objective(config)
+    _check_reading_on(config)
     _check_refine(config)
     _check_carrier(config)
 
@@ -131,6 +132,26 @@ def _check_objective(config: Any) -> None:
                 f"consolidation.objective is {night.objective!r}, which asks no teacher, but settings of {name} "
                 "are changed: leave them out (but distill.anchor_weight), or give objective 'distil'"
             )
+
+
+def _check_reading_on(config: Any) -> None:
+    """Refuses a teacher that goes on reading where there is nothing of the student to read, or no room for it."""
+    night, room = config.consolidation, config.agent.slot.num_slots
+    if not config.teacher.reads_on:
+        return
+    _allow(
+        "teacher.reads_on is set, which reads a session and then what the student lived",
+        ("consolidation.states", night.states, ("student",)),
+        ("refine.arm", config.refine.arm, ("raw",)),
+        ("nap.places", config.nap.places, (0,)),
+    )
+    episode = config.env.jobworld.deadline if config.recovery_episodes else 0
+    if night.session_length + max(night.states_length, episode) > room:
+        raise ValueError(
+            f"teacher.reads_on is set, and consolidation.session_length {night.session_length} with states_length "
+            f"{night.states_length}, or with the {episode} decisions of an episode to recover from, is more than the "
+            f"agent's slot has room for, {room}: live less, or pre-train with more slots"
+        )
 
 
 def _check_refine(config: Any) -> None:

@@ -109,9 +109,11 @@ class DistillationConfig:
     def identity(self) -> dict:
         """Returns all that decides the outcome but the seed."""
         identity = identity_of(self) | {"agent": self.agent.identity()}
+        # Rows that are older than these settings are of the same runs.
         if not self.consolidation.late_rewards:
             del identity["consolidation"]["late_rewards"]
-        # Rows that are older than these settings are of the same runs.
+        if not self.teacher.reads_on:
+            del identity["teacher"]["reads_on"]
         for name in ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons", "drift", "coded", "nap"):
             if getattr(self, name) == getattr(DistillationConfig, name) and not (name == "plan" and self.teacher.plans):
                 del identity[name]

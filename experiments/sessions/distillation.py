@@ -26,7 +26,7 @@ from experiments.sessions.afterwards import make_asked
 from experiments.sessions.config import DistillationConfig, sessions_to_dict
 from experiments.sessions.dreams import make_dream
 from experiments.sessions.ledger import Ledger, make_ledger
-from experiments.sessions.measure import CUTS, Recovery, having, recovery, returns
+from experiments.sessions.measure import CUTS, Recovery, Told, having, recovery, returns, told
 from experiments.sessions.pretraining import Watch, require_finite, summary
 
 
@@ -61,6 +61,8 @@ class Outcome(NamedTuple):
     """[K, A] logits of the student, as the ledger has them."""
     recovery: Recovery | tuple
     """What the teacher makes of the failures of who was deployed by day; () where it is not measured."""
+    told: Told | tuple
+    """How often it is right in what the student lived by day; () where that is not measured, or nothing was."""
     metrics: Metrics
     """Means over the night's updates."""
 
@@ -120,11 +122,14 @@ def make_turn(
         without = jax.vmap(lambda job: returns(slot, of_job(config.env, job), after, **same))(jobs.number)
         its_own = lived.session != () and config.teacher.kind != "other_job"
         within = returns(slot, env, having(slot, deployed, lived.session), **same) if its_own else jnp.nan
-        told, repaired = ledger.told(after), ()
+        repaired, said = (), ()
         if config.recovery_episodes:
-            same = {"number": jobs.number[stage], "seed": same["seed"], "num_episodes": config.recovery_episodes}
-            repaired = recovery(slot, config.env, deployed, lived.session, **same)
-        return Standing(student, belief), Outcome(without, jnp.asarray(within), told, repaired, metrics)
+            same |= {"num_episodes": config.recovery_episodes}
+            who = {"number": jobs.number[stage], "reads_on": config.teacher.reads_on}
+            repaired = recovery(slot, config.env, deployed, lived.session, **same, **who)
+            said = told(slot, config.env, deployed, lived, **who) if lived.student != () else ()
+        outcome = Outcome(without, jnp.asarray(within), ledger.told(after), repaired, said, metrics)
+        return Standing(student, belief), outcome
 
     return turn
 
@@ -187,7 +192,7 @@ def live_and_learn(
             row |= ledger.row(outcome.answers, standing.belief, stage)
             row |= summary("student", outcome.without[:, stage])
             row |= {"session_return": float(np.mean(outcome.within))}
-            row |= _recovered(outcome.recovery)
+            row |= _of_failures(outcome.recovery, outcome.told)
             if stage:
                 row |= {"earlier_return": float(outcome.without[:, :stage].mean())}
             if config.sequence > 1 and (following := (number + 1) // night.num_nights) < config.sequence:
@@ -222,18 +227,20 @@ def cost_of(config: DistillationConfig, metrics: Metrics) -> Meters:
     )
 
 
-def _recovered(recovery: Recovery | tuple) -> dict[str, float]:
-    """Returns what a row says of it, means over the jobs in which there was a failure; nothing where not measured."""
-    if recovery == ():
-        return {}
-    named = {
-        f"{name}_{100 * cut:.0f}": shares[:, place]
-        for name, shares in (("recovered", recovery.recovered), ("savable", recovery.savable))
-        for place, cut in enumerate(CUTS)
-    }
-    named |= {"labels_right_before": recovery.right_before, "labels_right_after": recovery.right_after}
-    told = {name: values[np.isfinite(values)] for name, values in named.items()}
-    return {name: float(values.mean()) for name, values in told.items() if values.size}
+def _of_failures(recovery: Recovery | tuple, told: Told | tuple) -> dict[str, float]:
+    """Returns what a row says of them, means over the jobs in which there was anything; nothing where not measured."""
+    named = {}
+    if recovery != ():
+        named |= {
+            f"{name}_{100 * cut:.0f}": shares[:, place]
+            for name, shares in (("recovered", recovery.recovered), ("savable", recovery.savable))
+            for place, cut in enumerate(CUTS)
+        }
+        named |= {"labels_right_before": recovery.right_before, "labels_right_after": recovery.right_after}
+    if told != ():
+        named |= {"told_right_before": told.right_before, "told_right_after": told.right_after}
+    finite = {name: values[np.isfinite(values)] for name, values in named.items()}
+    return {name: float(values.mean()) for name, values in finite.items() if values.size}
 
 
 def _of_the_job(config: DistillationConfig, lived: Lived) -> list[Transition]:

@@ -16,8 +16,9 @@ from scipy import special
 from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import PyTree, Transition
-from dreamer.loop import go_on
+from dreamer.loop import Lived, Policy, go_on, rows_of
 from dreamer.sleep.carriers import Carried
+from dreamer.sleep.teachers import reading_on
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import EnvConfig, JaxEnv, of_job
 from dreamer.wake.envs.jobs import codebook
@@ -110,6 +111,7 @@ def recovery(
     number: jax.Array,
     seed: jax.Array,
     num_episodes: int,
+    reads_on: bool = False,
 ) -> Recovery:
     """Returns what the agent with the session [T] in memory makes of episodes that it fails without; nan where there
     is none of a kind. Pure.
@@ -125,43 +127,98 @@ def recovery(
       number: [] of the job.
       seed: [] of the episodes.
       num_episodes: static.
+      reads_on: whether the teacher has the failed episode so far in memory too, behind the session.
     """
     world = config.jobworld
     env, right = of_job(config, number), codebook(world, number)
     limit, N = sessions.step_limit(env, None), num_episodes
     reset_key, act_key, state_key, own_key = jax.random.split(streams.stream(seed, "recovery"), 4)
+
     memory = slot.recall_in(params, session, N)
 
-    def alone(obs: jax.Array) -> jax.Array:
-        return slot.agent.evaluate(params, (), obs).logits
+    def agent(memory: PyTree) -> Policy:
+        return lambda obs: slot.agent.evaluate(params, memory, obs).logits
 
-    def reader(obs: jax.Array) -> jax.Array:
-        return slot.agent.evaluate(params, memory, obs).logits
-
-    def knower(obs: jax.Array) -> jax.Array:
-        return jax.nn.one_hot(right[view(world, obs).key], world.num_actions)
+    def knower(at: jax.Array) -> Policy:
+        return lambda obs: jax.nn.one_hot(right[view(world, obs).key], world.num_actions)
 
     begun = jax.vmap(env.reset)(jax.random.split(reset_key, N))
-    lived, within = go_on(env, *begun, alone, act_key, num_steps=limit)  # [L, N]
+    lived, within = go_on(env, *begun, agent(()), act_key, num_steps=limit)  # [L, N]
+
+    def read(memory: PyTree, met: Transition, counted: jax.Array) -> PyTree:
+        """Returns the teacher's memory after transitions [N], of which only those that count are read."""
+        if not reads_on:
+            return memory
+        longer = slot.agent.remember(params, memory, met)
+        return jax.tree.map(functools.partial(jax.vmap(jnp.where), counted), longer, memory)
+
+    def reader(at: jax.Array) -> Policy:
+        earlier = jnp.arange(limit)[:, None] < at[None]
+        return agent(jax.lax.scan(lambda memory, one: (read(memory, *one), None), memory, (lived, earlier))[0])
+
+    def say(memory: PyTree, met: Transition) -> tuple[PyTree, jax.Array]:
+        return read(memory, met, jnp.ones(N, bool)), agent(memory)(met.obs).argmax(axis=-1)
 
     def finished(met: Transition, goes_on: jax.Array) -> jax.Array:
         return (goes_on & (view(world, met.next_obs).progress == world.chain_length)).any(axis=0)
 
     failed, length = ~finished(lived, within), within.sum(axis=0)
 
-    def taken_over(who: Callable, cut: float) -> jax.Array:
+    def taken_over(who: Callable[[jax.Array], Policy], cut: float) -> jax.Array:
         at = jnp.minimum(jnp.round(cut * length).astype(jnp.int32), length - 1)
         obs = jnp.take_along_axis(lived.obs, at[None, :, None], axis=0)[0]
         states = jax.vmap(functools.partial(as_seen, world, right))(jax.random.split(state_key, N), obs)
-        return _mean(finished(*go_on(env, states, obs, who, own_key, num_steps=limit, greedy=True)), failed)
+        return _mean(finished(*go_on(env, states, obs, who(at), own_key, num_steps=limit, greedy=True)), failed)
 
     asked = right[view(world, lived.obs).key]
     wrong = within & (lived.action != asked)
     before = within & ((jnp.cumsum(wrong, axis=0) - wrong) == 0)
-    said_right = jax.lax.map(reader, lived.obs).argmax(axis=-1) == asked
+    said_right = jax.lax.scan(say, memory, lived)[1] == asked
     shares = (_mean(said_right, part & failed[None]) for part in (before, within & ~before))
     saved = (jnp.stack([taken_over(who, cut) for cut in CUTS]) for who in (reader, knower))
     return Recovery(*saved, *shares)
+
+
+class Told(NamedTuple):
+    """How often a night's labels are right; of several jobs each field leads with [J]."""
+
+    right_before: jax.Array
+    """[] share of the student's states, up to the first wrong answer of their episode, in which the teacher's likeliest
+    answer is right."""
+    right_after: jax.Array
+    """[] the same of the states behind it."""
+
+
+def told(
+    slot: SessionAgent,
+    config: EnvConfig,
+    params: PyTree,
+    lived: Lived,
+    *,
+    number: jax.Array,
+    reads_on: bool = False,
+) -> Told:
+    """Returns how often the labels of the day's own states are right, of a teacher who has the session in memory as the
+    night begins; nan where there is no state of a kind. Pure.
+
+    Args:
+      slot: the agent.
+      config: the world, without aliased keys.
+      params: of the agent that lived the session.
+      lived: the day, with both its parts.
+      number: [] of the job.
+      reads_on: whether the teacher has what the student lived before a state in memory too, behind the session.
+    """
+    session, own = lived.session, lived.student
+    if reads_on:
+        policy = reading_on(slot, params, session, own)
+    else:
+        policy = slot.agent.evaluate(params, slot.recall_in(params, session, own.action.shape[0]), own.obs).logits
+    asked = codebook(config.jobworld, number)[view(config.jobworld, own.obs).key]
+    wrong, episode = own.action != asked, rows_of(own).trajectory
+    earlier = jnp.cumsum(wrong) - wrong
+    before = earlier == jax.ops.segment_min(earlier, episode, episode.shape[0])[episode]
+    return Told(*(_mean(policy.argmax(axis=-1) == asked, part) for part in (before, ~before)))
 
 
 def _mean(values: jax.Array, counted: jax.Array) -> jax.Array:

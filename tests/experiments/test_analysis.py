@@ -330,13 +330,15 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
         written = [row | told | {"real": reals[row["final"]]} for row in written]
         write_rows(tmp_path / "results" / f"{task}.csv", written)
     text, figures = refinement_analysis.analyse()
-    assert [path.name for path in figures] == ["recovery.png", "dead-ends-0.png", "dead-ends-100.png"]
+    names = [path.name for path in figures]
+    assert names == ["recovery.png", "dead-ends-0.png", "dead-ends-100.png"]
     failures, arms = (
         [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()[2:]]
         for part in text.split("\n\n")
     )
     shares = [f"{x:.2f} [{x:.2f}, {x:.2f}]" for x in (0.7, 0.5, 0.25, 0, 0.9, 0.6)]
-    assert failures[0] == ["dead-ends-0", "the first night", "2", *(f"{x} of 0.90" for x in shares[:4]), *shares[4:]]
+    measured = [*(f"{x} of 0.90" for x in shares[:4]), *shares[4:]]
+    assert failures[0] == ["dead-ends-0", "raw", "the first night", "2", *measured, "not measured", "not measured"]
     tasks = ("dead-ends-0", "dead-ends-100")
     assert [line[:2] for line in arms] == [[task, arm] for task in tasks for arm in ("raw", "rewritten")]
     early, late = ["0.40 [0.40, 0.40]", "0.20 [0.20, 0.20]"], ["0.80 [0.80, 0.80]", "-0.10 [-0.10, -0.10]"]
@@ -347,6 +349,47 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
             night = config_of.consolidation
             assert refinement_runs.REAL[1] == night.num_nights * night.real_per_night, name
             assert refinement_runs.REAL[0] % night.real_per_night == 0
+            assert 4 * night.num_updates == night.real_per_night
+
+
+def test_each_cause_of_the_failure_is_brought_about_alone():
+    def all_but(changes, task, arm):
+        return config.changed(refinement_runs.ARMS[task][arm], {"name": "", **changes})
+
+    learned_by = {"agent.lived_by": "agent"}
+    for arm in refinement_runs.ARMS["imitated"]:
+        assert all_but(learned_by, "imitated", arm) == all_but({}, "dead-ends-0", arm) != all_but({}, "imitated", arm)
+    raw, read_on = refinement_runs.REFERENCE, refinement_runs.READS_ON
+    session = {"teacher.reads_on": False}
+    for task in refinement_runs.READING_ON:
+        assert all_but(session, task, read_on) == all_but({}, task, raw) != all_but({}, task, read_on)
+        assert all_but(learned_by, task, raw) == all_but({}, "reading-on", raw)
+
+
+def test_a_teacher_that_reads_on_by_hand(tmp_path, monkeypatch):
+    """Days half as long, so that there are two nights before the first comparison; the failure is that of the first."""
+    monkeypatch.setattr(refinement_analysis, "FOLDER", tmp_path)
+    told = {"retained_bits": 8.0, "available_bits": 16.0, "other_session_return": 0.5, "updates": 30}
+    told |= {"labels_right_before": 0.9, "labels_right_after": 0.6, "env_id": "JobWorld-v0"}
+    written = []
+    for arm, right in (("raw", 0.7), ("raw, read on", 0.3)):
+        for row in rows(arm, {0: [0.1, 0.2, 0.9], 1: [0.1, 0.2, 0.9]}, task="reading-on"):
+            night = row["real"] // 100
+            shares = {f"recovered_{percent}": right / night for percent in (20, 40, 60, 80)}
+            shares |= {f"savable_{percent}": 1.0 for percent in (20, 40, 60, 80)}
+            shares |= {"told_right_before": 0.8 / night, "told_right_after": right, "real": (64, 128, 384)[night - 1]}
+            written.append(row | told | shares)
+    write_rows(tmp_path / "results" / "reading-on.csv", written)
+    text, figures = refinement_analysis.analyse()
+    assert [path.name for path in figures] == ["recovery-reading-on.png", "reading-on.png"]
+    assert all(path.stat().st_size > 10_000 for path in figures)
+    failures = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.split("\n\n")[0].splitlines()]
+    assert [line[1:3] for line in failures[2:]] == [
+        [arm, f"the {night} night"] for arm in ("raw", "raw, read on") for night in ("first", "last")
+    ]
+    first, last = failures[4:]
+    assert first[4] == "0.30 [0.30, 0.30] of 1.00" and first[-2:] == ["0.80 [0.80, 0.80]", "0.30 [0.30, 0.30]"]
+    assert last[4] == "0.10 [0.10, 0.10] of 1.00" and last[-2] == "0.27 [0.27, 0.27]"
 
 
 @pytest.mark.parametrize(

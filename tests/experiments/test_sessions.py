@@ -15,25 +15,26 @@ from dreamer.loop import ConsolidationConfig
 from dreamer.sleep.carriers import Carried, CarrierConfig, NapConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.wake import Deployed, envs
+from dreamer.wake import session as sessions
 from dreamer.wake.envs import EnvConfig, JobWorldConfig, of_job
 from dreamer.wake.envs.frozen_lake import neighbours, place_of
 from dreamer.wake.envs.jobs import codebook, redrawn
 from dreamer.wake.envs.jobworld import view
 from dreamer.wake.envs.lakes import maps
-from dreamer.wake.policy import live_one
+from dreamer.wake.policy import live_one, make_act
 from experiments import folders, sweep
 from experiments.config import RunConfig, changed
 from experiments.consolidation import analysis
 from experiments.consolidation import runs as question
 from experiments.evaluate import evaluate
-from experiments.measures import bits
+from experiments.measures import beliefs, bits, reader
 from experiments.results import read_rows, rows_of
 from experiments.sessions import afterwards, distillation, ledger, pretraining
 from experiments.sessions import run as sessions_run
 from experiments.sessions.config import DistillationConfig, sessions_from_dict, sessions_to_dict
 from experiments.sessions.dreams import make_dream
 from experiments.sessions.measure import recovery
-from experiments.sessions.pretraining_config import RECIPES, PretrainingConfig
+from experiments.sessions.pretraining_config import LIVED_BY, RECIPES, PretrainingConfig
 from experiments.sessions.run import ContextGainError, distil, load_agent, pretrain, run_or_resume
 from experiments.workers import Ended
 from scripts import distill as distill_script
@@ -133,7 +134,7 @@ def test_labels_are_what_a_perfect_reader_believes():
     env = of_job(AGENT.env, jnp.int32(5))
     live = jax.jit(lambda params: live_one(slot, env, params, seed=jnp.uint32(0), num_steps=16, remembers=True))
     session = live(first().params)
-    policy, counts = pretraining.labels(AGENT.env, session)
+    policy, counts = reader.labels(AGENT.env, session)
     assert counts.all()
     np.testing.assert_allclose(policy.sum(axis=-1), 1, rtol=1e-6)
     np.testing.assert_allclose(policy[0], 1 / world.num_answers)
@@ -147,7 +148,7 @@ def test_labels_on_a_lake_lead_to_the_other_side():
     env, holes = of_job(ON_LAKE.env, jnp.int32(5)), maps(3, 2)[5]
     live = jax.jit(lambda params: live_one(slot, env, params, seed=jnp.uint32(0), num_steps=16, remembers=True))
     session = live(first().params)
-    policy, counts = pretraining.labels(ON_LAKE.env, session)
+    policy, counts = reader.labels(ON_LAKE.env, session)
     assert counts.all()
     np.testing.assert_allclose(policy.sum(axis=-1), 1, rtol=1e-6)
     places = np.asarray(place_of(ON_LAKE.env.lake, session.obs))
@@ -158,6 +159,57 @@ def test_labels_on_a_lake_lead_to_the_other_side():
         assert not known_holes & {int(ahead[place, action]) for action in np.flatnonzero(probs)}
         known_holes |= {int(onto)} if holes[onto] else set()
     assert known_holes  # it fell, and was told never to again
+
+
+@pytest.mark.parametrize("config", [AGENT, changed(AGENT, {"env.jobworld.aliased": 0.5}), ON_LAKE])
+def test_the_reader_lives_by_what_it_knows(config):
+    """In six jobs: it does what `labels` give, and never what is ruled out; what it knows by acting, it knows by
+    reading."""
+    who, env_config = reader.make_reader(config.env), config.env
+
+    @jax.jit
+    @jax.vmap
+    def live(number):
+        env, act, seed = of_job(env_config, number), make_act(who.agent, greedy=False), number.astype(jnp.uint32)
+
+        def decide(state, _):
+            before, same = state.memory, {"seed": seed, "num_steps": 1, "remember": who.agent.remember}
+            state, lived = sessions.live(env, act, (), state, **same)
+            return state, (before, jax.tree.map(lambda leaf: leaf[0], lived))
+
+        begun = sessions.begin(env, seed=seed, num_envs=1, memory=who.empty(1, 24))
+        before, lived = jax.lax.scan(decide, begun, length=24)[1]
+        said = jax.vmap(lambda memory, obs: who.agent.evaluate((), memory, obs).logits)(before, lived.obs)
+        lived, before = jax.tree.map(lambda leaf: leaf[:, 0], (lived, before))
+        once = live_one(who, env, (), seed=seed, num_steps=24, remembers=True)
+        known = beliefs.beliefs(env_config, lived)[:-1] if env_config.suite == "jobworld" else ()
+        return lived, once, before, known, jnp.exp(said[:, 0]), reader.labels(env_config, lived)[0]
+
+    lived, once, before, known, said, policy = jax.device_get(live(jnp.arange(6) % env_config.job_world.num_jobs))
+    jax.tree.map(np.testing.assert_array_equal, lived, once)
+    np.testing.assert_allclose(said, policy, rtol=1e-6)
+    if env_config.suite == "jobworld":
+        np.testing.assert_array_equal(before.belief, known)
+        assert known[:, -1].max(axis=-1).mean() > 0.9  # it has found out nearly all
+    done = np.take_along_axis(policy, lived.action[..., None], axis=-1)[..., 0]
+    assert (done > 0).all() and (done[policy.max(axis=-1) == 1] == 1).all()
+    assert 0 < (policy.max(axis=-1) == 1).mean() < 1
+
+
+@pytest.mark.parametrize("lived_by", LIVED_BY)
+def test_sessions_to_learn_from_are_lived_by_whom_the_settings_say(monkeypatch, lived_by):
+    config, lives = changed(AGENT, {"lived_by": lived_by}), []
+
+    def live(who, *args, **settings):
+        lives.append(who)
+        return live_one(who, *args, **settings)
+
+    monkeypatch.setattr(pretraining, "live_one", live)
+    slot, optimizer, first = pretraining.parts_of(config)
+    jax.eval_shape(pretraining.make_day(config, slot, optimizer), first(), jnp.uint32(0), jnp.int32(0))
+    assert [who is slot for who in lives] == [lived_by == "agent"]
+    assert ("lived_by" in config.identity()) == (config.hash() != AGENT.hash()) == (lived_by == "reader")
+    assert sessions_from_dict(sessions_to_dict(config)) == config
 
 
 def test_a_session_on_a_lake_is_folded_in_measured_and_deployed(tmp_path):
@@ -436,32 +488,51 @@ def test_a_nap_costs_updates_and_no_real_transitions(agent, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("deadly", "saved"),
+    ("deadly", "reads_on", "saved", "savable", "right_after"),
     [
         # One failure in three has its first answer right, and what is lost is lost.
-        (1.0, (1 / 3, 0, 0, 0)),
+        (1.0, False, (1 / 3, 0, 0, 0), (1 / 3, 0, 0, 0), 1),
         # At most one of five answers was right: two keys take the last two decisions, one takes the last.
-        (0.0, (1, 1, 1, 4 / 6)),
+        (0.0, False, (1, 1, 1, 4 / 6), (1, 1, 1, 4 / 6), 1),
+        # Who has read a mistake goes on making mistakes: only where the first answer was right none is read yet.
+        (0.0, True, (1 / 6, 0, 0, 0), (1, 1, 1, 4 / 6), 0),
     ],
 )
-def test_what_a_teacher_saves_by_hand(deadly, saved):
+def test_what_a_teacher_saves_by_hand(deadly, reads_on, saved, savable, right_after):
     world = JobWorldConfig(num_answers=2, chain_length=2, slack=3, error="dead_end", dead_end_prob=deadly)
     config, number = EnvConfig("JobWorld-v0", "jobworld", jobworld=world), jnp.int32(3)
     right = codebook(world, number)
 
-    def evaluate(params, memory, obs):
-        knows = 99 * jax.nn.one_hot(right[view(world, obs).key], 2)
-        return Evaluation(0 * knows if isinstance(memory, tuple) else knows, None, None)
+    def evaluate(params, mistakes, obs):
+        asked = right[view(world, obs).key]
+        if isinstance(mistakes, tuple):
+            return Evaluation(jnp.zeros((*asked.shape, 2)), None, None)
+        return Evaluation(99 * jax.nn.one_hot(jnp.where(mistakes > 0, 1 - asked, asked), 2), None, None)
+
+    def remember(params, mistakes, lived):
+        return mistakes + (lived.action != right[view(world, lived.obs).key])
 
     def recall(params, session):
-        return jnp.zeros(session.action.shape[:1])
+        return jnp.zeros(session.action.shape[:1], jnp.int32)
 
-    slot = without_memory(Agent(None, evaluate, None, None))._replace(recall=recall)
+    slot = without_memory(Agent(None, evaluate, None, remember))._replace(recall=recall)
     session = jax.tree.map(lambda leaf: leaf[None], Transition(*jnp.zeros(7)))
-    found = recovery(slot, config, (), session, number=number, seed=jnp.uint32(0), num_episodes=4000)
+    same = {"number": number, "seed": jnp.uint32(0), "num_episodes": 4000, "reads_on": reads_on}
+    found = recovery(slot, config, (), session, **same)
     np.testing.assert_allclose(found.recovered, saved, atol=0.03)
-    np.testing.assert_array_equal(found.savable, found.recovered)
-    assert (found.right_before, found.right_after) == (1, 1)
+    np.testing.assert_allclose(found.savable, savable, atol=0.03)
+    assert (found.right_before, found.right_after) == (1, right_after)
+
+
+def test_a_teacher_that_reads_on_is_measured_and_known(agent, tmp_path):
+    settings = {"teacher.reads_on": True, "consolidation.session_length": 8, "recovery_episodes": 16}
+    config = changed(DISTIL, settings | {"run.folder": str(tmp_path / "run")})
+    rows = rows_of(distil(config, agent, watch=ignore), arm="read on")
+    assert [row["real"] for row in rows] == [16, 32]
+    assert all(0 <= row[name] <= 1 for row in rows for name in ("recovered_20", "told_right_before"))
+    restored = sessions_from_dict(RunFolder.open(tmp_path / "run").config)
+    assert restored.hash() == config.hash() != changed(config, {"teacher.reads_on": False}).hash()
+    assert "reads_on" not in DISTIL.identity()["teacher"] and config.identity()["teacher"]["reads_on"]
 
 
 def test_configs_are_what_was_written():
@@ -479,6 +550,7 @@ def test_configs_are_what_was_written():
         (AGENT, {"session_length": 17}, "session_length is 17, but slot.num_slots is 16"),
         (AGENT, {"env.jobworld.pool": "test"}, "pre-trained on all jobs of the pool 'pretraining'"),
         (AGENT, {"prior_weight": -1.0}, "prior_weight is -1.0: give 0 or more"),
+        (AGENT, {"lived_by": "nobody"}, "lived_by is 'nobody': give one of agent, reader"),
         (DISTIL, {"consolidation.session_length": 17}, "slot has room for 16"),
         (DISTIL, {"env.jobworld.job": 3}, "with all of them among the 4"),
         (DISTIL, {"env.jobworld.job": None}, "give the number of the first job"),
@@ -547,6 +619,37 @@ def test_configs_are_what_was_written():
             DISTIL,
             {"nap": NapConfig(2), "teacher.weights": "ema"},
             "teacher.weights is 'ema', but nap.places is 2, .*: give 'frozen'",
+        ),
+        (
+            DISTIL,
+            {"teacher.reads_on": True},
+            "session_length 16 with states_length 8, .* is more than the agent's slot has room for, 16: live less",
+        ),
+        (
+            DISTIL,
+            {"teacher.reads_on": True, "consolidation.session_length": 13, "consolidation.states_length": 3}
+            | {"recovery_episodes": 4},
+            "or with the 4 decisions of an episode to recover from, is more than",
+        ),
+        (
+            DISTIL,
+            {"teacher.reads_on": True, "consolidation.states": "dream"},
+            "consolidation.states is 'dream', but teacher.reads_on is set, .*: give 'student'",
+        ),
+        (
+            DISTIL,
+            {"teacher.reads_on": True, "refine.arm": "rewrite"},
+            "refine.arm is 'rewrite', but teacher.reads_on is set, .*: give 'raw'",
+        ),
+        (
+            DISTIL,
+            {"teacher.reads_on": True, "nap": NapConfig(2)},
+            "nap.places is 2, but teacher.reads_on is set, .*: give 0",
+        ),
+        (
+            DISTIL,
+            {"consolidation": ConsolidationConfig(objective="reinforce", session_length=0), "teacher.reads_on": True},
+            "which asks no teacher, but settings of teacher are changed",
         ),
         (DISTIL, {"recovery_episodes": -1}, "recovery_episodes is -1: give 0"),
         (

@@ -107,6 +107,11 @@ def test_who_plans_is_asked_elsewhere(kind):
         said(TeacherConfig(kind=kind), OLD, NEW, MEMORY, OBS)
 
 
+def test_who_reads_on_is_asked_elsewhere():
+    with pytest.raises(ValueError, match="teacher.reads_on is set: its policy is that of `reading_on`"):
+        said(TeacherConfig(reads_on=True), OLD, NEW, MEMORY, OBS)
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
@@ -118,6 +123,11 @@ def test_who_plans_is_asked_elsewhere(kind):
         ({"kind": "sharpened", "sharpness": 0.0}, "teacher.sharpness is 0.0: give"),
         ({"ema_step": 0.05}, "teacher.ema_step is 0.05, which has no effect where weights is 'frozen'"),
         ({"weights": "ema", "interpolation": 0.1}, "which has no effect where weights is 'ema'"),
+        (
+            {"kind": "other_job", "reads_on": True},
+            "teacher.kind is 'other_job' and reads_on set, .*: give kind 'session'",
+        ),
+        ({"weights": "ema", "reads_on": True}, "teacher.weights is 'ema' and reads_on set, .*: give weights 'frozen'"),
         ({"sharpness": 3.0}, "which has no effect where kind is 'session'"),
     ],
 )
