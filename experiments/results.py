@@ -37,8 +37,9 @@ saves who takes over after so many percent of them, how often its likeliest answ
 behind it, and the share that somebody saves who knows the job; the return in chains that are so many times as long, and
 what it would be if their parts were independent; and the bytes that carry what was learned, the bits in which a code
 tells it, rounded, and the return of what it tells; and where jobs have drifted before longer chains are asked, the
-return in chains as before, and all of these with a new session in memory. New ones come last, so that rows written
-before them stay readable."""
+return in chains as before, and all of these with a new session in memory; and how often a night's labels of what the
+student lived by day are right, up to the first mistake of an episode and behind it. New ones come last, so that rows
+written before them stay readable."""
 
 
 class ResultsError(ValueError):
