@@ -1,1 +1,1 @@
-"""What is true, computed exactly: beliefs, bits and values of JobWorld (docs/self-distillation.md)."""
+"""What is true, computed exactly: beliefs, bits and values of JobWorld (docs/sessions.md)."""

@@ -50,7 +50,7 @@ def for_evaluation(config: EnvConfig, num_envs: int) -> EnvConfig:
     if config.jobworld.period:
         raise ValueError(
             f"jobworld.period is {config.jobworld.period}, but an agent is measured in lives of its own, which begin "
-            "in the job's first codebook: set 0, or measure it by the codebook in force (docs/self-distillation.md)."
+            "in the job's first codebook: set 0, or measure it by the codebook in force (docs/sessions.md)."
         )
     if config.suite == "atari":
         config = dataclasses.replace(config, atari=dataclasses.replace(config.atari, life_loss_ends=False))

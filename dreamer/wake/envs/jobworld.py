@@ -1,6 +1,6 @@
 """JobWorld: an episode is a chain of keys, and a hidden codebook, the job, says how each is to be answered.
 
-What is true of it is computable: docs/self-distillation.md. An observation is a float32 vector, of these parts in turn:
+What is true of it is computable: docs/sessions.md. An observation is a float32 vector, of these parts in turn:
 
     key       [K]  one-hot, the current key; of an aliased key nothing until it has been looked at or answered wrongly
     hidden    [1]  1 while the current key is aliased and not yet known                 (where keys are aliased)
