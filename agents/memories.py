@@ -6,8 +6,8 @@ matrix a head, whatever the session's length: each transition writes, by the del
 ("Linear Transformers Are Secretly Fast Weight Programmers", https://arxiv.org/abs/2102.11174; keys and queries as in
 "Parallelizing Linear Transformers with the Delta Rule over Sequence Length", https://arxiv.org/abs/2406.06484).
 
-Letters: B batch, N tokens, of which the first W are lived transitions and are written; M places of the cache, G heads,
-D width of a head.
+Letters: B batch, N tokens, of which the first W are lived transitions and are written; M places of the cache, P of the
+table, L layers, G heads, D width of a head, A actions.
 """
 
 import jax

@@ -227,6 +227,19 @@ def test_a_cartridge_learns_what_the_session_says_and_a_window_does_not():
     np.testing.assert_allclose(window.held[0], whole.held[0][:, SESSION - 2 : SESSION], rtol=1e-5, atol=1e-6)
 
 
+def test_rewards_come_late_by_day():
+    def day_of(late):
+        return night_of(turn_of(num_updates=1, late_rewards=late), params())[1]
+
+    punctual, late = day_of(0), day_of(3)
+    assert np.asarray(punctual.student.reward)[:-3].any()
+    for one, other in ((punctual.session, late.session), (punctual.student, late.student)):
+        np.testing.assert_array_equal(one.obs[:3], other.obs[:3])
+    # Nobody in this part of the day sees rewards but through the session in memory: the student's are the same, late.
+    np.testing.assert_array_equal(late.student.reward[3:], punctual.student.reward[:-3])
+    assert not np.asarray(late.student.reward)[:3].any() and not np.asarray(late.session.reward)[:3].any()
+
+
 def test_the_first_agent_teaches_whatever_has_become_of_the_student():
     turn = turn_of(TeacherConfig(weights="first"), num_updates=1)
     spoiled = jax.tree.map(lambda leaf: leaf[..., ::-1], params())

@@ -196,4 +196,4 @@ def search_states(
 
 def without_memory(agent: Agent) -> SessionAgent:
     """Returns an agent that nobody asks for a memory."""
-    return SessionAgent(None, agent, *(None,) * (len(SessionAgent._fields) - 2))
+    return SessionAgent(**dict.fromkeys(SessionAgent._fields) | {"agent": agent})

@@ -54,8 +54,8 @@ class ConsolidationConfig:
     num_updates: int = 32
     """Updates of a night, each on all of its states."""
     late_rewards: int = 0
-    """Decisions by which each reward comes late, in whatever episode is then lived; what is still owed as a day ends is
-    lost."""
+    """Decisions by which each reward comes late, in whatever episode is then lived; what is still owed as the session
+    ends, or the student's part of the day, is lost."""
 
     def __post_init__(self) -> None:
         for name, known in (("objective", OBJECTIVES), ("states", STATES)):
@@ -75,6 +75,12 @@ class ConsolidationConfig:
             raise ValueError(
                 f"consolidation.objective is {self.objective!r} and states {self.states!r}: whoever learns from what "
                 f"was done learns where it was done; give states {wanted!r}"
+            )
+        if self.late_rewards and self.late_rewards >= max(self.session_length, self.states_length):
+            raise ValueError(
+                f"consolidation.late_rewards is {self.late_rewards}, but no more than "
+                f"{max(self.session_length, self.states_length)} decisions are lived on end, and nothing would ever be "
+                "paid: give fewer"
             )
         if (self.states == "session") != (self.states_length == 0):
             raise ValueError(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dreamer.sleep.carriers import MEMORIES
 from experiments import table
-from experiments.compression.runs import ARMS, CODED, DECAY, FAST, SIZES, arm
+from experiments.compression.runs import ARMS, CODED, DECAY, FAST, JOBS, SIZES, arm
 from experiments.figures import against
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean
@@ -24,8 +24,8 @@ _OF_CODES = (
 
 
 _OF_DECAY = (
-    "task", "carrier", "seeds", "bytes stored", "success in the first job as it ends: IQM [95 %]", "in the last",
-    "in the jobs before: after two jobs", "after three", "after four",
+    "task", "carrier", "seeds", "bytes stored", "updates a job", "success in the first job as it ends: IQM [95 %]",
+    "in the last", *(f"in the jobs before, after {jobs}" for jobs in range(2, JOBS + 1)),
     "success in other jobs, by session: after the first, after the last",
 )  # fmt: skip
 _TABLES = {CODED: _OF_CODES, DECAY: _OF_DECAY}
@@ -34,7 +34,7 @@ _TABLES = {CODED: _OF_CODES, DECAY: _OF_DECAY}
 def analyse() -> tuple[str, list[Path]]:
     """Returns the tables as Markdown and the figures drawn, each arm by its newest configuration.
 
-    Tasks and arms without rows are left out. Fast weights, which other agents have, are drawn beside the rest.
+    Tasks and arms without rows are left out. Fast weights are drawn beside the rest.
     """
     tables, figures, found = {_COLUMNS: [], _OF_CODES: [], _OF_DECAY: []}, [], {}
     for task, arms in ARMS.items():
@@ -45,7 +45,7 @@ def analyse() -> tuple[str, list[Path]]:
             tables[_TABLES.get(task, _COLUMNS)].append(line(task, name, own))
     if ran := {name: _final(own) for name, own in found["jobworld"].items()}:
         lines = {kind: [ran.get(arm(kind, size), []) for size in sizes] for kind, sizes in SIZES.items()}
-        lines["fast weights"] = [_final(own) for own in found[FAST].values()]
+        lines["fast weights, of other agents"] = [_final(own) for own in found[FAST].values()]
         told = interquartile_mean([row["available_bits"] for rows in ran.values() for row in rows])[0]
         world = ARMS["jobworld"][next(iter(ran))].env.jobworld
         whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"
@@ -90,7 +90,8 @@ def _line_of_decay(task: str, name: str, rows: list[dict]) -> str:
     def said(number: int, measure: str) -> str:
         return table.interval(interquartile_mean([row[measure] for row in rows if row["real"] == ends[number]]))
 
-    cells = [f"{int(rows[0]['carried_bytes']):,}", *(said(number, "student_return") for number in (0, -1))]
+    size, updates = (int(rows[0][name]) for name in ("carried_bytes", "updates"))
+    cells = [f"{size:,}", f"{updates:,}", *(said(number, "student_return") for number in (0, -1))]
     cells += [said(number, "earlier_return") for number in range(1, len(ends))]
     elsewhere = ", ".join(said(number, "other_session_return") for number in (0, -1))
     return table.joined([task, name, str(len(_final(rows))), *cells, elsewhere])

@@ -6,7 +6,7 @@ that of `weights` and its updates are those of `consolidation`, and were not cho
 agents have such a memory in place of a cache, of a size that goes by their heads, and keep it as the session left it.
 In `coded` it is asked, too, how short a code tells what was learned; in `naps` the session is folded into a cartridge
 first, as the carrier of that name learns it, and that teaches a low-rank change. In `decay` four jobs are lived one
-after another, a session and a night each.
+after another, a session and a night each; one arm gives all weights as many updates as a low-rank change has.
 """
 
 from dreamer.sleep.carriers import UNLEARNED
@@ -60,6 +60,9 @@ _NAPS = {
     )
     for size in (1, 2, 4, 8)
 }
+_MORE = changed(_ARMS["weights"], {"consolidation.num_updates": _LEARNED["lora"][1]})
+JOBS = 4
+"""Jobs of the task `decay`, one after another."""
 _HEADS = {"fast weights, 4 heads": 4, "fast weights, 16 heads": 16}
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": _ARMS,
@@ -70,9 +73,9 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
     },
     NAPS: {name: changed(config, {"name": "compression-naps"}) for name, config in _NAPS.items()},
     DECAY: {
-        name: changed(config, {"name": "compression-decay", "sequence": 4})
-        for name, config in (_ARMS | _NAPS).items()
-        if name in ("weights", "lora 1", "lora 4", "lora 16", f"cartridge 4, then {_THEN}")
+        name: changed(config, {"name": "compression-decay", "sequence": JOBS})
+        for name, config in (_ARMS | _NAPS | {"weights, as many updates": _MORE}).items()
+        if name in ("weights", "weights, as many updates", "lora 1", "lora 4", "lora 16", f"cartridge 4, then {_THEN}")
     },
     FAST: {
         name: changed(

@@ -84,7 +84,6 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
                 f"the same, {said}": changed(_JOBWORLD, {"consolidation.num_nights": 4, "teacher.weights": weights})
                 for said, weights in (
                     ("taught by the first agent", "first"),
-                    ("the teacher follows", "ema"),
                     ("the teacher is the student", "current"),
                 )
             },
@@ -130,12 +129,7 @@ PANELS = {
     ),
     "sequence": (
         (REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),
-        (
-            REFERENCE,
-            "the same, taught by the first agent",
-            "the same, the teacher follows",
-            "the same, the teacher is the student",
-        ),
+        (REFERENCE, "the same, taught by the first agent", "the same, the teacher is the student"),
     ),
 }
 """Task -> arms of each panel of its figure of curves."""

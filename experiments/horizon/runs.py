@@ -6,8 +6,9 @@ transitions; the last, more.
 
 Three tasks more change the world: two of eight keys look the same until they are looked at (`ambiguous`, with agents
 that were pre-trained so; a look costs a decision and nothing else), each reward comes eight decisions late, in a later
-chain (`delayed`, in chains of 2 keys, which all arms learn where it does not), or a quarter of the keys is redrawn
-before longer chains are asked (`drifting`).
+chain (`delayed`, in chains of 2 keys, which all arms learn where it does not; distillation reads no rewards, and the
+policy gradient counts a chain's own alone), or a quarter of the keys has another answer before longer chains are asked
+(`drifting`).
 """
 
 from experiments.config import changed

@@ -35,7 +35,7 @@ def make_reader(config: EnvConfig) -> SessionAgent:
     """Returns the reader as one who lives, samples what `labels` of its session so far give, and remembers what it
     knows.
 
-    Only that: it has no parameters, () stands for them, and tells no values; nothing of it is learned or read.
+    Only that: it asks no parameters, whatever stands for them, and tells no values; nothing of it is learned or read.
 
     Args:
       config: the world, of the suite `jobworld` or `lake`.
@@ -62,8 +62,8 @@ def make_reader(config: EnvConfig) -> SessionAgent:
     def empty(num_copies: int, num_decisions: int) -> PyTree:
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_copies, *leaf.shape)), first)
 
-    agent, spec = Agent(None, evaluate, None, remember), envs.make_jax(config).spec
-    return SessionAgent(spec, agent, empty, *(None,) * (len(SessionAgent._fields) - 3))
+    known = {"spec": envs.make_jax(config).spec, "agent": Agent(None, evaluate, None, remember), "empty": empty}
+    return SessionAgent(**dict.fromkeys(SessionAgent._fields) | known)
 
 
 def _answer(config: EnvConfig, belief: jax.Array, obs: jax.Array) -> jax.Array:

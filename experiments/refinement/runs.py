@@ -1,10 +1,10 @@
 """What is run: students whose trajectories are refined before they learn from them (TRD).
 
-After a student's mistake its teacher may fail for one of three reasons, each brought about alone. *Dead ends*: a wrong
+After a student's mistake its teacher may fail for one of three reasons, each brought about here. *Dead ends*: a wrong
 answer is fatal to the episode with a probability that is 0, a half or 1; the agent of each seed was pre-trained once,
 where it is a half. *States that it never saw*: nothing is fatal, but the agent was pre-trained in the states of the
-reader that it imitates. *Mistakes taken for facts*: nothing is fatal, but the teacher goes on reading what its student
-does.
+reader that it imitates, who guesses, but makes no mistake that its session had told of. *Mistakes taken for facts*:
+nothing is fatal, but the teacher goes on reading what its student does, which tells it more of the job as well.
 
 Arms are T0 to T6 of `dreamer.sleep.refine`; where dead ends are surest those that dream also under a codebook of which
 half or all is drawn at random; and the session's own states, which no student has to come to.

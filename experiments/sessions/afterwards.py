@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamer.core import divergences, trees
+from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import PyTree
 from dreamer.sleep.carriers import Carried, Carrier
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import JaxEnv, of_job
-from dreamer.wake.envs.jobs import codebook, pool_jobs, redrawn, session_seed
+from dreamer.wake.envs.jobs import codebook, drifted, pool_jobs, session_seed
 from dreamer.wake.envs.jobworld import of_codebook
 from dreamer.wake.policy import live_one
 from experiments.sessions.coded import make_coded
@@ -110,26 +111,30 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
     """
     lengths = ((1,) if config.drift else ()) + config.horizons
 
-    def job(times: int, number: jax.Array) -> JaxEnv:
+    changes = round(config.drift * config.env.jobworld.num_keys)
+
+    def job(times: int, number: jax.Array, key: jax.Array) -> JaxEnv:
         own = config.env.jobworld
         long = {"chain_length": times * own.chain_length, "slack": times * own.slack}
         world = dataclasses.replace(config.env, jobworld=dataclasses.replace(own, **long))
         if not config.drift:
             return of_job(world, number)
-        drifting = dataclasses.replace(own, period=1, redrawn_prob=config.drift)
-        changed = redrawn(drifting, codebook(own, number), number=number, episode=jnp.int32(1))
-        return of_codebook(world, changed)
+        now = drifted(codebook(own, number), num_changed=changes, num_answers=own.num_answers, key=key)
+        return of_codebook(world, now)
 
     @functools.partial(jax.jit, static_argnames="times")
     def measured(students: Carried, numbers: jax.Array, times: int) -> tuple[jax.Array, jax.Array | tuple]:
         def one(student: Carried, number: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array | tuple]:
             same = {"seed": sessions.evaluation_seed(seed), "num_episodes": config.episodes}
-            alone = returns(slot, job(times, number), student, **same)
+            key = streams.stream(seed, "drift", number)
+            alone = returns(slot, job(times, number, key), student, **same)
             if not config.drift:
                 return alone, ()
             own_seed, num_steps = session_seed(seed, number), config.agent.session_length
-            lived = live_one(slot, job(1, number), student.params, seed=own_seed, num_steps=num_steps, remembers=True)
-            return alone, returns(slot, job(times, number), having(slot, student.params, lived), **same)
+            lived = live_one(
+                slot, job(1, number, key), student.params, seed=own_seed, num_steps=num_steps, remembers=True
+            )
+            return alone, returns(slot, job(times, number, key), having(slot, student.params, lived), **same)
 
         return jax.vmap(one)(students, numbers, seeds)
 

@@ -7,7 +7,7 @@ from dreamer.loop import PlanConfig
 from dreamer.sleep.carriers import MEMORIES, UNLEARNED
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import DREAMED
-from dreamer.sleep.teachers import PLANNERS, TeacherConfig
+from dreamer.sleep.teachers import PLANNERS, STILL, TeacherConfig
 from dreamer.wake.envs.jobs import pool_jobs
 from experiments.config import differences
 from experiments.sessions.pretraining_config import check
@@ -54,8 +54,9 @@ def check_distillation(config: Any) -> None:
         )
     if unknown := set(config.horizons) - set(HORIZONS):
         raise ValueError(f"horizons has {sorted(unknown)}: give some of {', '.join(map(str, HORIZONS))}")
-    if not 0 <= config.drift <= 1 or (config.drift and not config.horizons):
-        raise ValueError(f"drift is {config.drift}: give 0, or with horizons a share of the keys, at most 1")
+    changes = round(config.drift * config.env.jobworld.num_keys)
+    if config.drift and not (config.horizons and 0 < changes <= config.env.jobworld.num_keys):
+        raise ValueError(f"drift is {config.drift}: give 0, or with horizons a share of one key or more, at most 1")
     _check_plan(config)
     _check_objective(config)
     _check_reading_on(config)
@@ -145,13 +146,15 @@ def _check_reading_on(config: Any) -> None:
         ("refine.arm", config.refine.arm, ("raw",)),
         ("nap.places", config.nap.places, (0,)),
     )
-    episode = config.env.jobworld.deadline if config.recovery_episodes else 0
-    if night.session_length + max(night.states_length, episode) > room:
-        raise ValueError(
-            f"teacher.reads_on is set, and consolidation.session_length {night.session_length} with states_length "
-            f"{night.states_length}, or with the {episode} decisions of an episode to recover from, is more than the "
-            f"agent's slot has room for, {room}: live less, or pre-train with more slots"
-        )
+    for length, what in (
+        (night.states_length, f"states_length {night.states_length}"),
+        (config.env.jobworld.deadline if config.recovery_episodes else 0, "an episode to recover from"),
+    ):
+        if night.session_length + length > room:
+            raise ValueError(
+                f"teacher.reads_on is set, and consolidation.session_length {night.session_length} with {what} is more "
+                f"than the agent's slot has room for, {room}: live less, or pre-train with more slots"
+            )
 
 
 def _check_refine(config: Any) -> None:
@@ -163,6 +166,14 @@ def _check_refine(config: Any) -> None:
         raise ValueError(
             f"recovery_episodes is {config.recovery_episodes}: give 0 (not measured), or more where a teacher has "
             "read a session of the job (teacher.kind 'session') and no key is aliased"
+        )
+    if config.recovery_episodes:
+        _allow(
+            f"recovery_episodes is {config.recovery_episodes}, and what is measured is a teacher that stands still and "
+            "labels with the session itself",
+            ("teacher.weights", config.teacher.weights, STILL),
+            ("nap.places", config.nap.places, (0,)),
+            ("consolidation.objective", night.objective, ("distil",)),
         )
     if (config.horizons or config.refine.arm != "raw") and config.env.max_steps is not None:
         raise ValueError(
@@ -218,6 +229,15 @@ def _check_carrier(config: Any) -> None:
         ("distill.reinforce_weight", config.distill.reinforce_weight, (0.0,)),
         ("update.weight_decay", config.update.weight_decay, (0.0,)),
     )
+    if config.drift:
+        raise ValueError(f"drift is {config.drift}, but {said}, a memory of the job as it was: give 0")
+    if kind in UNLEARNED:
+        _allow(
+            f"{said}, of which nothing is learned",
+            ("teacher", config.teacher, (TeacherConfig(),)),
+            ("distill", config.distill, (DistillConfig(),)),
+            ("consolidation.states", night.states, ("session",)),
+        )
     if size > (most := night.session_length if kind == "retrieval" else places):
         raise ValueError(f"{said}, but a session leaves {most} places: give that many or less")
 

@@ -65,7 +65,8 @@ class DistillationConfig:
     """How many times as long chains, with as many times the slack, the student is measured in at the end of a job, of
     2, 4, 8 and 16; () in none."""
     drift: float = 0.0
-    """Share of the keys of each job that are redrawn before `horizons` are asked; 0 leaves the job as it was."""
+    """Share of the keys of each job, drawn anew for every student, that have another answer by the time `horizons` are
+    asked; 0 leaves the job as it was."""
     coded: bool = False
     """Whether it is asked, at the end of a job, in how few bits a code tells what was learned."""
     run: RunConfig = RunConfig()

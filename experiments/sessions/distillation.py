@@ -126,8 +126,10 @@ def make_turn(
         if config.recovery_episodes:
             same |= {"num_episodes": config.recovery_episodes}
             who = {"number": jobs.number[stage], "reads_on": config.teacher.reads_on}
-            repaired = recovery(slot, config.env, deployed, lived.session, **same, **who)
-            said = told(slot, config.env, deployed, lived, **who) if lived.student != () else ()
+            teacher = first if config.teacher.weights == "first" else deployed
+            repaired = recovery(slot, config.env, deployed, lived.session, teacher=teacher, **same, **who)
+            labelled = lived.student != () and config.refine.arm == "raw"
+            said = told(slot, config.env, teacher, lived, **who) if labelled else ()
         outcome = Outcome(without, jnp.asarray(within), ledger.told(after), repaired, said, metrics)
         return Standing(student, belief), outcome
 

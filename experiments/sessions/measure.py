@@ -108,13 +108,14 @@ def recovery(
     params: PyTree,
     session: Transition,
     *,
+    teacher: PyTree,
     number: jax.Array,
     seed: jax.Array,
     num_episodes: int,
     reads_on: bool = False,
 ) -> Recovery:
-    """Returns what the agent with the session [T] in memory makes of episodes that it fails without; nan where there
-    is none of a kind. Pure.
+    """Returns what a teacher with the session [T] in memory makes of episodes that a student fails without; nan where
+    there is none of a kind. Pure.
 
     The student samples, as by day, and the teacher who takes over plays what it thinks likeliest. The episodes go on
     from what is seen, in the true job; as many fail as do of `num_episodes`, and nobody learns from them.
@@ -122,8 +123,9 @@ def recovery(
     Args:
       slot: the agent.
       config: the world, without aliased keys.
-      params: of the agent that lived the session.
+      params: of the student, who lived the session.
       session: [T]
+      teacher: the teacher's parameters; mostly the same.
       number: [] of the job.
       seed: [] of the episodes.
       num_episodes: static.
@@ -134,22 +136,25 @@ def recovery(
     limit, N = sessions.step_limit(env, None), num_episodes
     reset_key, act_key, state_key, own_key = jax.random.split(streams.stream(seed, "recovery"), 4)
 
-    memory = slot.recall_in(params, session, N)
+    memory = slot.recall_in(teacher, session, N)
 
     def agent(memory: PyTree) -> Policy:
-        return lambda obs: slot.agent.evaluate(params, memory, obs).logits
+        return lambda obs: slot.agent.evaluate(teacher, memory, obs).logits
+
+    def alone(obs: jax.Array) -> jax.Array:
+        return slot.agent.evaluate(params, (), obs).logits
 
     def knower(at: jax.Array) -> Policy:
         return lambda obs: jax.nn.one_hot(right[view(world, obs).key], world.num_actions)
 
     begun = jax.vmap(env.reset)(jax.random.split(reset_key, N))
-    lived, within = go_on(env, *begun, agent(()), act_key, num_steps=limit)  # [L, N]
+    lived, within = go_on(env, *begun, alone, act_key, num_steps=limit)  # [L, N]
 
     def read(memory: PyTree, met: Transition, counted: jax.Array) -> PyTree:
         """Returns the teacher's memory after transitions [N], of which only those that count are read."""
         if not reads_on:
             return memory
-        longer = slot.agent.remember(params, memory, met)
+        longer = slot.agent.remember(teacher, memory, met)
         return jax.tree.map(functools.partial(jax.vmap(jnp.where), counted), longer, memory)
 
     def reader(at: jax.Array) -> Policy:
@@ -204,7 +209,7 @@ def told(
     Args:
       slot: the agent.
       config: the world, without aliased keys.
-      params: of the agent that lived the session.
+      params: the teacher's.
       lived: the day, with both its parts.
       number: [] of the job.
       reads_on: whether the teacher has what the student lived before a state in memory too, behind the session.

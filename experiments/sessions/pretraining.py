@@ -4,8 +4,8 @@ Each day sessions are lived in jobs drawn anew from their pool, and each of thei
 perfect reader of the session so far would do (`experiments.measures.reader`). Supervised learning to adapt in context,
 as in "In-context Reinforcement Learning with Algorithm Distillation" (https://arxiv.org/abs/2210.14215), with an exact
 teacher in place of a learning history. Where the agent lives its sessions itself, it is DAgger ("A Reduction of
-Imitation Learning and Structured Prediction to No-Regret Online Learning", https://arxiv.org/abs/1011.0686); where the
-reader does, behaviour cloning.
+Imitation Learning and Structured Prediction to No-Regret Online Learning", https://arxiv.org/abs/1011.0686), but that
+each day is learned from and dropped, and not gathered; where the reader does, behaviour cloning.
 
 Letters: B sessions, T decisions.
 """

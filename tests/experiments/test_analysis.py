@@ -486,7 +486,7 @@ def test_compression_by_hand(tmp_path, monkeypatch):
     jobs = [row | told | {"carried_bytes": 4000, "earlier_return": n / 10} for n, row in enumerate(jobs)]
     write_rows(tmp_path / "results" / "decay.csv", jobs)
     decay = compression_analysis.analyse()[0].splitlines()[-1].replace(" [one seed]", "")
-    assert decay == "| decay | lora 4 | 1 | 4,000 | 0.90 | 0.60 | 0.10 | 0.20 | 0.30 | 0.50, 0.50 |"
+    assert decay == "| decay | lora 4 | 1 | 4,000 | 0 | 0.90 | 0.60 | 0.10 | 0.20 | 0.30 | 0.50, 0.50 |"
 
 
 def test_what_dreams_win_back_by_hand():

@@ -181,6 +181,14 @@ def redrawn(config: JobWorldConfig, answers: jax.Array, *, number: jax.Array, ep
     return jnp.where(jax.random.bernoulli(redraw_key, config.redrawn_prob, answers.shape), fresh, answers)
 
 
+def drifted(answers: jax.Array, *, num_changed: int, num_answers: int, key: jax.Array) -> jax.Array:
+    """Returns the codebook [K] in which so many keys, drawn by `key`, have another answer than in `answers` [K]."""
+    order_key, answer_key = jax.random.split(key)
+    chosen = jax.random.permutation(order_key, len(answers)) < num_changed
+    other = (answers + jax.random.randint(answer_key, answers.shape, 1, num_answers)) % num_answers
+    return jnp.where(chosen, other, answers)
+
+
 def _odd_powers(count: int) -> np.ndarray:
     """Returns [count] uint32, none of which vanishes in a product, so that every digit counts."""
     return np.array([pow(0x9E3779B1, place + 1, 2**32) for place in range(count)], np.uint32)
