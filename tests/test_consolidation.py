@@ -253,6 +253,19 @@ def test_the_first_agent_teaches_whatever_has_become_of_the_student():
     np.testing.assert_allclose(metrics["teacher_kl"], expected, rtol=1e-4)
 
 
+def test_the_first_agent_lives_the_session_whatever_has_become_of_the_student():
+    spoiled, env = jax.tree.map(lambda leaf: -9 * leaf, params()), of_job(WORLD, 2)
+
+    def day_of(student, lived_by):
+        turn, begun = turn_of(num_updates=1, lived_by=lived_by), init_train_state(student, OPTIMIZER)
+        return jax.jit(lambda: turn(begun, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))()[1]
+
+    unspoiled, deployed, first = day_of(params(), "deployed"), day_of(spoiled, "deployed"), day_of(spoiled, "first")
+    np.testing.assert_array_equal(first.session.action, unspoiled.session.action)
+    np.testing.assert_array_equal(first.student.action, deployed.student.action)  # the student's own part of the day
+    assert (deployed.session.action != unspoiled.session.action).any()
+
+
 NAP = NapConfig(places=2, num_updates=5, learning_rate=3e-2)
 
 

@@ -32,6 +32,7 @@ from dreamer.wake.policy import live_one
 
 OBJECTIVES = ("distil", "clone", "clone_successes", "reinforce")
 STATES = ("student", "session", "dream")
+LIVED_BY = ("deployed", "first")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +54,14 @@ class ConsolidationConfig:
     those that the student meets in a `dream` of what the session taught."""
     num_updates: int = 32
     """Updates of a night, each on all of its states."""
+    lived_by: str = "deployed"
+    """Who lives the session: who is `deployed`, as the last night left it, or the `first` agent, kept for good."""
     late_rewards: int = 0
     """Decisions by which each reward comes late, in whatever episode is then lived; what is still owed as the session
     ends, or the student's part of the day, is lost."""
 
     def __post_init__(self) -> None:
-        for name, known in (("objective", OBJECTIVES), ("states", STATES)):
+        for name, known in (("objective", OBJECTIVES), ("states", STATES), ("lived_by", LIVED_BY)):
             if getattr(self, name) not in known:
                 raise ValueError(f"consolidation.{name} is {getattr(self, name)!r}: give one of {', '.join(known)}")
         for name, least in (
@@ -92,6 +95,8 @@ class ConsolidationConfig:
                 f"consolidation.session_length is 0, but states is {self.states!r}, which asks a session: give 1 or "
                 "more"
             )
+        if not self.session_length and self.lived_by != "deployed":
+            raise ValueError(f"consolidation.session_length is 0, but lived_by is {self.lived_by!r}: give 1 or more")
         if self.session_length and self.objective == "reinforce":
             raise ValueError(
                 f"consolidation.session_length is {self.session_length}, but objective is 'reinforce', which never "
@@ -186,14 +191,14 @@ def make_day_and_night(
         )
         return slot.agent.evaluate(params, memory, obs)
 
-    def day(env: JaxEnv, taught_in: JaxEnv, params: PyTree, seeds: tuple) -> Lived:
+    def day(env: JaxEnv, taught_in: JaxEnv, deployed: PyTree, first: PyTree, seeds: tuple) -> Lived:
         session, own = (), ()
         env, taught_in = (with_late_rewards(world, config.late_rewards) for world in (env, taught_in))
         if config.session_length:
-            num_steps = config.session_length
-            session = live_one(slot, taught_in, params, seed=seeds[0], num_steps=num_steps, remembers=True)
+            who, num_steps = first if config.lived_by == "first" else deployed, config.session_length
+            session = live_one(slot, taught_in, who, seed=seeds[0], num_steps=num_steps, remembers=True)
         if config.states == "student":
-            own = live_one(slot, env, params, seed=seeds[1], num_steps=config.states_length, remembers=False)
+            own = live_one(slot, env, deployed, seed=seeds[1], num_steps=config.states_length, remembers=False)
         return Lived(session, own)
 
     def states_of(lived: Lived, params: PyTree, *, seed: jax.Array, world: DreamedWorld | None, reader: Policy) -> Rows:
@@ -267,7 +272,7 @@ def make_day_and_night(
         old: tuple = (),
     ) -> tuple[TrainState, Lived, Metrics]:
         seeds = jax.random.bits(streams.stream(seed, "night", number), (3,), jnp.uint32)
-        lived = day(env, taught_in, carrier.carried(student.params, first).params, seeds)
+        lived = day(env, taught_in, carrier.carried(student.params, first).params, first, seeds)
         student, metrics = night(student, first, lived, seeds[2], old)
         return student, lived, metrics
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import table
-from experiments.consolidation.runs import ARMS, DAYS, LATE, PANELS, PERIODS
+from experiments.consolidation.runs import ARMS, DAYS, KEPT, LATE, PANELS, PERIODS
 from experiments.figures import against, learning_curve
 from experiments.measures import bits
 from experiments.results import newest_of
@@ -57,7 +57,7 @@ def analyse() -> tuple[str, list[Path]]:
                 *_lines_of_first(task, rows, ["0", "64", "-", "-", "{}"]),
             ]
             figures.append(_draw_states(ran, FOLDER / "figures" / f"{task}.png"))
-        elif task == "period":
+        elif task in ("period", KEPT):
             tables[_OF_PERIODS] += [_line_of_period(task, arm, own) for arm, own in ran.items()]
             figures.append(_draw_periods(ran, FOLDER / "figures" / f"{task}.png"))
         else:

@@ -30,6 +30,8 @@ _REWARDS = _arm("consolidation", objective="reinforce", session_length=0, num_ni
 DAYS = 24
 PERIODS = {"a job a day": 1, **{f"{days} days a job": days for days in (2, 4, 8)}, "one job": None}
 """Arm of the task `period` -> days, each with a night, that a job lasts; None is all of them."""
+KEPT = "period-first"
+"""The task of the same periods in which the first agent teaches all along."""
 LATE = 16
 """The last days of `period`, of which means are told: of every arm as many begin a job as its days a job say."""
 _PLANNERS, _WRONG = (("search in a dream", "search"), ("session and search", "veteran")), ", dream all wrong"
@@ -82,23 +84,27 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
             "the same, anchored": changed(_JOBWORLD, {"consolidation.num_nights": 4, "distill.anchor_weight": 1.0}),
             **{
                 f"the same, {said}": changed(_JOBWORLD, {"consolidation.num_nights": 4, "teacher.weights": weights})
-                for said, weights in (
-                    ("taught by the first agent", "first"),
-                    ("the teacher is the student", "current"),
-                )
+                for said, weights in (("taught by the first agent", "first"), ("the teacher is the student", "current"))
             },
+            "the same, lived and taught by the first agent": changed(
+                _JOBWORLD,
+                {"consolidation.num_nights": 4, "teacher.weights": "first", "consolidation.lived_by": "first"},
+            ),
             "session, its own states": _arm("", **_OWN | {"num_nights": 8}),
             "cloned successes": _arm("", objective="clone_successes", **_OWN | {"num_nights": 8}),
             REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3, "consolidation.num_nights": 20}),
         }.items()
     },
-    "period": {
-        arm: _arm(
-            "consolidation-period",
-            {"sequence": DAYS // (days or DAYS), "distill.anchor_weight": 1.0},
-            num_nights=days or DAYS,
-        )
-        for arm, days in PERIODS.items()
+    **{
+        task: {
+            arm: _arm(
+                f"consolidation-{task}",
+                {"sequence": DAYS // (days or DAYS), "distill.anchor_weight": 1.0, "teacher.weights": weights},
+                num_nights=days or DAYS,
+            )
+            for arm, days in PERIODS.items()
+        }
+        for task, weights in (("period", "frozen"), (KEPT, "first"))
     },
     "dreams": {
         "64 of the session": changed(_DREAMS, {"consolidation.states": "session", "consolidation.states_length": 0}),
@@ -129,7 +135,12 @@ PANELS = {
     ),
     "sequence": (
         (REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),
-        (REFERENCE, "the same, taught by the first agent", "the same, the teacher is the student"),
+        (
+            REFERENCE,
+            "the same, lived and taught by the first agent",
+            "the same, taught by the first agent",
+            "the same, the teacher is the student",
+        ),
     ),
 }
 """Task -> arms of each panel of its figure of curves."""

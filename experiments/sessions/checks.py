@@ -224,6 +224,7 @@ def _check_carrier(config: Any) -> None:
         ("consolidation.num_nights", night.num_nights, (1,)),
         ("sequence", config.sequence, (1,)),
         ("consolidation.objective", night.objective, ("distil",)),
+        ("consolidation.lived_by", night.lived_by, ("deployed",)),
         ("teacher.weights", config.teacher.weights, ("frozen",)),
         ("distill.anchor_weight", config.distill.anchor_weight, (0.0,)),
         ("distill.reinforce_weight", config.distill.reinforce_weight, (0.0,)),

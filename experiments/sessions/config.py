@@ -111,8 +111,9 @@ class DistillationConfig:
         """Returns all that decides the outcome but the seed."""
         identity = identity_of(self) | {"agent": self.agent.identity()}
         # Rows that are older than these settings are of the same runs.
-        if not self.consolidation.late_rewards:
-            del identity["consolidation"]["late_rewards"]
+        for name in ("late_rewards", "lived_by"):
+            if getattr(self.consolidation, name) == getattr(ConsolidationConfig, name):
+                del identity["consolidation"][name]
         if not self.teacher.reads_on:
             del identity["teacher"]["reads_on"]
         for name in ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons", "drift", "coded", "nap"):

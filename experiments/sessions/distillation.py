@@ -121,7 +121,8 @@ def make_turn(
         after = carrier.carried(student.params, first)
         without = jax.vmap(lambda job: returns(slot, of_job(config.env, job), after, **same))(jobs.number)
         its_own = lived.session != () and config.teacher.kind != "other_job"
-        within = returns(slot, env, having(slot, deployed, lived.session), **same) if its_own else jnp.nan
+        reader = first if config.consolidation.lived_by == "first" else deployed
+        within = returns(slot, env, having(slot, reader, lived.session), **same) if its_own else jnp.nan
         repaired, said = (), ()
         if config.recovery_episodes:
             same |= {"num_episodes": config.recovery_episodes}

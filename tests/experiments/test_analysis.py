@@ -285,8 +285,10 @@ def test_days_of_a_job_by_hand(tmp_path, monkeypatch):
 def test_all_periods_live_as_many_days():
     assert all(sessions_runs.LATE % days == 0 for days in sessions_runs.PERIODS.values() if days)
     arms = sessions_runs.ARMS["period"]
-    assert {config.num_nights for config in arms.values()} == {sessions_runs.DAYS}
+    assert {own.num_nights for own in arms.values()} == {sessions_runs.DAYS}
     assert [arms[arm].consolidation.num_nights for arm in arms] == [1, 2, 4, 8, sessions_runs.DAYS]
+    for arm, kept in sessions_runs.ARMS[sessions_runs.KEPT].items():
+        assert kept == config.changed(arms[arm], {"name": kept.name, "teacher.weights": "first"})
 
 
 def test_worlds_differ_in_one_thing_and_live_as_much():

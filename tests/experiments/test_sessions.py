@@ -605,6 +605,12 @@ def test_configs_are_what_was_written():
             | {"consolidation.states": "session", "consolidation.states_length": 0},
             "but carrier.kind is 'retrieval' and size 4, of which nothing is learned",
         ),
+        (
+            DISTIL,
+            {"teacher.kind": "sharpened", "consolidation.session_length": 0, "consolidation.lived_by": "first"},
+            "consolidation.session_length is 0, but lived_by is 'first'",
+        ),
+        (DISTIL, {"consolidation.late_rewards": 16}, "consolidation.late_rewards is 16, but no more than 16 decisions"),
         (DISTIL, {"consolidation.late_rewards": -1}, "consolidation.late_rewards is -1: give 0 or more"),
         (DISTIL, {"horizons": (2,), "env.max_steps": 3}, "env.max_steps is 3, but horizons and refine.arm go by"),
         (DISTIL, {"horizons": (2,), "env.jobworld.feedback": "step"}, "horizons ask for success"),
