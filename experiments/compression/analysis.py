@@ -53,7 +53,7 @@ def analyse() -> tuple[str, list[Path]]:
         bits = one if round(told, 1) == round(whole, 1) else {said: whole, "I(session; z)": told}
         figures = [
             _draw(lines, "student_return", "success with what is carried", {}),
-            _draw(lines, "retained_bits", "bits about the job", bits),
+            _draw(lines, "retained_bits", "bits about the job", bits, least=0.0),
         ]
     told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
     return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures
@@ -115,8 +115,11 @@ def _line(task: str, name: str, rows: list[dict]) -> str:
     return table.joined([task, name, str(len(rows)), *cells])
 
 
-def _draw(runs: dict[str, list[list[dict]]], name: str, said: str, references: dict[str, float]) -> Path:
-    """Draws a measure against bytes, one line a kind of carrier; `runs` are its rows by size, where there are some."""
+def _draw(
+    runs: dict[str, list[list[dict]]], name: str, said: str, references: dict[str, float], *, least: float | None = None
+) -> Path:
+    """Draws a measure against bytes, one line a kind of carrier; `runs` are its rows by size, where there are some. A
+    carrier that is sure and wrong has less than no bits, which would leave no room for the others."""
     lines = {
         kind: [(int(own[0]["carried_bytes"]), [row[name] for row in own]) for own in sizes if own]
         for kind, sizes in runs.items()
@@ -125,5 +128,12 @@ def _draw(runs: dict[str, list[list[dict]]], name: str, said: str, references: d
     rows = [row for sizes in runs.values() for own in sizes for row in own]
     path = FOLDER / "figures" / f"jobworld-{name}.png"
     return against.draw(
-        rows, path, lines=lines, x="bytes that are stored", y=said, references=references, logarithmic=True
+        rows,
+        path,
+        lines=lines,
+        x="bytes that are stored",
+        y=said,
+        references=references,
+        logarithmic=True,
+        least=least,
     )

@@ -17,6 +17,7 @@ def draw(
     y: str,
     references: Mapping[str, float] | None = None,
     logarithmic: bool = False,
+    least: float | None = None,
 ) -> Path:
     """Draws lines to a PNG and returns its path.
 
@@ -28,6 +29,7 @@ def draw(
       y: what the vertical axis says.
       references: what is said of a number -> that number, each a dotted line.
       logarithmic: whether the horizontal axis is.
+      least: where the vertical axis begins, which is then said beside it; None shows all.
 
     Raises:
       ValueError: no rows, or rows of several environments.
@@ -54,7 +56,8 @@ def draw(
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    axes.set_ylabel(y if least is None else f"{y} (what is below {least:g} is not shown)")
+    axes.set_ylim(bottom=least)
     axes.set_title(world, loc="left")
     figure.legend(frameon=False, loc="outside lower left", fontsize=8)
     return save(figure, path)

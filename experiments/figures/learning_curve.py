@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from experiments.statistics import interquartile_mean  # noqa: E402
 
-COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b2d8b", "#8d99ae")
+COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b2d8b", "#8d99ae", "#d98e04")
 DREAMING, CONTROL = "dreaming", "no dreams"
 
 
