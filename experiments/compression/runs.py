@@ -3,7 +3,7 @@
 A window is what as many places of memory are worth unlearned, retrieval what a table of as many states is. The step
 sizes of one low-rank change and one cartridge were chosen on two agents of another world before (docs/lab-notes.md);
 that of `weights` and its updates are those of `consolidation`, and were not chosen here. In the task `fast-weights`
-agents have such a memory in place of a cache, of a size that goes by their heads, and keep it as the session left it.
+agents have such a memory in place of a cache, and keep it as the session left it.
 In `coded` it is asked, too, how short a code tells what was learned; in `naps` the session is folded into a cartridge
 first, as the carrier of that name learns it, and that teaches a low-rank change. In `decay` four jobs are lived one
 after another, a session and a night each; one arm gives all weights as many updates as a low-rank change has.
@@ -63,7 +63,6 @@ _NAPS = {
 _MORE = changed(_ARMS["weights"], {"consolidation.num_updates": _LEARNED["lora"][1]})
 JOBS = 4
 """Jobs of the task `decay`, one after another."""
-_HEADS = {"fast weights, 4 heads": 4, "fast weights, 16 heads": 16}
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": _ARMS,
     CODED: {
@@ -78,11 +77,9 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         if name in ("weights", "weights, as many updates", "lora 1", "lora 4", "lora 16", f"cartridge 4, then {_THEN}")
     },
     FAST: {
-        name: changed(
-            _config("window", 1),
-            {"name": "compression-fast-weights", "agent.slot.memory": "fast_weights", "agent.slot.num_heads": heads},
+        "fast weights, 4 heads": changed(
+            _config("window", 1), {"name": "compression-fast-weights", "agent.slot.memory": "fast_weights"}
         )
-        for name, heads in _HEADS.items()
     },
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""
