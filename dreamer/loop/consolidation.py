@@ -1,7 +1,7 @@
 """Sessions and the nights that fold them into the weights: on-policy self-distillation and what it is held against.
 
-In a session the deployed agent lives with its memory; the night after it makes a student that knows without memory what
-the session taught. Pure functions of one job; whoever has several jobs maps over them.
+In a session the deployed agent, or the first that was, lives with its memory; the night after it makes a student that
+knows without memory what the session taught. Pure functions of one job; whoever has several jobs maps over them.
 
 Letters: T decisions, N states that a night learns from, A actions.
 """

@@ -29,11 +29,11 @@ _JOBWORLD = _arm("consolidation", num_nights=6)
 _REWARDS = _arm("consolidation", objective="reinforce", session_length=0, num_nights=32, num_updates=16)
 DAYS = 24
 PERIODS = {"a job a day": 1, **{f"{days} days a job": days for days in (2, 4, 8)}, "one job": None}
-"""Arm of the task `period` -> days, each with a night, that a job lasts; None is all of them."""
+"""Arm of the tasks `period` and `period-first` -> days, each with a night, that a job lasts; None is all of them."""
 KEPT = "period-first"
 """The task of the same periods in which the first agent teaches all along."""
 LATE = 16
-"""The last days of `period`, of which means are told: of every arm as many begin a job as its days a job say."""
+"""The last days of both, of which means are told: of every arm as many begin a job as its days a job say."""
 _PLANNERS, _WRONG = (("search in a dream", "search"), ("session and search", "veteran")), ", dream all wrong"
 _DREAMS = _arm("consolidation-dreams", num_nights=1, num_updates=64)
 _LAKE = RECIPES["lake"]

@@ -4,11 +4,11 @@ Slack is half of the chain, as where the agents were pre-trained, all of them in
 a chain, so whoever learns by them alone finds the fewer the longer it is. The first three arms live as many real
 transitions; the last, more.
 
-Three tasks more change the world: two of eight keys look the same until they are looked at (`ambiguous`, with agents
-that were pre-trained so; a look costs a decision and nothing else), each reward comes eight decisions late, in a later
-chain (`delayed`, in chains of 2 keys, which all arms learn where it does not; distillation reads no rewards, and the
-policy gradient counts a chain's own alone), or a quarter of the keys has another answer before longer chains are asked
-(`drifting`).
+Three tasks more change the world: two of eight keys look the same until they are looked at or answered wrongly
+(`ambiguous`, with agents that were pre-trained so; a look costs a decision and nothing else), each reward comes eight
+decisions late, in a later chain (`delayed`, in chains of 2 keys, which all arms learn where it does not; distillation
+reads no rewards, and the policy gradient counts a chain's own alone), or a quarter of the keys has another answer
+before longer chains are asked (`drifting`).
 """
 
 from experiments.config import changed

@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
     without: jax.Array
     """[S] mean return in each job without a session."""
     within: jax.Array
-    """[] in the present job with its session; nan where there was none of it."""
+    """[] of who lives the sessions, in the present job with its session; nan where there was none of it."""
     answers: PyTree
     """[K, A] logits of the student, as the ledger has them."""
     recovery: Recovery | tuple
