@@ -107,22 +107,29 @@ def make_carrier(config: CarrierConfig, slot: SessionAgent) -> Carrier:
         )
 
     p, spec = config.size, slot.spec
+    if config.kind == "retrieval":
 
-    def nothing(key: jax.Array, params: PyTree) -> PyTree:
-        if config.kind == "retrieval":
+        def blank(key: jax.Array, params: PyTree) -> PyTree:
             return jnp.zeros((1, p, *spec.obs_shape)), jnp.zeros((1, p, spec.num_actions))
-        return slot.last(slot.empty(1, p), p)
 
-    def last(learned: PyTree, params: PyTree, session: Transition | tuple) -> PyTree:
-        if config.kind == "retrieval":
+        def table(learned: PyTree, params: PyTree, session: Transition | tuple) -> PyTree:
             obs = session.obs[-p:]
             said = slot.agent.evaluate(params, slot.recall_in(params, session, p), obs)
             return obs[None].astype(jnp.float32), said.logits[None]
+
+        return Carrier(
+            blank, table, lambda learned, params: Carried(params, slot.looking_up(*jax.lax.stop_gradient(learned)))
+        )
+
+    def nothing(key: jax.Array, params: PyTree) -> PyTree:
+        return slot.last(slot.empty(1, p), p)
+
+    def last(learned: PyTree, params: PyTree, session: Transition | tuple) -> PyTree:
         return slot.last(slot.recall_in(params, session, 1), p)
 
     def carried(learned: PyTree, params: PyTree) -> Carried:
-        kept = jax.lax.stop_gradient(learned) if config.kind in UNLEARNED else learned
-        return Carried(params, slot.looking_up(*kept) if config.kind == "retrieval" else slot.holding(kept))
+        kept = jax.lax.stop_gradient(learned) if config.kind == "window" else learned
+        return Carried(params, slot.holding(kept))
 
     return Carrier(nothing, last, carried)
 

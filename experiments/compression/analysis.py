@@ -21,8 +21,6 @@ _OF_CODES = (
     "bytes of the shortest code that keeps 95 % of what was won: IQM [95 %]", "success with what it tells",
     "times as short", "bits told for each bit held before rounding",
 )  # fmt: skip
-
-
 _OF_DECAY = (
     "task", "carrier", "seeds", "bytes stored", "updates a job", "success in the first job as it ends: IQM [95 %]",
     "in the last", *(f"in the jobs before, after {jobs}" for jobs in range(2, JOBS + 1)),

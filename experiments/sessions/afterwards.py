@@ -109,42 +109,44 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
     chains as before, of which the halves are, and `adapted_x1`, `adapted_x2` are those of the student with a new
     session in memory, lived by itself in the changed job.
     """
-    lengths = ((1,) if config.drift else ()) + config.horizons
-
     changes = round(config.drift * config.env.jobworld.num_keys)
 
-    def job(times: int, number: jax.Array, key: jax.Array) -> JaxEnv:
+    def job(times: int, number: jax.Array, seed: jax.Array) -> JaxEnv:
         own = config.env.jobworld
         long = {"chain_length": times * own.chain_length, "slack": times * own.slack}
         world = dataclasses.replace(config.env, jobworld=dataclasses.replace(own, **long))
         if not config.drift:
             return of_job(world, number)
+        key = streams.stream(seed, "drift", number)
         now = drifted(codebook(own, number), num_changed=changes, num_answers=own.num_answers, key=key)
         return of_codebook(world, now)
 
     @functools.partial(jax.jit, static_argnames="times")
-    def measured(students: Carried, numbers: jax.Array, times: int) -> tuple[jax.Array, jax.Array | tuple]:
-        def one(student: Carried, number: jax.Array, seed: jax.Array) -> tuple[jax.Array, jax.Array | tuple]:
+    def measured(students: Carried, numbers: jax.Array, times: int) -> jax.Array:
+        def one(student: Carried, number: jax.Array, seed: jax.Array) -> jax.Array:
             same = {"seed": sessions.evaluation_seed(seed), "num_episodes": config.episodes}
-            key = streams.stream(seed, "drift", number)
-            alone = returns(slot, job(times, number, key), student, **same)
-            if not config.drift:
-                return alone, ()
-            own_seed, num_steps = session_seed(seed, number), config.agent.session_length
-            lived = live_one(
-                slot, job(1, number, key), student.params, seed=own_seed, num_steps=num_steps, remembers=True
-            )
-            return alone, returns(slot, job(times, number, key), having(slot, student.params, lived), **same)
+            return returns(slot, job(times, number, seed), student, **same)
+
+        return jax.vmap(one)(students, numbers, seeds)
+
+    @jax.jit
+    def adapted(students: Carried, numbers: jax.Array) -> Carried:
+        def one(student: Carried, number: jax.Array, seed: jax.Array) -> Carried:
+            lives = {"seed": session_seed(seed, number), "num_steps": config.agent.session_length}
+            lived = live_one(slot, job(1, number, seed), student.params, **lives, remembers=True)
+            return having(slot, student.params, lived)
 
         return jax.vmap(one)(students, numbers, seeds)
 
     def of(students: Carried, numbers: jax.Array, success: np.ndarray) -> dict:
-        found = {times: measured(students, numbers, times) for times in lengths}
-        own = found[1][0] if config.drift else success
-        row = {f"return_x{times}": float(alone.mean()) for times, (alone, _) in found.items()}
-        row |= {f"independent_x{times}": float((own**times).mean()) for times in config.horizons}
+        who, lengths = {"return": students}, config.horizons
         if config.drift:
-            row |= {f"adapted_x{times}": float(adapted.mean()) for times, (_, adapted) in found.items()}
-        return row
+            who, lengths = who | {"adapted": adapted(students, numbers)}, (1, *lengths)
+        found = {
+            f"{name}_x{times}": measured(agents, numbers, times) for times in lengths for name, agents in who.items()
+        }
+        own = found["return_x1"] if config.drift else success
+        row = {name: float(mean.mean()) for name, mean in found.items()}
+        return row | {f"independent_x{times}": float((own**times).mean()) for times in config.horizons}
 
     return of

@@ -19,7 +19,11 @@ _SEEN = {"jobworld": ("num_keys", "num_answers", "aliased", "error", "cue"), "la
 
 
 def check_distillation(config: Any) -> None:
-    """Refuses settings of a `DistillationConfig` that do not go together, or mean nothing."""
+    """Refuses settings of a `DistillationConfig` that do not go together, or mean nothing.
+
+    Raises:
+      ValueError: names the setting, and what to give instead.
+    """
     check(config, ("num_jobs", "sequence", "episodes"))
     world, pool = config.env.job_world, len(pool_jobs(config.env.job_world))
     wanted, suite = config.num_jobs * config.sequence, config.env.suite
