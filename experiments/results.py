@@ -26,6 +26,8 @@ FIELDS = (
     "coded_bits", "coded_return",
     "return_x1", "adapted_x1", "adapted_x2", "adapted_x4", "adapted_x8", "adapted_x16",
     "told_right_before", "told_right_after",
+    *(f"regret_{step}" for step in range(6)), *(f"surprise_{step}" for step in range(6)),
+    "wrong_alone", "wrong_alone_after", "wrong_remembering", "wrong_remembering_after",
 )  # fmt: skip
 """Columns: who and what, the meters at the evaluation, the mean, lowest and highest return over its episodes, and how
 far the model is from what happens after 5 dreamed steps (`dreamer.sleep.honesty`); of an agent with a session slot the
@@ -38,8 +40,11 @@ behind it, and the share that somebody saves who knows the job; the return in ch
 what it would be if their parts were independent; and the bytes that carry what was learned, the bits in which a code
 tells it, rounded, and the return of what it tells; and where jobs have drifted before longer chains are asked, the
 return in chains as before, and all of these with a new session in memory; and how often a night's labels of what the
-student lived by day are right, up to the first mistake of an episode and behind it. New ones come last, so that rows
-written before them stay readable."""
+student lived by day are right, up to the first mistake of an episode and behind it; and of failed episodes, so many
+decisions behind their first mistake, how much success the teacher's likeliest answer gives away, and how many bits its
+policy is from that of who knows the job; and in longer chains the share of keys that are answered wrongly when first
+asked, and after a first answer that was made a wrong one, without memory and with the episode in it. New ones come
+last, so that rows written before them stay readable."""
 
 
 class ResultsError(ValueError):

@@ -23,7 +23,7 @@ from experiments.diary import DivergedError
 from experiments.honesty import columns
 from experiments.run import Progress, Result
 from experiments.sessions.checks import HORIZONS
-from experiments.sessions.measure import CUTS
+from experiments.sessions.failures import CUTS
 from experiments.sweep import Heard
 
 _PIPE_WIDTH = 140

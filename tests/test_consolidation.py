@@ -118,6 +118,8 @@ BY_TEACHER = (np.log(4 / 3) / 2 + 0.75 * np.log(1.5) - 0.25 * LN2) / 3
 """Of three episodes: of the first state the teacher is sure and the student 3 to 1, of the third 3 to 1 and even."""
 BY_REWARDS = (-(1.2 + 1) / 2 + 1) / 2
 """Of two whole ones, the one better, the other worse by a standard deviation; the ratio of 1.5 is cut to 1.2."""
+BY_LATE_REWARDS = (1.5 - 1) / 2
+"""Of two decisions whose rewards until two later are all lived, 1 and 4: a ratio of 1.5 is not cut where it is bad."""
 ANCHOR = np.log(4 / 3) / 4
 """Of two states of an old job, where the first agent had even odds: in the first the student has 3 to 1."""
 
@@ -129,6 +131,7 @@ ANCHOR = np.log(4 / 3) / 4
         (dict(objective="clone", states="session", states_length=0), {}, (5 * LN2 + np.log(4 / 3)) / 6),
         (dict(objective="clone_successes", states="session", states_length=0), {}, (LN2 + np.log(4 / 3)) / 2),
         (dict(objective="reinforce", session_length=0), {}, BY_REWARDS),
+        (dict(objective="reinforce", session_length=0, credit=2), {}, BY_LATE_REWARDS),
         ({}, dict(reinforce_weight=2.0), BY_TEACHER + 2 * BY_REWARDS),
         ({}, dict(anchor_weight=3.0), BY_TEACHER + 3 * ANCHOR),
     ],
@@ -142,9 +145,8 @@ def test_the_loss_of_a_night_by_hand(night, distill, expected):
     lived = Transition(state, jnp.ones((4, 2), bool), action, reward, ended, ended & False, state)
     policy = jnp.array([[1, 0], [0.5, 0.5], [0.75, 0.25], [0.5, 0.5]]) if night.get("objective") is None else ()
     old = jax.tree.map(lambda leaf: leaf[:2], lived), jnp.full((2, 2), 0.5)
-    loss = make_loss(
-        slot, night.get("objective", "distil"), DistillConfig(**distill), make_carrier(CarrierConfig(), slot)
-    )
+    distil, carrier = DistillConfig(**distill), make_carrier(CarrierConfig(), slot)
+    loss = make_loss(slot, night.get("objective", "distil"), distil, carrier, credit=night.get("credit", 0))
     total, metrics = loss(params, first=(), rows=rows_of(lived), before=even, policy=policy, old=old)
     np.testing.assert_allclose(total, expected, rtol=1e-4)
     assert metrics["loss"] == total
@@ -358,8 +360,10 @@ def test_rewards_beside_the_teacher_move_the_student():
     assert moved(of(0, student.params), plain()[0]) > 1e-3
 
 
-def test_the_policy_gradient_finds_the_right_answers():
-    turn = turn_of(objective="reinforce", session_length=0, states_length=64, num_updates=20)
+@pytest.mark.parametrize(("late", "credit", "learns"), [(0, 0, True), (3, 3, True), (3, 0, False)])
+def test_the_policy_gradient_finds_the_right_answers_if_it_counts_what_they_are_paid(late, credit, learns):
+    settings = {"objective": "reinforce", "session_length": 0, "states_length": 64, "num_updates": 20}
+    turn = turn_of(**settings, late_rewards=late, credit=credit)
     env = of_job(dataclasses.replace(WORLD, jobworld=dataclasses.replace(WORLD.jobworld, chain_length=1, slack=0)), 1)
 
     def night(student, number):
@@ -369,7 +373,7 @@ def test_the_policy_gradient_finds_the_right_answers():
     first = init_train_state(jax.tree.map(lambda leaf: leaf / 4, params()), OPTIMIZER)
     _, paid = jax.jit(lambda student: jax.lax.scan(night, student, jnp.arange(20)))(first)
     assert paid[0] < 0.7
-    assert paid[-1] > 0.9
+    assert (paid[-1] > 0.9) == learns
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dreamer.wake.envs import EnvConfig, JobWorldConfig
 from dreamer.wake.envs.jobs import codebook
 from dreamer.wake.envs.jobworld import as_seen, of_codebook, view
 from experiments.sessions.dreams import make_judge, sure
-from experiments.sessions.measure import told
+from experiments.sessions.failures import told
 from tests.tiny import without_memory
 
 WORLD = JobWorldConfig(num_keys=2, num_answers=2, chain_length=2, slack=1, error="dead_end")  # three decisions

@@ -59,6 +59,9 @@ class ConsolidationConfig:
     late_rewards: int = 0
     """Decisions by which each reward comes late, in whatever episode is then lived; what is still owed as the session
     ends, or the student's part of the day, is lost."""
+    credit: int = 0
+    """Decisions behind one whose rewards a policy gradient counts as its own, in whatever episode; 0 counts those of
+    its episode."""
 
     def __post_init__(self) -> None:
         for name, known in (("objective", OBJECTIVES), ("states", STATES), ("lived_by", LIVED_BY)):
@@ -70,6 +73,7 @@ class ConsolidationConfig:
             ("states_length", 0),
             ("num_updates", 1),
             ("late_rewards", 0),
+            ("credit", 0),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"consolidation.{name} is {getattr(self, name)}: give {least} or more")
@@ -84,6 +88,11 @@ class ConsolidationConfig:
                 f"consolidation.late_rewards is {self.late_rewards}, but no more than "
                 f"{max(self.session_length, self.states_length)} decisions are lived on end, and nothing would ever be "
                 "paid: give fewer"
+            )
+        if self.credit and self.credit >= self.states_length:
+            raise ValueError(
+                f"consolidation.credit is {self.credit}, but no more than {self.states_length} decisions are lived on "
+                "end, and no return would ever be whole: give fewer"
             )
         if (self.states == "session") != (self.states_length == 0):
             raise ValueError(
@@ -177,7 +186,7 @@ def make_day_and_night(
     It returns the student after the night, what was lived, and means over the night's updates, with how many
     `lived_states` and `dreamed_states` each of them learned from.
     """
-    loss_of = make_loss(slot, config.objective, distill, carrier)
+    loss_of = make_loss(slot, config.objective, distill, carrier, credit=config.credit)
     needs_world = config.states == "dream" or refine.arm != "raw" or teacher.plans
 
     fold = make_nap(slot, distill, nap) if nap.places else None

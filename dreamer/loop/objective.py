@@ -17,8 +17,17 @@ from dreamer.sleep.carriers import Carrier
 from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, trajectory_mean
 
 
-def make_loss(slot: SessionAgent, objective: str, distill: DistillConfig, carrier: Carrier) -> Callable:
+def make_loss(
+    slot: SessionAgent, objective: str, distill: DistillConfig, carrier: Carrier, *, credit: int = 0
+) -> Callable:
     """Returns the pure `loss(learned, first, rows, before, policy, old)` -> (loss of a night [], metrics).
+
+    Args:
+      slot: the agent.
+      objective: of `OBJECTIVES` of the nights.
+      distill: how the student is moved.
+      carrier: what of it is learned.
+      credit: decisions behind one whose rewards count as its own; 0 counts those of its episode.
 
     Args of the function:
       learned: of the student, as the carrier has it.
@@ -34,6 +43,11 @@ def make_loss(slot: SessionAgent, objective: str, distill: DistillConfig, carrie
         return trajectory_mean(terms, rows.trajectory, rows.kept * counted[rows.trajectory])
 
     def own_returns(logits: jax.Array, rows: Rows, before: jax.Array) -> jax.Array:
+        if credit:  # all decisions of the day are one group
+            total, known = reinforce.windowed_returns(rows.lived.reward, credit)
+            advantage = reinforce.group_advantage(total, jnp.where(known, 0, 1))
+            terms = reinforce.reinforce_loss(logits, rows.lived.action, advantage, before=before)
+            return jnp.where(known, terms, 0).sum() / known.sum()
         # One job: all of its whole episodes are one group. What did not come to its end has no return.
         advantage = reinforce.group_advantage(rows.total, jnp.where(rows.whole, 0, 1))
         terms = reinforce.reinforce_loss(logits, rows.lived.action, advantage[rows.trajectory], before=before)

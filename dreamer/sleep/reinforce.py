@@ -1,6 +1,6 @@
 """What self-distillation is measured against: learning from rewards alone, and cloning what was done.
 
-Letters: E episodes, N states, A actions.
+Letters: E episodes or whatever else has a return, N states, A actions.
 """
 
 import chex
@@ -25,6 +25,20 @@ def group_advantage(returns: jax.Array, group: jax.Array) -> jax.Array:
     chex.assert_equal_shape([returns, group])
     advantage = returns - _group_mean(returns, group)
     return advantage / (jnp.sqrt(_group_mean(advantage**2, group)) + _ROUNDING)
+
+
+def windowed_returns(reward: jax.Array, window: int) -> tuple[jax.Array, jax.Array]:
+    """Returns [N] the sum of the rewards of each decision of a life and of the `window` behind it, over the ends of
+    episodes too, for whoever cannot tell which decision a late reward is for; and [N] bool, whether all were lived.
+
+    Args:
+      reward: [N] in the order they were lived.
+      window: static, below N.
+    """
+    chex.assert_rank(reward, 1)
+    N = reward.shape[0]
+    sums = jnp.cumsum(jnp.concatenate([jnp.zeros(1), reward, jnp.zeros(window)]))
+    return sums[window + 1 :] - sums[:N], jnp.arange(N) + window < N
 
 
 def reinforce_loss(

@@ -4,6 +4,7 @@ A window is what as many places of memory are worth unlearned, retrieval what a 
 sizes of one low-rank change and one cartridge were chosen on two agents of another world before (docs/lab-notes.md);
 that of `weights` and its updates are those of `consolidation`, and were not chosen here. In the task `fast-weights`
 agents have such a memory in place of a cache, and keep it as the session left it.
+In `larger` a job has twice the keys, 32 bits, and its agents' sessions are twice as long, to load what carries it.
 In `coded` it is asked, too, how short a code tells what was learned; in `naps` the session is folded into a cartridge
 first, as the carrier of that name learns it, and that teaches a low-rank change. In `decay` four jobs are lived one
 after another, a session and a night each; one arm gives all weights as many updates as a low-rank change has.
@@ -40,14 +41,33 @@ def arm(kind: str, size: int) -> str:
     return f"{kind} {size}" if size else kind
 
 
-def _config(kind: str, size: int) -> DistillationConfig:
+def _config(kind: str, size: int, base: DistillationConfig = _BASE) -> DistillationConfig:
     step, updates = _LEARNED[kind]
     learning = {"update.learning_rate": step, "consolidation.num_updates": updates}
-    return changed(_BASE, {"carrier.kind": kind, "carrier.size": size, **learning})
+    return changed(base, {"carrier.kind": kind, "carrier.size": size, **learning})
 
 
 _ARMS = {arm(kind, size): _config(kind, size) for kind, sizes in SIZES.items() for size in sizes}
-CODED, NAPS, DECAY, FAST = "coded", "naps", "decay", "fast-weights"
+LARGER, CODED, NAPS, DECAY, FAST = "larger", "coded", "naps", "decay", "fast-weights"
+_LOADS = changed(
+    _BASE,
+    {
+        "name": "compression-larger",
+        "env.jobworld.num_keys": 16,
+        "consolidation.session_length": 128,
+        "agent.env.jobworld.num_keys": 16,
+        "agent.session_length": 128,
+        "agent.slot.num_slots": 128,
+    },
+)
+LOADED = {
+    "weights": (0,),
+    "lora": (1, 4),
+    "cartridge": (1, 2, 4, 8, 16),
+    "window": (4, 16, 64, 128),
+    "retrieval": (8, 16, 32, 64, 128),
+}
+"""Kind of carrier -> its sizes where jobs are larger."""
 _THEN = arm("lora", 4)
 _NAPS = {
     f"{arm('cartridge', size)}, then {_THEN}": changed(
@@ -65,6 +85,7 @@ JOBS = 4
 """Jobs of the task `decay`, one after another."""
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": _ARMS,
+    LARGER: {arm(kind, size): _config(kind, size, _LOADS) for kind, sizes in LOADED.items() for size in sizes},
     CODED: {
         name: changed(config, {"name": "compression-coded", "coded": True})
         for name, config in _ARMS.items()

@@ -6,7 +6,7 @@ from experiments import table
 from experiments.figures import against, arms
 from experiments.refinement.runs import ARMS, DEADLY, IMITATED, READING_ON, READS_ON, REAL, REFERENCE
 from experiments.results import newest_of
-from experiments.sessions.measure import CUTS
+from experiments.sessions.failures import CUTS
 from experiments.statistics import interquartile_mean
 
 FOLDER = Path(__file__).parent

@@ -17,12 +17,13 @@ from dreamer.core.ports import SessionAgent
 from dreamer.core.types import PyTree
 from dreamer.sleep.carriers import Carried, Carrier
 from dreamer.wake import session as sessions
-from dreamer.wake.envs import JaxEnv, of_job
+from dreamer.wake.envs import EnvConfig, JaxEnv, of_job
 from dreamer.wake.envs.jobs import codebook, drifted, pool_jobs, session_seed
 from dreamer.wake.envs.jobworld import of_codebook
 from dreamer.wake.policy import live_one
 from experiments.sessions.coded import make_coded
 from experiments.sessions.config import DistillationConfig
+from experiments.sessions.failures import Slips, slips
 from experiments.sessions.measure import having, returns, with_and_without
 
 
@@ -47,7 +48,7 @@ def make_asked(
       numbers: [J, S] of the jobs.
       seeds: [J] of the run and each student's first job.
     """
-    kept, far = _kept(config, slot, first, seeds), _far(config, slot, seeds)
+    kept, far, slipped = _kept(config, slot, first, seeds), _far(config, slot, seeds), _slipped(config, slot, seeds)
     carried = jax.vmap(carrier.carried, (0, None))
 
     @jax.jit
@@ -64,6 +65,8 @@ def make_asked(
         students = carried(learned, first)
         row = kept(students.params) | far(students, numbers[:, stage], whole)
         row |= {"carried_bytes": 4 * trees.num_parameters(begun)}
+        if config.slips:
+            row |= slipped(students, numbers[:, stage])
         if config.coded:
             row |= coded(learned, whole, numbers[:, stage], jnp.int32(night))
         return row
@@ -112,9 +115,7 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
     changes = round(config.drift * config.env.jobworld.num_keys)
 
     def job(times: int, number: jax.Array, seed: jax.Array) -> JaxEnv:
-        own = config.env.jobworld
-        long = {"chain_length": times * own.chain_length, "slack": times * own.slack}
-        world = dataclasses.replace(config.env, jobworld=dataclasses.replace(own, **long))
+        world, own = _longer(config.env, times), config.env.jobworld
         if not config.drift:
             return of_job(world, number)
         key = streams.stream(seed, "drift", number)
@@ -150,3 +151,34 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
         return row | {f"independent_x{times}": float((own**times).mean()) for times in config.horizons}
 
     return of
+
+
+def _slipped(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Callable[..., dict]:
+    """Returns (students [J], numbers of their jobs [J]) -> how often they err in longer chains, and after a mistake:
+    with what they carry, and keeping the episode in a memory that begins empty."""
+
+    @functools.partial(jax.jit, static_argnames="remembers")
+    def measured(students: Carried, numbers: jax.Array, remembers: bool) -> Slips:
+        world = _longer(config.env, config.slips)
+
+        def one(student: Carried, number: jax.Array, seed: jax.Array) -> Slips:
+            how = {"number": number, "seed": sessions.evaluation_seed(seed), "num_episodes": config.episodes}
+            return slips(slot, world, student, **how, remembers=remembers)
+
+        return jax.vmap(one)(students, numbers, seeds)
+
+    def of(students: Carried, numbers: jax.Array) -> dict:
+        row = {}
+        for who, remembers in (("alone", False), ("remembering", True)):
+            found = measured(students, numbers, remembers)
+            row |= {f"wrong_{who}": found.wrong, f"wrong_{who}_after": found.wrong_after}
+        return {name: float(jnp.nanmean(shares)) for name, shares in row.items() if jnp.isfinite(shares).any()}
+
+    return of
+
+
+def _longer(config: EnvConfig, times: int) -> EnvConfig:
+    """Returns the world with chains that are so many times as long, and as many times the slack."""
+    own = config.jobworld
+    long = {"chain_length": times * own.chain_length, "slack": times * own.slack}
+    return dataclasses.replace(config, jobworld=dataclasses.replace(own, **long))

@@ -61,6 +61,7 @@ def check_distillation(config: Any) -> None:
     changes = round(config.drift * config.env.jobworld.num_keys)
     if config.drift and not (config.horizons and 0 < changes <= config.env.jobworld.num_keys):
         raise ValueError(f"drift is {config.drift}: give 0, or with horizons a share of one key or more, at most 1")
+    _check_slips(config)
     _check_plan(config)
     _check_objective(config)
     _check_reading_on(config)
@@ -89,6 +90,22 @@ def _check_taught(config: Any) -> None:
         ("teacher.kind", config.teacher.kind, ("session", "other_job", "sharpened")),
         ("recovery_episodes", config.recovery_episodes, (0,)),
         ("horizons", config.horizons, ((),)),
+        ("slips", config.slips, (0,)),
+    )
+
+
+def _check_slips(config: Any) -> None:
+    """Refuses slips where they would not be one mistake that can be mended, or an episode is too long to remember."""
+    if not config.slips:
+        return
+    world, room = config.env.jobworld, config.agent.slot.num_slots
+    _allow(
+        f"slips is {config.slips}, which asks what one mistake does to answers in the job as it was",
+        ("slips", config.slips, range(1, room // world.deadline + 1)),
+        ("env.jobworld.error", world.error, ("no_op", "detour")),
+        ("env.jobworld.aliased", world.aliased, (0.0,)),
+        ("env.max_steps", config.env.max_steps, (None,)),
+        ("drift", config.drift, (0.0,)),
     )
 
 
@@ -117,6 +134,11 @@ def _check_plan(config: Any) -> None:
 def _check_objective(config: Any) -> None:
     """Refuses settings that the objective does not look at."""
     night = config.consolidation
+    if night.credit and night.objective != "reinforce" and not config.distill.reinforce_weight:
+        raise ValueError(
+            f"consolidation.credit is {night.credit}, but no rewards are learned from: give 0, or objective "
+            "'reinforce', or a distill.reinforce_weight"
+        )
     if night.objective == "distil":
         asks = config.teacher.kind != "sharpened" or night.states != "student"
         if asks != (night.session_length > 0):

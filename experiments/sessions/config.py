@@ -15,6 +15,8 @@ from experiments.config import RunConfig, config_hash, restore, to_dict
 from experiments.sessions.checks import check_distillation
 from experiments.sessions.pretraining_config import WORLD, PretrainingConfig, identity_of
 
+_NEWER = ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons", "drift", "slips", "coded", "nap")
+
 
 @dataclasses.dataclass(frozen=True)
 class DistillationConfig:
@@ -67,6 +69,9 @@ class DistillationConfig:
     drift: float = 0.0
     """Share of the keys of each job, drawn anew for every student, that have another answer by the time `horizons` are
     asked; 0 leaves the job as it was."""
+    slips: int = 0
+    """How many times as long the chains are in which it is asked, at the end of a job, how much likelier a mistake is
+    after a mistake; 0 does not ask."""
     coded: bool = False
     """Whether it is asked, at the end of a job, in how few bits a code tells what was learned."""
     run: RunConfig = RunConfig()
@@ -111,12 +116,12 @@ class DistillationConfig:
         """Returns all that decides the outcome but the seed."""
         identity = identity_of(self) | {"agent": self.agent.identity()}
         # Rows that are older than these settings are of the same runs.
-        for name in ("late_rewards", "lived_by"):
+        for name in ("late_rewards", "lived_by", "credit"):
             if getattr(self.consolidation, name) == getattr(ConsolidationConfig, name):
                 del identity["consolidation"][name]
         if not self.teacher.reads_on:
             del identity["teacher"]["reads_on"]
-        for name in ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons", "drift", "coded", "nap"):
+        for name in _NEWER:
             if getattr(self, name) == getattr(DistillationConfig, name) and not (name == "plan" and self.teacher.plans):
                 del identity[name]
         return identity

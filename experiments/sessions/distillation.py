@@ -25,8 +25,9 @@ from dreamer.wake.policy import live_one
 from experiments.sessions.afterwards import make_asked
 from experiments.sessions.config import DistillationConfig, sessions_to_dict
 from experiments.sessions.dreams import make_dream
+from experiments.sessions.failures import CUTS, STEPS, Recovery, Told, recovery, told
 from experiments.sessions.ledger import Ledger, make_ledger
-from experiments.sessions.measure import CUTS, Recovery, Told, having, recovery, returns, told
+from experiments.sessions.measure import having, returns
 from experiments.sessions.pretraining import Watch, require_finite, summary
 
 
@@ -240,6 +241,11 @@ def _of_failures(recovery: Recovery | tuple, told: Told | tuple) -> dict[str, fl
             for place, cut in enumerate(CUTS)
         }
         named |= {"labels_right_before": recovery.right_before, "labels_right_after": recovery.right_after}
+        named |= {
+            f"{name}_{step}": of_step[:, step]
+            for name, of_step in (("regret", recovery.regret), ("surprise", recovery.surprise))
+            for step in STEPS
+        }
     if told != ():
         named |= {"told_right_before": told.right_before, "told_right_after": told.right_after}
     finite = {name: values[np.isfinite(values)] for name, values in named.items()}

@@ -8,18 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamer.core.ports import Agent
-from dreamer.core.types import Evaluation, Transition
 from dreamer.io import Checkpoints, LogError, RunFolder, read_log
 from dreamer.loop import ConsolidationConfig
 from dreamer.sleep.carriers import UNLEARNED, Carried, CarrierConfig, NapConfig
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.wake import Deployed, envs
 from dreamer.wake import session as sessions
-from dreamer.wake.envs import EnvConfig, JobWorldConfig, of_job
+from dreamer.wake.envs import EnvConfig, of_job
 from dreamer.wake.envs.frozen_lake import neighbours, place_of
 from dreamer.wake.envs.jobs import codebook
-from dreamer.wake.envs.jobworld import view
 from dreamer.wake.envs.lakes import maps
 from dreamer.wake.policy import live_one, make_act
 from experiments import folders, sweep
@@ -33,12 +30,10 @@ from experiments.sessions import afterwards, distillation, ledger, pretraining
 from experiments.sessions import run as sessions_run
 from experiments.sessions.config import DistillationConfig, sessions_from_dict, sessions_to_dict
 from experiments.sessions.dreams import make_dream
-from experiments.sessions.measure import recovery
 from experiments.sessions.pretraining_config import LIVED_BY, RECIPES, PretrainingConfig
 from experiments.sessions.run import ContextGainError, distil, load_agent, pretrain, run_or_resume
 from experiments.workers import Ended
 from scripts import distill as distill_script
-from tests.tiny import without_memory
 
 AGENT = changed(
     PretrainingConfig(name="tiny-slot", run=RunConfig(wandb="disabled", checkpoint_every=64)),
@@ -400,7 +395,7 @@ def test_a_damaged_pretraining_is_left_as_it_is_and_begun_anew(tmp_path, monkeyp
 
 
 def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(agent, tmp_path):
-    settings = {"refine.arm": "rewrite", "refine.harm": 0.0, "recovery_episodes": 16, "horizons": (2, 16)}
+    settings = {"refine.arm": "rewrite", "refine.harm": 0.0, "recovery_episodes": 16, "horizons": (2, 16), "slips": 2}
     config = changed(DISTIL, settings)
     rows = rows_of(distil(changed(config, {"run.folder": str(tmp_path / "run")}), agent, watch=ignore), arm="rewritten")
     assert [row["real"] for row in rows] == [24, 48]  # a dream is no real transition
@@ -411,6 +406,9 @@ def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(ag
     assert [rows[0][name] for name in ("return_x2", "return_x16")] == [None, None]
     assert 0 <= rows[1]["return_x16"] <= rows[1]["return_x2"] <= 1 and rows[1]["return_x4"] is None
     assert rows[1]["independent_x16"] <= rows[1]["independent_x2"] <= rows[1]["student_return"]
+    for who in ("alone", "remembering"):
+        assert rows[0][f"wrong_{who}"] is None
+        assert all(0 <= rows[1][name] <= 1 for name in (f"wrong_{who}", f"wrong_{who}_after"))
     assert rows[1]["dream_ratio"] == (rows[1]["replayed"] + rows[1]["dreamed"]) // 48
 
 
@@ -502,49 +500,12 @@ def test_a_nap_costs_updates_and_no_real_transitions(agent, tmp_path):
     assert restored.hash() == config.hash() and "nap" not in DISTIL.identity()
 
 
-@pytest.mark.parametrize(
-    ("deadly", "reads_on", "saved", "savable", "right_after"),
-    [
-        # One failure in three has its first answer right, and what is lost is lost.
-        (1.0, False, (1 / 3, 0, 0, 0), (1 / 3, 0, 0, 0), 1),
-        # At most one of five answers was right: two keys take the last two decisions, one takes the last.
-        (0.0, False, (1, 1, 1, 4 / 6), (1, 1, 1, 4 / 6), 1),
-        # Who has read a mistake goes on making mistakes: only where the first answer was right none is read yet.
-        (0.0, True, (1 / 6, 0, 0, 0), (1, 1, 1, 4 / 6), 0),
-    ],
-)
-def test_what_a_teacher_saves_by_hand(deadly, reads_on, saved, savable, right_after):
-    world = JobWorldConfig(num_answers=2, chain_length=2, slack=3, error="dead_end", dead_end_prob=deadly)
-    config, number = EnvConfig("JobWorld-v0", "jobworld", jobworld=world), jnp.int32(3)
-    right = codebook(world, number)
-
-    def evaluate(params, mistakes, obs):
-        asked = right[view(world, obs).key]
-        if isinstance(mistakes, tuple):
-            return Evaluation(jnp.zeros((*asked.shape, 2)), None, None)
-        return Evaluation(99 * jax.nn.one_hot(jnp.where(mistakes > 0, 1 - asked, asked), 2), None, None)
-
-    def remember(params, mistakes, lived):
-        return mistakes + (lived.action != right[view(world, lived.obs).key])
-
-    def recall(params, session):
-        return jnp.zeros(session.action.shape[:1], jnp.int32)
-
-    slot = without_memory(Agent(None, evaluate, None, remember))._replace(recall=recall)
-    session = jax.tree.map(lambda leaf: leaf[None], Transition(*jnp.zeros(7)))
-    same = {"number": number, "seed": jnp.uint32(0), "num_episodes": 4000, "reads_on": reads_on, "teacher": ()}
-    found = recovery(slot, config, (), session, **same)
-    np.testing.assert_allclose(found.recovered, saved, atol=0.03)
-    np.testing.assert_allclose(found.savable, savable, atol=0.03)
-    assert (found.right_before, found.right_after) == (1, right_after)
-
-
 def test_a_teacher_that_reads_on_is_measured_and_known(agent, tmp_path):
     settings = {"teacher.reads_on": True, "consolidation.session_length": 8, "recovery_episodes": 16}
     config = changed(DISTIL, settings | {"run.folder": str(tmp_path / "run")})
     rows = rows_of(distil(config, agent, watch=ignore), arm="read on")
     assert [row["real"] for row in rows] == [16, 32]
-    assert all(0 <= row[name] <= 1 for row in rows for name in ("recovered_20", "told_right_before"))
+    assert all(0 <= row[name] <= 1 for row in rows for name in ("recovered_20", "told_right_before", "regret_1"))
     restored = sessions_from_dict(RunFolder.open(tmp_path / "run").config)
     assert restored.hash() == config.hash() != changed(config, {"teacher.reads_on": False}).hash()
     assert "reads_on" not in DISTIL.identity()["teacher"] and config.identity()["teacher"]["reads_on"]
@@ -611,6 +572,20 @@ def test_configs_are_what_was_written():
             "consolidation.session_length is 0, but lived_by is 'first'",
         ),
         (DISTIL, {"consolidation.late_rewards": 16}, "consolidation.late_rewards is 16, but no more than 16 decisions"),
+        (DISTIL, {"consolidation.credit": 3}, "consolidation.credit is 3, but no rewards are learned from: give 0"),
+        (
+            DISTIL,
+            {"consolidation.credit": 8},
+            "consolidation.credit is 8, but no more than 8 decisions",
+        ),
+        (DISTIL, {"slips": 9}, "slips is 9, but .*: give 1 to"),
+        (
+            DISTIL,
+            {"slips": 1, "env.jobworld.error": "dead_end", "agent.env.jobworld.error": "dead_end"},
+            "env.jobworld.error is 'dead_end', but slips is 1, .*: give 'no_op' or 'detour'",
+        ),
+        (DISTIL, {"slips": 1, "horizons": (2,), "drift": 0.5}, "drift is 0.5, but slips is 1, .*: give 0.0"),
+        (DISTIL_LAKE, {"slips": 1}, "slips is 1, but only the suite 'jobworld'"),
         (DISTIL, {"consolidation.late_rewards": -1}, "consolidation.late_rewards is -1: give 0 or more"),
         (DISTIL, {"horizons": (2,), "env.max_steps": 3}, "env.max_steps is 3, but horizons and refine.arm go by"),
         (DISTIL, {"horizons": (2,), "env.jobworld.feedback": "step"}, "horizons ask for success"),

@@ -29,6 +29,12 @@ def test_a_group_in_which_all_did_equally_well_teaches_nothing():
     np.testing.assert_array_equal(advantage(jnp.array([2.0, 2.0, 0.0]), jnp.array([0, 0, 2])), 0)
 
 
+def test_windowed_returns_by_hand():
+    found, whole = jax.jit(reinforce.windowed_returns, static_argnums=1)(jnp.array([1.0, 0.0, 4.0, 0.0, 2.0]), 2)
+    np.testing.assert_allclose(found, [5, 4, 6, 2, 2])
+    np.testing.assert_array_equal(whole, [True, True, True, False, False])
+
+
 LOGITS = jnp.log(jnp.array([[0.25, 0.75], [0.5, 0.5]]))
 ACTION = jnp.array([0, 1])
 
