@@ -44,7 +44,7 @@ _HALVED = {  # half as much is lived for each night, so there are twice as many,
     "consolidation.num_updates": _BASE.consolidation.num_updates // 2,
 }
 _SHORT = {"consolidation.session_length": 32, "consolidation.states_length": 32}  # for one slot must hold both
-_MEASURED = {"recovery_episodes": 256}
+_MEASURED = {"recovery_episodes": 512}
 _CHANGES = {
     REFERENCE: _MEASURED,
     "cut at the first harm": {"refine.arm": "truncate"},
