@@ -1,11 +1,12 @@
 """How it is scored: success and bits about the job against the bytes that carry them."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from dreamer.sleep.carriers import MEMORIES
 from experiments import table
-from experiments.compression.runs import ARMS, CODED, DECAY, FAST, JOBS, SIZES, arm
+from experiments.compression.runs import ARMS, CODED, DECAY, FAST, JOBS, LARGER, LOADED, SIZES, arm
 from experiments.figures import against
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean
@@ -34,27 +35,48 @@ def analyse() -> tuple[str, list[Path]]:
 
     Tasks and arms without rows are left out. Fast weights are drawn beside the rest.
     """
-    tables, figures, found = {_COLUMNS: [], _OF_CODES: [], _OF_DECAY: []}, [], {}
+    tables, found = {_COLUMNS: [], _OF_CODES: [], _OF_DECAY: []}, {}
     for task, arms in ARMS.items():
         rows = newest_of(FOLDER / "results" / f"{task}.csv")
         found[task] = {name: own for name in arms if (own := [row for row in rows if row["arm"] == name])}
         for name, own in found[task].items():
             line = {CODED: _line_of_code, DECAY: _line_of_decay}.get(task, _line)
             tables[_TABLES.get(task, _COLUMNS)].append(line(task, name, own))
-    if ran := {name: _final(own) for name, own in found["jobworld"].items()}:
-        lines = {kind: [ran.get(arm(kind, size), []) for size in sizes] for kind, sizes in SIZES.items()}
-        lines["fast weights, of other agents"] = [_final(own) for own in found[FAST].values()]
-        told = interquartile_mean([row["available_bits"] for rows in ran.values() for row in rows])[0]
-        world = ARMS["jobworld"][next(iter(ran))].env.jobworld
-        whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"
-        one = {f"{said}, and I(session; z)": whole}
-        bits = one if round(told, 1) == round(whole, 1) else {said: whole, "I(session; z)": told}
-        figures = [
-            _draw(lines, "student_return", "success with what is carried", {}),
-            _draw(lines, "retained_bits", "bits about the job", bits, least=0.0),
-        ]
+    figures = _figures("jobworld", found["jobworld"], SIZES, beside={"fast weights, of other agents": found[FAST]})
+    figures += _figures(LARGER, found[LARGER], LOADED, beside={})
     told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
     return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures
+
+
+def _figures(
+    task: str,
+    found: dict[str, list[dict]],
+    sizes_of: dict[str, Sequence[int]],
+    *,
+    beside: dict[str, dict[str, list[dict]]],
+) -> list[Path]:
+    """Draws success and bits of a task against bytes; none without rows.
+
+    Args:
+      task: which.
+      found: arm -> its rows.
+      sizes_of: kind of carrier -> its sizes.
+      beside: what is said of more lines -> arm -> its rows.
+    """
+    ran = {name: _final(own) for name, own in found.items()}
+    if not ran:
+        return []
+    lines = {kind: [ran.get(arm(kind, size), []) for size in sizes] for kind, sizes in sizes_of.items()}
+    lines |= {said: [_final(own) for own in arms.values()] for said, arms in beside.items()}
+    told = interquartile_mean([row["available_bits"] for rows in ran.values() for row in rows])[0]
+    world = ARMS[task][next(iter(ran))].env.jobworld
+    whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"
+    one = {f"{said}, and I(session; z)": whole}
+    bits = one if round(told, 1) == round(whole, 1) else {said: whole, "I(session; z)": told}
+    return [
+        _draw(task, lines, "student_return", "success with what is carried", {}),
+        _draw(task, lines, "retained_bits", "bits about the job", bits, least=0.0),
+    ]
 
 
 def _final(rows: list[dict]) -> list[dict]:
@@ -114,7 +136,13 @@ def _line(task: str, name: str, rows: list[dict]) -> str:
 
 
 def _draw(
-    runs: dict[str, list[list[dict]]], name: str, said: str, references: dict[str, float], *, least: float | None = None
+    task: str,
+    runs: dict[str, list[list[dict]]],
+    name: str,
+    said: str,
+    references: dict[str, float],
+    *,
+    least: float | None = None,
 ) -> Path:
     """Draws a measure against bytes, one line a kind of carrier; `runs` are its rows by size, where there are some. A
     carrier that is sure and wrong has less than no bits, which would leave no room for the others."""
@@ -124,7 +152,7 @@ def _draw(
         if any(sizes)
     }
     rows = [row for sizes in runs.values() for own in sizes for row in own]
-    path = FOLDER / "figures" / f"jobworld-{name}.png"
+    path = FOLDER / "figures" / f"{task}-{name}.png"
     return against.draw(
         rows,
         path,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments import table
 from experiments.figures import heat_map
-from experiments.horizon.runs import ARMS, CHANGES, DRIFTING, LENGTHS
+from experiments.horizon.runs import ARMS, CHANGES, DRIFTING, LENGTHS, SLIPPED
 from experiments.results import newest_of
 from experiments.sessions.checks import HORIZONS
 from experiments.statistics import interquartile_mean
@@ -26,25 +26,33 @@ _OF_DRIFT = (
 )  # fmt: skip
 
 
+_OF_SLIPS = (
+    "task", "arm", "seeds", "real transitions", "success as it is learned: IQM [95 %]",
+    *(f"{said}, {memory}" for memory in ("without memory", "with the episode so far in memory")
+      for said in ("keys first answered wrongly, in chains 8 times as long", "after a mistake", "more, seed by seed")),
+)  # fmt: skip
+
+
 def analyse() -> tuple[str, list[Path]]:
     """Returns the tables as Markdown and the figures drawn, each arm by its newest configuration.
 
-    Tasks and arms without rows are left out. What has drifted before it is asked has a table of its own.
+    Tasks and arms without rows are left out. What has drifted before it is asked has a table of its own, and what one
+    mistake does to later answers has, too.
     """
-    lines, drifted, found = table.titled(_COLUMNS), [], {}
+    tables, found = {_COLUMNS: [], _OF_DRIFT: [], _OF_SLIPS: []}, {}
+    kinds = {DRIFTING: (_OF_DRIFT, _line_of_drift), SLIPPED: (_OF_SLIPS, _line_of_slips)}
     for task, arms in ARMS.items():
         rows = [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
         for arm in arms:
             own = [row for row in rows if row["arm"] == arm]
-            if own and task == DRIFTING:
-                drifted.append(_line_of_drift(task, arm, own))
-            elif own:
-                lines.append(_line(task, arm, own))
+            columns, line = kinds.get(task, (_COLUMNS, _line))
+            if own:
+                tables[columns].append(line(task, arm, own))
             if own and task not in CHANGES:
                 found.setdefault(arm, {})[LENGTHS[task]] = own
     figures = [_draw(found)] if found else []
-    tables = [lines, [*table.titled(_OF_DRIFT), *drifted]] if drifted else [lines]
-    return "\n\n".join("\n".join(own) for own in tables), figures
+    told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
+    return "\n\n".join("\n".join(own) for own in told or [table.titled(_COLUMNS)]), figures
 
 
 def longest(curve: Sequence[tuple[int, float]], level: float) -> float:
@@ -90,6 +98,15 @@ def _line_of_drift(task: str, arm: str, rows: list[dict]) -> str:
     names = [f"{whose}_x{times}" for whose in ("return", "adapted") for times in (1, *HORIZONS)]
     cells = [table.interval(interquartile_mean([row[name] for row in rows])) for name in ("student_return", *names)]
     return table.joined([task, arm, str(len(rows)), f"{rows[0]['real']:,}", *cells])
+
+
+def _line_of_slips(task: str, arm: str, rows: list[dict]) -> str:
+    cells = [f"{rows[0]['real']:,}", table.interval(interquartile_mean([row["student_return"] for row in rows]))]
+    for who in ("alone", "remembering"):
+        pairs = [(row[f"wrong_{who}"], row[f"wrong_{who}_after"]) for row in rows if row[f"wrong_{who}"] is not None]
+        told = zip(*((wrong, after, after - wrong) for wrong, after in pairs), strict=True)
+        cells += [table.interval(interquartile_mean(values), ".3f") for values in told] or ["-"] * 3
+    return table.joined([task, arm, str(len(rows)), *cells])
 
 
 def _length(curves: list[list[tuple[int, float]]], level: float) -> str:

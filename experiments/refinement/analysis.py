@@ -6,7 +6,7 @@ from experiments import table
 from experiments.figures import against, arms
 from experiments.refinement.runs import ARMS, DEADLY, IMITATED, READING_ON, READS_ON, REAL, REFERENCE
 from experiments.results import newest_of
-from experiments.sessions.failures import CUTS
+from experiments.sessions.failures import CUTS, STEPS
 from experiments.statistics import interquartile_mean
 
 FOLDER = Path(__file__).parent
@@ -15,6 +15,10 @@ _OF_FAILURES = (
     *(f"saved from {100 * cut:.0f} % on, of what can be saved" for cut in CUTS),
     "labels right up to the first mistake", "behind it, mostly of the key that was missed",
     "right in all that it lived that day: up to the first mistake of an episode", "behind it",
+)  # fmt: skip
+_BEHIND = ("up to the first mistake", *(f"{step} behind it" for step in STEPS[1:]))
+_OF_REGRET = (
+    "task", "arm", "the student before", "seeds", *(f"regret; bits from who knows: {step}" for step in _BEHIND),
 )  # fmt: skip
 _OF_ARMS = (
     "task", "arm", "seeds", "success without memory after 128 real transitions: IQM [95 %]", "above raw, seed by seed",
@@ -39,20 +43,26 @@ def analyse() -> tuple[str, list[Path]]:
     Tasks and arms without rows are left out.
     """
     failures, lines, ran = table.titled(_OF_FAILURES), table.titled(_OF_ARMS), {}
+    regrets = []
     for task, configs in ARMS.items():
         rows = newest_of(FOLDER / "results" / f"{task}.csv")
         ran[task] = {arm: own for arm in configs if (own := [row for row in rows if row["arm"] == arm])}
         for arm, own in _failed(ran[task]).items():
             for night, real in (("the first night", _first(own)), ("the last night", _LATE)):
-                failures.append(_line_of_failures(task, arm, night, _after(own, real)))
+                asked = _after(own, real)
+                failures.append(_line_of_failures(task, arm, night, asked))
+                if _values(asked, "regret_0"):
+                    regrets.append(_line_of_regret(task, arm, night, asked))
         raw = ran[task].get(REFERENCE, [])
         lines += [_line(task, arm, own, raw) for arm, own in ran[task].items()]
     figures = []
     for name, tasks in _FIGURES.items():
         if shown := {task: failed for task in tasks if (failed := _failed(ran[task]))}:
             figures.append(_draw_recovery(name, shown))
+    figures += [_draw_regret(ran)] if regrets else []
     figures += [path for task, own in ran.items() if (path := _draw_above(task, own))]
-    return "\n\n".join("\n".join(part) for part in (failures, lines)), figures
+    parts = failures, [*table.titled(_OF_REGRET), *regrets] if regrets else [], lines
+    return "\n\n".join("\n".join(part) for part in parts if part), figures
 
 
 def _failed(ran: dict[str, list[dict]]) -> dict[str, list[dict]]:
@@ -92,6 +102,14 @@ def _line_of_failures(task: str, arm: str, night: str, rows: list[dict]) -> str:
     labels = [_said(rows, name) for name in ("labels_right_before", "labels_right_after")]
     labels += [_said(rows, name, else_said="not measured") for name in ("told_right_before", "told_right_after")]
     return table.joined([task, arm, night, str(len(rows)), *saved, *labels])
+
+
+def _line_of_regret(task: str, arm: str, night: str, rows: list[dict]) -> str:
+    cells = [
+        f"{_said(rows, f'regret_{step}', else_said='-')}; {_said(rows, f'surprise_{step}', else_said='-')}"
+        for step in STEPS
+    ]
+    return table.joined([task, arm, night, str(len(rows)), *cells])
 
 
 def _more(rows: list[dict], raw: list[dict], real: int) -> list[float]:
@@ -150,6 +168,22 @@ def _draw_recovery(name: str, failed: dict[str, dict[str, list[dict]]]) -> Path:
     x = "percent of a failed episode after which the teacher takes over"
     y = "share of the failed episodes that is saved"
     return against.draw(rows, FOLDER / "figures" / f"{name}.png", lines=lines, x=x, y=y)
+
+
+def _draw_regret(ran: dict[str, dict[str, list[dict]]]) -> Path:
+    """Draws what the teacher of the last night gives away in episodes that its student fails, by the decisions behind
+    the first mistake; of arms in which it was measured."""
+    lines, rows = {}, []
+    for task, arms_of in ran.items():
+        for arm, own in _failed(arms_of).items():
+            last = _after(own, _LATE)
+            points = [(step, values) for step in STEPS if (values := _values(last, f"regret_{step}"))]
+            reads = ", reading on" if arm == READS_ON else ""
+            lines |= {f"{_SAID[task]}{reads}": points} if points else {}
+            rows += last if points else []
+    x = "decisions behind the first mistake of a failed episode"
+    y = "success that the teacher's answer gives away"
+    return against.draw(rows, FOLDER / "figures" / "regret.png", lines=lines, x=x, y=y)
 
 
 def _draw_above(task: str, ran: dict[str, list[dict]]) -> Path | None:
