@@ -1,12 +1,11 @@
 """How it is scored: success and bits about the job against the bytes that carry them."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from dreamer.sleep.carriers import MEMORIES
 from experiments import table
-from experiments.compression.runs import ARMS, CODED, DECAY, FAST, JOBS, LARGER, LOADED, SIZES, arm
+from experiments.compression.runs import ARMS, CODED, DECAY, FAST, JOBS, ON_LAKE, PLAIN, SIZES, arm
 from experiments.figures import against
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean
@@ -42,37 +41,34 @@ def analyse() -> tuple[str, list[Path]]:
         for name, own in found[task].items():
             line = {CODED: _line_of_code, DECAY: _line_of_decay}.get(task, _line)
             tables[_TABLES.get(task, _COLUMNS)].append(line(task, name, own))
-    figures = _figures("jobworld", found["jobworld"], SIZES, beside={"fast weights, of other agents": found[FAST]})
-    figures += _figures(LARGER, found[LARGER], LOADED, beside={})
+    beside = {PLAIN: {"fast weights, of other agents": found[FAST]}}
+    figures = [path for task in SIZES for path in _figures(task, found[task], beside.get(task, {}))]
     told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
     return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures
 
 
-def _figures(
-    task: str,
-    found: dict[str, list[dict]],
-    sizes_of: dict[str, Sequence[int]],
-    *,
-    beside: dict[str, dict[str, list[dict]]],
-) -> list[Path]:
+def _figures(task: str, found: dict[str, list[dict]], beside: dict[str, dict[str, list[dict]]]) -> list[Path]:
     """Draws success and bits of a task against bytes; none without rows.
 
     Args:
       task: which.
       found: arm -> its rows.
-      sizes_of: kind of carrier -> its sizes.
       beside: what is said of more lines -> arm -> its rows.
     """
     ran = {name: _final(own) for name, own in found.items()}
     if not ran:
         return []
-    lines = {kind: [ran.get(arm(kind, size), []) for size in sizes] for kind, sizes in sizes_of.items()}
+    lines = {kind: [ran.get(arm(kind, size), []) for size in sizes] for kind, sizes in SIZES[task].items()}
     lines |= {said: [_final(own) for own in arms.values()] for said, arms in beside.items()}
     told = interquartile_mean([row["available_bits"] for rows in ran.values() for row in rows])[0]
-    world = ARMS[task][next(iter(ran))].env.jobworld
-    whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"
-    one = {f"{said}, and I(session; z)": whole}
-    bits = one if round(told, 1) == round(whole, 1) else {said: whole, "I(session; z)": told}
+    bits = {"I(session; z)": told}
+    if task == ON_LAKE:
+        bits = {"what the session tells of all ways": told}
+    else:
+        world = ARMS[task][next(iter(ran))].env.jobworld
+        whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"
+        same = round(told, 1) == round(whole, 1)
+        bits = {f"{said}, and I(session; z)": whole} if same else {said: whole} | bits
     return [
         _draw(task, lines, "student_return", "success with what is carried", {}),
         _draw(task, lines, "retained_bits", "bits about the job", bits, least=0.0),

@@ -3,8 +3,10 @@
 A window is what as many places of memory are worth unlearned, retrieval what a table of as many states is. The step
 sizes of one low-rank change and one cartridge were chosen on two agents of another world before (docs/lab-notes.md);
 that of `weights` and its updates are those of `consolidation`, and were not chosen here. In the task `fast-weights`
-agents have such a memory in place of a cache, and keep it as the session left it.
-In `larger` a job has twice the keys, 32 bits, and its agents' sessions are twice as long, to load what carries it.
+agents have such a memory in place of a cache, and keep it as the session left it. In `lake` a job is the map of a
+frozen lake, of which a table knows only the cells that the session came to. In `larger` a job has twice the keys, 32
+bits, and its agents' sessions are twice as long, to load what carries it.
+
 In `coded` it is asked, too, how short a code tells what was learned; in `naps` the session is folded into a cartridge
 first, as the carrier of that name learns it, and that teaches a low-rank change. In `decay` four jobs are lived one
 after another, a session and a night each; one arm gives all weights as many updates as a low-rank change has.
@@ -13,6 +15,7 @@ after another, a session and a night each; one arm gives all weights as many upd
 from dreamer.sleep.carriers import UNLEARNED
 from experiments.config import RunConfig, changed
 from experiments.sessions.config import DistillationConfig
+from experiments.sessions.pretraining_config import RECIPES
 
 _BASE = changed(
     DistillationConfig(name="compression", num_jobs=8, run=RunConfig(wandb="disabled")),
@@ -26,14 +29,31 @@ _LEARNED = {
     "retrieval": (3e-4, 1),
 }
 """Kind of carrier -> step size and updates; what is not learned is updated once, to no effect."""
+PLAIN, ON_LAKE, LARGER = "jobworld", "lake", "larger"
 SIZES = {
-    "weights": (0,),
-    "lora": (1, 2, 4, 8, 16),
-    "cartridge": (1, 2, 4, 8, 16),
-    "window": (1, 2, 4, 8, 16, 32, 64),
-    "retrieval": (1, 2, 4, 8, 16, 32, 64),
+    PLAIN: {
+        "weights": (0,),
+        "lora": (1, 2, 4, 8, 16),
+        "cartridge": (1, 2, 4, 8, 16),
+        "window": (1, 2, 4, 8, 16, 32, 64),
+        "retrieval": (1, 2, 4, 8, 16, 32, 64),
+    },
+    ON_LAKE: {
+        "weights": (0,),
+        "lora": (1, 4),
+        "cartridge": (1, 2, 4, 8),
+        "window": (4, 16, 64),
+        "retrieval": (4, 8, 16, 32, 64),
+    },
+    LARGER: {
+        "weights": (0,),
+        "lora": (1, 4),
+        "cartridge": (1, 2, 4, 8, 16),
+        "window": (4, 16, 64, 128),
+        "retrieval": (8, 16, 32, 64, 128),
+    },
 }
-"""Kind of carrier -> its sizes; a window of 64 is the whole session."""
+"""Task -> kind of carrier -> its sizes; the largest window is the whole session."""
 
 
 def arm(kind: str, size: int) -> str:
@@ -47,27 +67,34 @@ def _config(kind: str, size: int, base: DistillationConfig = _BASE) -> Distillat
     return changed(base, {"carrier.kind": kind, "carrier.size": size, **learning})
 
 
-_ARMS = {arm(kind, size): _config(kind, size) for kind, sizes in SIZES.items() for size in sizes}
-LARGER, CODED, NAPS, DECAY, FAST = "larger", "coded", "naps", "decay", "fast-weights"
-_LOADS = changed(
-    _BASE,
-    {
-        "name": "compression-larger",
-        "env.jobworld.num_keys": 16,
-        "consolidation.session_length": 128,
-        "agent.env.jobworld.num_keys": 16,
-        "agent.session_length": 128,
-        "agent.slot.num_slots": 128,
-    },
-)
-LOADED = {
-    "weights": (0,),
-    "lora": (1, 4),
-    "cartridge": (1, 2, 4, 8, 16),
-    "window": (4, 16, 64, 128),
-    "retrieval": (8, 16, 32, 64, 128),
+_BASES = {
+    PLAIN: _BASE,
+    ON_LAKE: changed(
+        _BASE,
+        {
+            "name": "compression-lake",
+            "env": RECIPES["lake"].env.with_jobs(pool="distillation", job=0),
+            "agent": RECIPES["lake"],
+        },
+    ),
+    LARGER: changed(
+        _BASE,
+        {
+            "name": "compression-larger",
+            "env.jobworld.num_keys": 16,
+            "consolidation.session_length": 128,
+            "agent.env.jobworld.num_keys": 16,
+            "agent.session_length": 128,
+            "agent.slot.num_slots": 128,
+        },
+    ),
 }
-"""Kind of carrier -> its sizes where jobs are larger."""
+_OF_SIZES = {
+    task: {arm(kind, size): _config(kind, size, _BASES[task]) for kind, sizes in own.items() for size in sizes}
+    for task, own in SIZES.items()
+}
+_ARMS = _OF_SIZES[PLAIN]
+CODED, NAPS, DECAY, FAST = "coded", "naps", "decay", "fast-weights"
 _THEN = arm("lora", 4)
 _NAPS = {
     f"{arm('cartridge', size)}, then {_THEN}": changed(
@@ -84,8 +111,7 @@ _MORE = changed(_ARMS["weights"], {"consolidation.num_updates": _LEARNED["lora"]
 JOBS = 4
 """Jobs of the task `decay`, one after another."""
 ARMS: dict[str, dict[str, DistillationConfig]] = {
-    "jobworld": _ARMS,
-    LARGER: {arm(kind, size): _config(kind, size, _LOADS) for kind, sizes in LOADED.items() for size in sizes},
+    **_OF_SIZES,
     CODED: {
         name: changed(config, {"name": "compression-coded", "coded": True})
         for name, config in _ARMS.items()

@@ -50,6 +50,23 @@ def retained_bits(policy: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return (math.log2(policy.shape[-1]) + _x_log2_y(truth, policy).sum(axis=-1)).sum(axis=-1)
 
 
+def gained_bits(policy: np.ndarray, before: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Returns [...] how many bits fewer a policy leaves to be told of what is right than somebody who knows nothing of
+    the job, added up over K questions.
+
+    As `retained_bits`, where nobody who knows nothing answers at random, and what is right may be shared by several
+    answers. Answers of one job hang together, so it is no information about the job; but in each question the answers
+    expected by a perfect reader gain the most in the mean over jobs.
+
+    Args:
+      policy: [..., K, A] probabilities of the answers.
+      before: [..., K, A] the same of a perfect reader before anything was lived.
+      truth: [..., K, A] how what is right is shared; all 0 in questions that do not come up.
+    """
+    policy, before = _distributions(policy), _distributions(before)
+    return (_x_log2_y(truth, policy) - _x_log2_y(truth, before)).sum(axis=(-1, -2))
+
+
 def privilege_floor(prob: np.ndarray, policies: np.ndarray) -> np.ndarray:
     """Returns [...] I(A; Z | S = s), the least mean KL(teacher || student) of a student who does not know which it is.
 

@@ -5,8 +5,11 @@ the posterior over all maps is uniform over those that agree with what was seen.
 A actions.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dreamer.core.types import Transition
 from dreamer.wake.envs import EnvConfig, LakeConfig
@@ -54,6 +57,24 @@ def hole_probs(config: EnvConfig, session: Transition) -> jax.Array:
         return after(config, possible, transition), holes_among(config, possible, transition.obs)
 
     return jax.lax.scan(read, begin(config), session)[1]
+
+
+@functools.cache
+def ways(size: int, num_holes: int) -> np.ndarray:
+    """Returns [N, C, A] the policy of who knows the map, for each of all maps."""
+    lake = LakeConfig(size, num_holes, deadline=size**2)
+    of_map = jax.vmap(functools.partial(way, lake), (None, 0))
+    return np.asarray(jax.jit(jax.vmap(of_map, (0, None)))(maps(size, num_holes) * 1.0, np.arange(size**2)))
+
+
+def believed(lake: LakeConfig, possible: np.ndarray) -> np.ndarray:
+    """Returns [..., C, A] how likely each action is to be that of who knows the map, by the maps [..., N] that are
+    possible, in each cell from which there is a way on: nobody who has seen the same can foretell it better. Uniform
+    where no possible map has one.
+    """
+    left = np.asarray(possible)[..., None] & starts(lake.size, lake.num_holes)  # [..., N, C]
+    told, count = np.einsum("...nc,nca->...ca", left, ways(lake.size, lake.num_holes)), left.sum(axis=-2)[..., None]
+    return np.where(count > 0, told / np.maximum(count, 1), 1 / told.shape[-1])
 
 
 def _with_a_way(config: EnvConfig, possible: jax.Array, obs: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """What students retain of their jobs, held against what a perfect reader of all that was lived could tell.
 
-Exact in JobWorld, whose codebooks are read key by key; of other worlds nothing is kept. Letters: J jobs, K keys,
-A answers.
+Exact: of JobWorld, whose codebooks are read key by key, and of lakes, of all whose maps those that are left are known.
+Letters: J jobs, K keys, A answers; of lakes N maps, C cells, A actions.
 """
 
 import functools
@@ -16,38 +16,53 @@ from dreamer.core.ports import SessionAgent
 from dreamer.core.types import PyTree, Transition
 from dreamer.sleep.carriers import Carried
 from dreamer.wake.envs.jobs import codebook
+from experiments.measures import lake
 from experiments.measures.beliefs import prior, read_on
 from experiments.sessions.config import DistillationConfig
-from experiments.sessions.measure import answers, bits_of
+from experiments.sessions.measure import answers, bits_of, bits_of_ways, directions
 
 
 class Ledger(NamedTuple):
     """The first three are pure and of one job; the last is of all."""
 
     first: PyTree
-    """The belief [K, A] before anything was lived."""
+    """What is believed before anything was lived: [K, A], or of lakes [N] which maps are possible."""
     read: Callable[[PyTree, jax.Array, Sequence[Transition]], PyTree]
     """(belief, number of the night in the job, what was lived of the job) -> the belief after it."""
     told: Callable[[Carried], PyTree]
-    """(student) -> its answers, logits [K, A]."""
+    """(student) -> its answers, logits [K, A] or [C, A]."""
     row: Callable[[PyTree, PyTree, int], dict[str, float]]
-    """(answers [J, K, A], beliefs [J, K, A], number of the job in the sequence) -> mean bits retained and available;
-    raises LeakError where students know more than they were told."""
+    """(answers, beliefs, number of the job in the sequence), of all [J] -> mean bits retained and available; raises
+    LeakError where students know more than they were told."""
 
 
 def make_ledger(config: DistillationConfig, slot: SessionAgent, numbers: jax.Array) -> Ledger:
     """Returns the ledger of a run, whose students do the jobs [J, S] in turn."""
-    if config.env.suite != "jobworld":
-        return Ledger((), lambda belief, night, lived: (), lambda student: (), lambda told, belief, stage: {})
-    world = config.env.jobworld
-    truth = np.asarray(jax.vmap(jax.vmap(functools.partial(codebook, world)))(numbers))
+    if config.env.suite == "lake":
+        first, read_one = lake.begin(config.env), functools.partial(lake.after, config.env)
 
-    def read(belief: jax.Array, night: jax.Array, lived: Sequence[Transition]) -> jax.Array:
-        known = jnp.where(night == 0, prior(world), belief)
-        return functools.reduce(functools.partial(read_on, world), lived, known)
+        def read_through(belief: jax.Array, lived: Transition) -> jax.Array:
+            return jax.lax.scan(lambda belief, one: (read_one(belief, one), None), belief, lived)[0]
 
-    def row(told: np.ndarray, belief: jax.Array, stage: int) -> dict[str, float]:
-        retained, available = bits_of(told, np.asarray(belief), truth[:, stage])
+        def bits(told: np.ndarray, belief: np.ndarray, stage: int) -> tuple[np.ndarray, np.ndarray]:
+            return bits_of_ways(config.env.lake, told, belief, np.asarray(numbers)[:, stage])
+
+        told = functools.partial(directions, slot, config.env)
+    else:
+        world = config.env.jobworld
+        first, read_through = prior(world), functools.partial(read_on, world)
+        truth = np.asarray(jax.vmap(jax.vmap(functools.partial(codebook, world)))(numbers))
+
+        def bits(told: np.ndarray, belief: np.ndarray, stage: int) -> tuple[np.ndarray, np.ndarray]:
+            return bits_of(told, belief, truth[:, stage])
+
+        told = functools.partial(answers, slot, config.env)
+
+    def read(belief: PyTree, night: jax.Array, lived: Sequence[Transition]) -> PyTree:
+        return functools.reduce(read_through, lived, jnp.where(night == 0, first, belief))
+
+    def row(told: np.ndarray, belief: PyTree, stage: int) -> dict[str, float]:
+        retained, available = bits(told, np.asarray(belief), stage)
         return {"retained_bits": float(retained.mean()), "available_bits": float(available.mean())}
 
-    return Ledger(prior(world), read, lambda student: answers(slot, config.env, student), row)
+    return Ledger(first, read, told, row)

@@ -1,6 +1,6 @@
 """How good an agent with a session slot is: success with and without a session, and the bits that its weights hold.
 
-Letters: J jobs, T decisions of a session, K keys, A answers.
+Letters: J jobs, T decisions of a session, K keys, A answers; of lakes N maps, C cells, A actions.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,9 @@ from dreamer.sleep.carriers import Carried
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import EnvConfig, JaxEnv, of_job
 from dreamer.wake.envs.jobworld import prompts
+from dreamer.wake.envs.lakes import LakeConfig, starts
 from dreamer.wake.policy import live_one, make_act
-from experiments.measures import bits
+from experiments.measures import bits, lake
 
 
 class Measured(NamedTuple):
@@ -66,6 +67,13 @@ def answers(slot: SessionAgent, config: EnvConfig, agent: Carried) -> jax.Array:
     return told.logits[:, : world.num_answers]
 
 
+def directions(slot: SessionAgent, config: EnvConfig, agent: Carried) -> jax.Array:
+    """Returns [C, A] the logits of where the agent goes from each cell of a lake, at the start of an episode."""
+    cells = config.lake.num_cells
+    seen = jnp.concatenate([jnp.eye(cells), jnp.ones((cells, 1))], axis=1)
+    return slot.agent.evaluate(agent.params, in_copies(agent.memory, cells), seen).logits
+
+
 def bits_of(logits: np.ndarray, belief: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns [J] bits that answers by `logits` [J, K, A] retain of codebooks [J, K], and those that a reader with the
     beliefs [J, K, A] could tell.
@@ -78,3 +86,22 @@ def bits_of(logits: np.ndarray, belief: np.ndarray, codebook: np.ndarray) -> tup
     retained, available = bits.retained_bits(policy, truth), bits.retained_bits(belief, truth)
     bits.check_no_leak(retained, available)
     return retained, available
+
+
+def bits_of_ways(
+    world: LakeConfig, logits: np.ndarray, possible: np.ndarray, number: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [J] bits that directions by `logits` [J, C, A] gain about the ways of maps [J], over all cells that have
+    one, and those that a reader gains to whom the maps [J, N] are possible.
+
+    Raises:
+      LeakError: more was gained than could be told, beyond luck.
+    """
+    policy = special.softmax(np.asarray(logits, np.float64), axis=-1)
+    truth = lake.ways(world.size, world.num_holes)[number] * starts(world.size, world.num_holes)[number][..., None]
+    before = lake.believed(world, np.ones(possible.shape[-1], bool))
+    gained = [bits.gained_bits(one, before, truth) for one in (policy, lake.believed(world, possible))]
+    # Cells hang together, so bits add up to no odds; but their mean over all cells does, for 2 ** x is convex. It takes
+    # some thirty jobs to tell who has the maps from who guesses well.
+    bits.check_no_leak(*(one / world.num_cells for one in gained))
+    return gained[0], gained[1]

@@ -219,7 +219,10 @@ def test_a_session_on_a_lake_is_folded_in_measured_and_deployed(tmp_path):
         ("FrozenLakeJob-v0", 24, 0),
         ("FrozenLakeJob-v0", 48, 1),
     ]
-    assert all(0 <= row["student_return"] <= 1 and row["retained_bits"] is None for row in rows)
+    assert all(0 <= row["student_return"] <= 1 for row in rows)
+    assert all(
+        row["retained_bits"] < row["available_bits"] < 20 for row in rows
+    )  # half-trained, it goes where it likes
     assert rows[0]["other_session_return"] is not None and rows[0]["old_kl"] >= 0
     assert evaluate(tmp_path / "student", num_episodes=3).shape == (3,)
     restored = sessions_from_dict(RunFolder.open(tmp_path / "student").config)

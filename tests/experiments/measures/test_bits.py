@@ -6,6 +6,7 @@ from experiments.measures.bits import (
     certain,
     check_no_leak,
     entropy,
+    gained_bits,
     information,
     privilege_floor,
     retained_bits,
@@ -16,6 +17,15 @@ RNG = np.random.default_rng(0)
 
 def distributions(*shape):
     return RNG.dirichlet(np.ones(shape[-1]), shape[:-1])
+
+
+def test_bits_gained_by_hand():
+    before = [[0.5, 0.5], [0.25, 0.75], [0.5, 0.5]]
+    truth = np.array([[1, 0], [0.5, 0.5], [0, 0]])  # the second has two right answers, the third does not come up
+    assert gained_bits(before, before, truth) == 0
+    found = gained_bits([[0.75, 0.25], [0.5, 0.5], [1, 0]], before, truth)
+    np.testing.assert_allclose(found, np.log2(1.5) + np.log2(2) / 2 + np.log2(2 / 3) / 2)
+    assert gained_bits([[0, 1], [0.5, 0.5], [1, 0]], before, truth) == -np.inf
 
 
 def test_bits_by_hand():

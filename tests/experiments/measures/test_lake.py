@@ -5,11 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dreamer.core.types import Transition
 from dreamer.wake.envs import EnvConfig, LakeConfig
 from dreamer.wake.envs.lakes import maps, starts
-from experiments.measures import lake
+from experiments.measures import bits, lake
+from experiments.sessions.measure import bits_of_ways
 
 SMALL = EnvConfig("FrozenLakeJob-v0", "lake", lake=LakeConfig(size=3, num_holes=2))
 
@@ -49,6 +51,34 @@ def test_the_way_by_hand():
     np.testing.assert_array_equal(way(known + 0.1 * (np.eye(9)[4] + np.eye(9)[7]), 6), np.eye(4)[right])
     np.testing.assert_array_equal(way(known, 2), np.eye(4)[down])
     np.testing.assert_array_equal(way(known, 5), np.eye(4)[down])
+
+
+def test_what_can_be_foretold_is_what_those_do_who_know_the_maps_that_are_left():
+    ways, possible = lake.ways(3, 2), np.arange(19) % 3 > 0
+    found = lake.believed(SMALL.lake, possible)
+    for cell in range(8):
+        agree = possible & starts(3, 2)[:, cell]
+        np.testing.assert_allclose(found[cell], ways[agree, cell].mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(found[8], 1 / 4)  # nobody goes on from the goal
+    # Nothing else gains as much in the mean over the maps that are left: not knowing nothing, nor being surer.
+    truth, before = ways * starts(3, 2)[..., None], lake.believed(SMALL.lake, np.ones(19, bool))
+    surer = found**2 / (found**2).sum(axis=-1, keepdims=True)
+    gained = [bits.gained_bits(one, before, truth[possible]).mean() for one in (found, before, surer)]
+    assert gained[1] == 0 < gained[0] and gained[2] < gained[0]
+
+
+def test_who_has_the_maps_is_found_out_and_who_reads_well_is_not():
+    world, number = LakeConfig(), np.arange(64)
+    nothing = np.ones((64, len(maps(4, 5))), bool)
+    before, knows = (np.log(np.maximum(one, 1e-30)) for one in (lake.believed(world, nothing), lake.ways(4, 5)[number]))
+    retained, available = bits_of_ways(world, before, nothing, number)
+    np.testing.assert_allclose(retained, 0, atol=1e-6)
+    np.testing.assert_array_equal(available, 0)
+    with pytest.raises(bits.LeakError):
+        bits_of_ways(world, knows, nothing, number)
+    retained, available = bits_of_ways(world, knows, np.eye(len(maps(4, 5)), dtype=bool)[number], number)
+    np.testing.assert_allclose(retained, available, rtol=1e-6)
+    assert 7 < retained.mean() < 9
 
 
 def test_with_the_map_the_reader_arrives_from_everywhere():
