@@ -1,4 +1,4 @@
-"""How it is scored: the table of the README and a learning curve a task, from rows alone."""
+"""How it is scored: the table, of which the README shows some rows, and a learning curve a task, from rows alone."""
 
 from pathlib import Path
 
