@@ -10,6 +10,9 @@ Letters: B batch, N tokens, of which the first W are lived transitions and are w
 table, L layers, G heads, D width of a head, A actions.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +20,27 @@ from flax import struct
 
 from dreamer.core.types import PyTree
 
-KINDS = ("cache", "fast_weights")
+
+class Kind(NamedTuple):
+    """How a memory keeps what was lived; pure functions. What is kept has axes [B, places, L, ...] of all layers, and
+    [B, places, ...] of one."""
+
+    gated: bool
+    """Whether a token says how strongly it is written."""
+    num_places: Callable[[int], int]
+    """Transitions that there is room for -> places of a memory with such room."""
+    nothing: Callable[[int, int, tuple[int, int, int]], PyTree]
+    """(B, transitions that there is room for, (L, G, D)) -> what an empty memory holds."""
+    hear: Callable[..., tuple[jax.Array, PyTree]]
+    """`attend` or `recite`."""
+    with_one: Callable[[PyTree, PyTree, jax.Array], PyTree]
+    """(what is held, what is kept of one transition more, how many there were [B]) -> what is held with it."""
+    with_room: Callable[[PyTree, int], PyTree]
+    """(what is kept of a session, transitions that there shall be room for) -> what a memory with such room holds."""
+    last: Callable[[PyTree, jax.Array, int], PyTree]
+    """(what is held, of how many transitions [B], number of places) -> the last of them."""
+    num_held: Callable[[PyTree, int], int]
+    """(what is held in places that are all in use, transitions that there is room for) -> of how many it counts."""
 
 
 @struct.dataclass
@@ -36,27 +59,21 @@ class Table:
         return jnp.take_along_axis(self.logits, nearest[:, None, None], axis=1)[:, 0]
 
 
-def nothing(kind: str, num_copies: int, num_slots: int, shape: tuple[int, int, int]) -> PyTree:
-    """Returns what an empty memory holds: keys and values [B, M, L, G, D], or weights [B, 1, L, G, D, D].
-
-    Args:
-      kind: of `KINDS`.
-      num_copies: B.
-      num_slots: M; fast weights are one place, however many transitions they have taken in.
-      shape: (L, G, D)
-    """
-    if kind == "fast_weights":
-        return jnp.zeros((num_copies, 1, *shape, shape[-1]))
-    return (jnp.zeros((num_copies, num_slots, *shape)),) * 2
-
-
 def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, past: tuple, *, full: jax.Array, after: np.ndarray
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    strength: None,
+    past: tuple,
+    *,
+    full: jax.Array,
+    after: np.ndarray,
 ) -> tuple[jax.Array, tuple]:
     """Returns what tokens hear [B, N, G, D], and their own keys and values [B, N, G, D].
 
     Args:
       query, key, value: [B, N, G, D]
+      strength: every token is written whole.
       past: keys and values [B, M, G, D] of what was lived before.
       full: [B, M] bool, the places of it that hold anything.
       after: [N] ints, static: a token hears the past, so many of the first tokens, and itself.
@@ -71,7 +88,14 @@ def attend(
 
 
 def recite(
-    query: jax.Array, key: jax.Array, value: jax.Array, strength: jax.Array, past: jax.Array, *, after: np.ndarray
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    strength: jax.Array,
+    past: jax.Array,
+    *,
+    full: jax.Array,
+    after: np.ndarray,
 ) -> tuple[jax.Array, jax.Array]:
     """Returns what tokens call up [B, N, G, D], and the weights [B, 1, G, D, D] that the first W have written.
 
@@ -81,6 +105,7 @@ def recite(
       query, key, value: [B, N, G, D]
       strength: [B, N, G] from 0 (nothing is written) to 1 (just v is called up by k from there on).
       past: [B, 1, G, D, D]
+      full: weights are never empty, but nothing may be written there.
       after: [N] ints, static: a token hears the past and so many of the first tokens; W is the most of them.
     """
     query, key = (_directions(part) for part in (query, key))
@@ -103,3 +128,49 @@ def _directions(x: jax.Array) -> jax.Array:
     """Returns [..., D] of length 1, after a SiLU."""
     x = jax.nn.silu(x)
     return x * jax.lax.rsqrt((x**2).sum(axis=-1, keepdims=True) + 1e-6)
+
+
+def _with_one_place(held: tuple, new: tuple, count: jax.Array) -> tuple:
+    here = jnp.arange(held[0].shape[1])[None] == count[:, None]
+    return jax.tree.map(lambda kept, own: jnp.where(along(here, kept), own, kept), held, new)
+
+
+def _with_places(held: tuple, num_slots: int) -> tuple:
+    return jax.tree.map(lambda kept: jnp.pad(kept, ((0, 0), (0, num_slots - kept.shape[1]), *((0, 0),) * 3)), held)
+
+
+def _last_places(held: tuple, count: jax.Array, number: int) -> tuple:
+    def cut(kept: jax.Array, count: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(kept, jnp.maximum(count - number, 0), number)
+
+    return jax.tree.map(lambda kept: jax.vmap(cut)(kept, count), held)
+
+
+def along(flags: jax.Array, leaf: jax.Array) -> jax.Array:
+    """Returns flags [B, places] with the axes of a leaf [B, places, ...]."""
+    return flags.reshape(*flags.shape, *(1,) * (leaf.ndim - 2))
+
+
+KINDS = {
+    "cache": Kind(  # keys and values, each [B, M, L, G, D]: a place for every transition
+        gated=False,
+        num_places=lambda num_slots: num_slots,
+        nothing=lambda num_copies, num_slots, shape: (jnp.zeros((num_copies, num_slots, *shape)),) * 2,
+        hear=attend,
+        with_one=_with_one_place,
+        with_room=_with_places,
+        last=_last_places,
+        num_held=lambda held, num_slots: held[0].shape[1],
+    ),
+    "fast_weights": Kind(  # weights [B, 1, L, G, D, D]: one place, however many transitions it has taken in
+        gated=True,
+        num_places=lambda num_slots: 1,
+        nothing=lambda num_copies, num_slots, shape: jnp.zeros((num_copies, 1, *shape, shape[-1])),
+        hear=recite,
+        with_one=lambda held, new, count: new,
+        with_room=lambda held, num_slots: held,
+        last=lambda held, count, number: held,
+        num_held=lambda held, num_slots: num_slots,
+    ),
+}
+"""Name of a memory -> how it keeps what was lived."""

@@ -52,9 +52,14 @@ class SessionSlotConfig:
             raise ValueError(f"session_slot.memory is {self.memory!r}: give one of {', '.join(memories.KINDS)}")
 
     @property
+    def kind(self) -> memories.Kind:
+        """How the memory keeps what was lived."""
+        return memories.KINDS[self.memory]
+
+    @property
     def num_places(self) -> int:
         """Places of a full memory."""
-        return self.num_slots if self.memory == "cache" else 1
+        return self.kind.num_places(self.num_slots)
 
 
 @struct.dataclass
@@ -86,11 +91,9 @@ class _Layer(nn.Module):
         heads = (self.config.num_heads, self.config.width // self.config.num_heads)
         normed = nn.LayerNorm()(x)
         asked = tuple(nn.DenseGeneral(heads, name=name)(normed) for name in ("query", "key", "value"))
-        if self.config.memory == "fast_weights":
-            strength = nn.sigmoid(nn.Dense(heads[0], name="strength")(normed))
-            heard, kept = memories.recite(*asked, strength, past, after=after)
-        else:
-            heard, kept = memories.attend(*asked, past, full=full, after=after)
+        kind = self.config.kind
+        strength = nn.sigmoid(nn.Dense(heads[0], name="strength")(normed)) if kind.gated else None
+        heard, kept = kind.hear(*asked, strength, past, full=full, after=after)
         x = x + nn.DenseGeneral(self.config.width, axis=(-2, -1), name="heard")(heard)
         thought = nn.gelu(nn.Dense(4 * self.config.width)(nn.LayerNorm()(x)))
         return x + nn.Dense(self.config.width)(thought), kept
@@ -171,11 +174,10 @@ class _Net(nn.Module):
 def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
     """Returns the agent for environments of `spec`, on models whose latent is the observation itself."""
     net = _Net(config, spec.num_actions)
-    shape = (config.num_layers, config.num_heads, config.width // config.num_heads)
+    shape, kind = (config.num_layers, config.num_heads, config.width // config.num_heads), config.kind
 
     def nothing(num_copies: int, num_slots: int = 0) -> SessionMemory:
-        held = memories.nothing(config.memory, num_copies, num_slots, shape)
-        return SessionMemory(held, jnp.zeros(num_copies, jnp.int32))
+        return SessionMemory(kind.nothing(num_copies, num_slots, shape), jnp.zeros(num_copies, jnp.int32))
 
     def init(key: jax.Array, latent: jax.Array) -> PyTree:
         return net.init(key, latent, nothing(latent.shape[0]), method="begin")
@@ -198,14 +200,11 @@ def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
         if places != config.num_places:
             raise ValueError(f"a memory of {places} places is full, and takes in nothing more")
         lived = jax.tree.map(lambda leaf: leaf[:, None], transition)
-        own, count = net.apply(params, lived, memory, method="take_in"), memory.count
-
-        def put(kept: jax.Array, new: jax.Array) -> jax.Array:
-            if config.memory == "cache":
-                new = jnp.where(_along(jnp.arange(places)[None] == count[:, None], kept), new, kept)
-            return jnp.where(_along((count >= config.num_slots)[:, None], kept), jnp.nan, new)  # nobody acts on that
-
-        return SessionMemory(jax.tree.map(put, memory.held, own), count + 1)
+        own, full = net.apply(params, lived, memory, method="take_in"), memory.count >= config.num_slots
+        held = kind.with_one(memory.held, own, memory.count)
+        # Nobody acts on a memory of more than there is room for.
+        held = jax.tree.map(lambda kept: jnp.where(memories.along(full[:, None], kept), jnp.nan, kept), held)
+        return SessionMemory(held, memory.count + 1)
 
     def empty(num_copies: int, num_decisions: int) -> SessionMemory:
         _check_room(config, num_decisions)
@@ -219,34 +218,20 @@ def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
     def recall(params: PyTree, session: Transition) -> SessionMemory:
         B, T = session.action.shape
         _check_room(config, T)
-        held = net.apply(params, session, nothing(B), method="recall")
-        if config.memory == "cache":
-            held = jax.tree.map(lambda kept: jnp.pad(kept, ((0, 0), (0, config.num_slots - T), *((0, 0),) * 3)), held)
+        held = kind.with_room(net.apply(params, session, nothing(B), method="recall"), config.num_slots)
         return SessionMemory(held, jnp.full(B, T, jnp.int32))
 
     def last(memory: SessionMemory, number: int) -> PyTree:
         if number > config.num_places:
             raise ValueError(f"a memory of {config.num_places} places has no last {number}: ask for fewer")
-        if config.memory == "fast_weights":
-            return memory.held
-
-        def cut(kept: jax.Array, count: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice_in_dim(kept, jnp.maximum(count - number, 0), number)
-
-        return jax.tree.map(lambda kept: jax.vmap(cut)(kept, memory.count), memory.held)
+        return kind.last(memory.held, memory.count, number)
 
     def holding(kept: PyTree) -> SessionMemory:
-        leaf = jax.tree.leaves(kept)[0]
-        full = config.num_slots if config.memory == "fast_weights" else leaf.shape[1]
-        return SessionMemory(kept, jnp.full(leaf.shape[0], full, jnp.int32))
+        num_copies = jax.tree.leaves(kept)[0].shape[0]
+        return SessionMemory(kept, jnp.full(num_copies, kind.num_held(kept, config.num_slots), jnp.int32))
 
     agent = Agent(init, evaluate, value_loss, remember)
     return SessionAgent(spec, agent, empty, read, recall, last, holding, looking_up=memories.Table)
-
-
-def _along(flags: jax.Array, leaf: jax.Array) -> jax.Array:
-    """Returns flags [B, places] with the axes of a leaf [B, places, ...]."""
-    return flags.reshape(*flags.shape, *(1,) * (leaf.ndim - 2))
 
 
 def _check_room(config: SessionSlotConfig, num_decisions: int) -> None:
