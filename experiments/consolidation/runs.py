@@ -43,8 +43,14 @@ _ON_LAKE = {
     "env": _LAKE.env.with_jobs(pool="distillation", job=0),
 }
 
+_FIRST = {
+    "the same, taught by the first agent": {"teacher.weights": "first"},
+    "the same, lived and taught by the first agent": {"teacher.weights": "first", "consolidation.lived_by": "first"},
+}
+
 _ARMS = {
     REFERENCE: _JOBWORLD,
+    **{arm: changed(_JOBWORLD, first) for arm, first in _FIRST.items()},
     "the same, anchored": changed(_JOBWORLD, {"distill.anchor_weight": 1.0}),
     "session, its own states": _arm("consolidation", **_OWN),
     "session, dreamed states": _arm("consolidation", states="dream", **_SHORT),
@@ -69,6 +75,7 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         arm: changed(_ARMS[arm], _ON_LAKE)
         for arm in (
             REFERENCE,
+            *_FIRST,
             "session, its own states",
             REWARDS,
             "cloned session",
@@ -82,13 +89,9 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         for arm, config in {
             REFERENCE: changed(_JOBWORLD, {"consolidation.num_nights": 4}),
             "the same, anchored": changed(_JOBWORLD, {"consolidation.num_nights": 4, "distill.anchor_weight": 1.0}),
-            **{
-                f"the same, {said}": changed(_JOBWORLD, {"consolidation.num_nights": 4, "teacher.weights": weights})
-                for said, weights in (("taught by the first agent", "first"), ("the teacher is the student", "current"))
-            },
-            "the same, lived and taught by the first agent": changed(
-                _JOBWORLD,
-                {"consolidation.num_nights": 4, "teacher.weights": "first", "consolidation.lived_by": "first"},
+            **{arm: changed(_JOBWORLD, {"consolidation.num_nights": 4} | first) for arm, first in _FIRST.items()},
+            "the same, the teacher is the student": changed(
+                _JOBWORLD, {"consolidation.num_nights": 4, "teacher.weights": "current"}
             ),
             "session, its own states": _arm("", **_OWN | {"num_nights": 8}),
             "cloned successes": _arm("", objective="clone_successes", **_OWN | {"num_nights": 8}),
@@ -128,10 +131,12 @@ PANELS = {
         (REFERENCE, "session, its own states", "session, dreamed states", "session, gated, with rewards", REWARDS),
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
         (REFERENCE, *(f"{name}{told}" for told in ("", _WRONG) for name, _ in _PLANNERS)),
+        (REFERENCE, *_FIRST),
     ),
     "lake": (
         (REFERENCE, "session, its own states", REWARDS),
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
+        (REFERENCE, *_FIRST),
     ),
     "sequence": (
         (REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),
