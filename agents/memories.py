@@ -21,7 +21,7 @@ from flax import struct
 from dreamer.core.types import PyTree
 
 
-class Kind(NamedTuple):
+class Functions(NamedTuple):
     """How a memory keeps what was lived; pure functions. What is kept has axes [B, places, L, ...] of all layers, and
     [B, places, ...] of one."""
 
@@ -63,9 +63,9 @@ def attend(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
+    *,
     strength: None,
     past: tuple,
-    *,
     full: jax.Array,
     after: np.ndarray,
 ) -> tuple[jax.Array, tuple]:
@@ -91,9 +91,9 @@ def recite(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
+    *,
     strength: jax.Array,
     past: jax.Array,
-    *,
     full: jax.Array,
     after: np.ndarray,
 ) -> tuple[jax.Array, jax.Array]:
@@ -152,7 +152,7 @@ def along(flags: jax.Array, leaf: jax.Array) -> jax.Array:
 
 
 KINDS = {
-    "cache": Kind(  # keys and values, each [B, M, L, G, D]: a place for every transition
+    "cache": Functions(  # keys and values, each [B, M, L, G, D]: a place for every transition
         gated=False,
         num_places=lambda num_slots: num_slots,
         nothing=lambda num_copies, num_slots, shape: (jnp.zeros((num_copies, num_slots, *shape)),) * 2,
@@ -162,7 +162,7 @@ KINDS = {
         last=_last_places,
         num_held=lambda held, num_slots: held[0].shape[1],
     ),
-    "fast_weights": Kind(  # weights [B, 1, L, G, D, D]: one place, however many transitions it has taken in
+    "fast_weights": Functions(  # weights [B, 1, L, G, D, D]: one place, however many transitions it has taken in
         gated=True,
         num_places=lambda num_slots: 1,
         nothing=lambda num_copies, num_slots, shape: jnp.zeros((num_copies, 1, *shape, shape[-1])),

@@ -52,14 +52,14 @@ class SessionSlotConfig:
             raise ValueError(f"session_slot.memory is {self.memory!r}: give one of {', '.join(memories.KINDS)}")
 
     @property
-    def kind(self) -> memories.Kind:
+    def functions(self) -> memories.Functions:
         """How the memory keeps what was lived."""
         return memories.KINDS[self.memory]
 
     @property
     def num_places(self) -> int:
         """Places of a full memory."""
-        return self.kind.num_places(self.num_slots)
+        return self.functions.num_places(self.num_slots)
 
 
 @struct.dataclass
@@ -91,9 +91,9 @@ class _Layer(nn.Module):
         heads = (self.config.num_heads, self.config.width // self.config.num_heads)
         normed = nn.LayerNorm()(x)
         asked = tuple(nn.DenseGeneral(heads, name=name)(normed) for name in ("query", "key", "value"))
-        kind = self.config.kind
-        strength = nn.sigmoid(nn.Dense(heads[0], name="strength")(normed)) if kind.gated else None
-        heard, kept = kind.hear(*asked, strength, past, full=full, after=after)
+        functions = self.config.functions
+        strength = nn.sigmoid(nn.Dense(heads[0], name="strength")(normed)) if functions.gated else None
+        heard, kept = functions.hear(*asked, strength=strength, past=past, full=full, after=after)
         x = x + nn.DenseGeneral(self.config.width, axis=(-2, -1), name="heard")(heard)
         thought = nn.gelu(nn.Dense(4 * self.config.width)(nn.LayerNorm()(x)))
         return x + nn.Dense(self.config.width)(thought), kept
@@ -174,10 +174,10 @@ class _Net(nn.Module):
 def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
     """Returns the agent for environments of `spec`, on models whose latent is the observation itself."""
     net = _Net(config, spec.num_actions)
-    shape, kind = (config.num_layers, config.num_heads, config.width // config.num_heads), config.kind
+    shape, functions = (config.num_layers, config.num_heads, config.width // config.num_heads), config.functions
 
     def nothing(num_copies: int, num_slots: int = 0) -> SessionMemory:
-        return SessionMemory(kind.nothing(num_copies, num_slots, shape), jnp.zeros(num_copies, jnp.int32))
+        return SessionMemory(functions.nothing(num_copies, num_slots, shape), jnp.zeros(num_copies, jnp.int32))
 
     def init(key: jax.Array, latent: jax.Array) -> PyTree:
         return net.init(key, latent, nothing(latent.shape[0]), method="begin")
@@ -201,7 +201,7 @@ def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
             raise ValueError(f"a memory of {places} places is full, and takes in nothing more")
         lived = jax.tree.map(lambda leaf: leaf[:, None], transition)
         own, full = net.apply(params, lived, memory, method="take_in"), memory.count >= config.num_slots
-        held = kind.with_one(memory.held, own, memory.count)
+        held = functions.with_one(memory.held, own, memory.count)
         # Nobody acts on a memory of more than there is room for.
         held = jax.tree.map(lambda kept: jnp.where(memories.along(full[:, None], kept), jnp.nan, kept), held)
         return SessionMemory(held, memory.count + 1)
@@ -218,17 +218,17 @@ def make_session_slot(spec: EnvSpec, config: SessionSlotConfig) -> SessionAgent:
     def recall(params: PyTree, session: Transition) -> SessionMemory:
         B, T = session.action.shape
         _check_room(config, T)
-        held = kind.with_room(net.apply(params, session, nothing(B), method="recall"), config.num_slots)
+        held = functions.with_room(net.apply(params, session, nothing(B), method="recall"), config.num_slots)
         return SessionMemory(held, jnp.full(B, T, jnp.int32))
 
     def last(memory: SessionMemory, number: int) -> PyTree:
         if number > config.num_places:
             raise ValueError(f"a memory of {config.num_places} places has no last {number}: ask for fewer")
-        return kind.last(memory.held, memory.count, number)
+        return functions.last(memory.held, memory.count, number)
 
     def holding(kept: PyTree) -> SessionMemory:
         num_copies = jax.tree.leaves(kept)[0].shape[0]
-        return SessionMemory(kept, jnp.full(num_copies, kind.num_held(kept, config.num_slots), jnp.int32))
+        return SessionMemory(kept, jnp.full(num_copies, functions.num_held(kept, config.num_slots), jnp.int32))
 
     agent = Agent(init, evaluate, value_loss, remember)
     return SessionAgent(spec, agent, empty, read, recall, last, holding, looking_up=memories.Table)

@@ -28,6 +28,7 @@ FIELDS = (
     "told_right_before", "told_right_after",
     *(f"regret_{step}" for step in range(6)), *(f"surprise_{step}" for step in range(6)),
     "wrong_alone", "wrong_alone_after", "wrong_remembering", "wrong_remembering_after",
+    *(f"stake_{step}" for step in range(6)),
 )  # fmt: skip
 """Columns: who and what, the meters at the evaluation, the mean, lowest and highest return over its episodes, and how
 far the model is from what happens after 5 dreamed steps (`dreamer.sleep.honesty`); of an agent with a session slot the
@@ -43,8 +44,9 @@ return in chains as before, and all of these with a new session in memory; and h
 student lived by day are right, up to the first mistake of an episode and behind it; and of failed episodes, so many
 decisions behind their first mistake, how much success the teacher's likeliest answer gives away, and how many bits its
 policy is from that of who knows the job; and in longer chains the share of keys that are answered wrongly when first
-asked, and after a first answer that was made a wrong one, without memory and with the episode in it. New ones come
-last, so that rows written before them stay readable."""
+asked, and after a first answer that was made a wrong one, without memory and with the episode in it; and how much a
+wrong answer would have given away where the teacher's was counted. New ones come last, so that rows written before
+them stay readable."""
 
 
 class ResultsError(ValueError):

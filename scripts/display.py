@@ -247,31 +247,49 @@ _NIGHT_COLUMNS = {
     "session_return": ("session\nin memory", "{:.2f}"),
     "retained_bits": ("bits that\nit holds", "{:.1f}"),
     "available_bits": ("bits that the\ndata could tell", "{:.1f}"),
-    "other_session_return": ("session of\nanother job", "{:.2f}"),
     "earlier_return": ("jobs before,\nno session", "{:.2f}"),
     "next_return": ("next day,\nno session", "{:.2f}"),
-    "old_kl": ("nats from\nthe first", "{:.2f}"),
     **{f"recovered_{100 * cut:.0f}": (f"saved from\n{100 * cut:.0f} % on", "{:.2f}") for cut in CUTS},
-    "return_x1": ("after the\ndrift", "{:.2f}"),
-    **{f"return_x{times}": (f"chains\nx{times}", "{:.2f}") for times in HORIZONS},
-    **{f"adapted_x{times}": (f"new ses-\nsion, x{times}", "{:.2f}") for times in (1, *HORIZONS)},
-    "carried_bytes": ("bytes\nstored", "{:,}"),
-    "coded_bits": ("bits of\na code", "{:,.0f}"),
-    "coded_return": ("by what\nit tells", "{:.2f}"),
+    **{f"surprise_{step}": (f"bits off,\n{step} behind", "{:.1f}") for step in (0, 1, 3)},
+}
+_AT_ITS_END = {
+    "other_session_return": ("success in another job, by a session of it", "{:.2f}"),
+    "old_kl": ("nats from the first agent, where it reads that", "{:.2f}"),
+    "return_x1": ("success after the drift", "{:.2f}"),
+    **{f"return_x{times}": (f"success in chains {times} times as long", "{:.2f}") for times in HORIZONS},
+    **{f"adapted_x{times}": (f"the same x {times}, by a new session", "{:.2f}") for times in (1, *HORIZONS)},
+    "wrong_alone": ("in longer chains, wrong of what is first asked", "{:.3f}"),
+    "wrong_alone_after": ("the same after a mistake", "{:.3f}"),
+    "wrong_remembering": ("wrong, with the episode so far in memory", "{:.3f}"),
+    "wrong_remembering_after": ("the same after a mistake", "{:.3f}"),
+    "carried_bytes": ("bytes stored", "{:,}"),
+    "coded_bits": ("bits of a code", "{:,.0f}"),
+    "coded_return": ("success by what it tells", "{:.2f}"),
 }
 
 
 def show_nights(folder: Path) -> None:
-    """Prints what a run with a session slot measured, a line each time."""
+    """Prints what a run with a session slot measured, a line each time; and what was asked at the end of each job."""
     rows = [row for row in read_log(RunFolder.open(folder).log) if row.get("student_return") is not None]
+
+    def told(row: dict, name: str, form: str) -> str:
+        return "" if row.get(name) is None else form.format(row[name])
+
     columns = {name: about for name, about in _NIGHT_COLUMNS.items() if any(row.get(name) is not None for row in rows)}
     table = Table(title="Mean return by what is in memory", title_justify="left", box=box.SIMPLE_HEAD)
     for title, _ in columns.values():
         table.add_column(title, justify="right")
     for row in rows:
-        cells = ((row.get(name), form) for name, (_, form) in columns.items())
-        table.add_row(*("" if value is None else form.format(value) for value, form in cells))
+        table.add_row(*(told(row, name, form) for name, (_, form) in columns.items()))
     console.print(table)
+    if ends := [row for row in rows if any(row.get(name) is not None for name in _AT_ITS_END)]:
+        table = Table(title="At the end of a job", title_justify="left", box=box.SIMPLE_HEAD)
+        for title in ("real transitions", *(f"{row['real']:,}" for row in ends)):
+            table.add_column(title, justify="left" if title == "real transitions" else "right")
+        for name, (said, form) in _AT_ITS_END.items():
+            if any(row.get(name) is not None for row in ends):
+                table.add_row(said, *(told(row, name, form) for row in ends))
+        console.print(table)
 
 
 def show_honesty(measured: Honesty) -> None:

@@ -131,7 +131,7 @@ ANCHOR = np.log(4 / 3) / 4
         (dict(objective="clone", states="session", states_length=0), {}, (5 * LN2 + np.log(4 / 3)) / 6),
         (dict(objective="clone_successes", states="session", states_length=0), {}, (LN2 + np.log(4 / 3)) / 2),
         (dict(objective="reinforce", session_length=0), {}, BY_REWARDS),
-        (dict(objective="reinforce", session_length=0, credit=2), {}, BY_LATE_REWARDS),
+        (dict(objective="reinforce", session_length=0, credit_window=2), {}, BY_LATE_REWARDS),
         ({}, dict(reinforce_weight=2.0), BY_TEACHER + 2 * BY_REWARDS),
         ({}, dict(anchor_weight=3.0), BY_TEACHER + 3 * ANCHOR),
     ],
@@ -146,7 +146,9 @@ def test_the_loss_of_a_night_by_hand(night, distill, expected):
     policy = jnp.array([[1, 0], [0.5, 0.5], [0.75, 0.25], [0.5, 0.5]]) if night.get("objective") is None else ()
     old = jax.tree.map(lambda leaf: leaf[:2], lived), jnp.full((2, 2), 0.5)
     distil, carrier = DistillConfig(**distill), make_carrier(CarrierConfig(), slot)
-    loss = make_loss(slot, night.get("objective", "distil"), distil, carrier, credit=night.get("credit", 0))
+    loss = make_loss(
+        slot, night.get("objective", "distil"), distil, carrier, credit_window=night.get("credit_window", 0)
+    )
     total, metrics = loss(params, first=(), rows=rows_of(lived), before=even, policy=policy, old=old)
     np.testing.assert_allclose(total, expected, rtol=1e-4)
     assert metrics["loss"] == total
@@ -360,10 +362,10 @@ def test_rewards_beside_the_teacher_move_the_student():
     assert moved(of(0, student.params), plain()[0]) > 1e-3
 
 
-@pytest.mark.parametrize(("late", "credit", "learns"), [(0, 0, True), (3, 3, True), (3, 0, False)])
+@pytest.mark.parametrize(("late", "credit_window", "learns"), [(0, 0, True), (3, 3, True), (3, 0, False)])
 def test_the_policy_gradient_finds_the_right_answers_if_it_counts_what_they_are_paid(late, credit, learns):
     settings = {"objective": "reinforce", "session_length": 0, "states_length": 64, "num_updates": 20}
-    turn = turn_of(**settings, late_rewards=late, credit=credit)
+    turn = turn_of(**settings, late_rewards=late, credit_window=credit)
     env = of_job(dataclasses.replace(WORLD, jobworld=dataclasses.replace(WORLD.jobworld, chain_length=1, slack=0)), 1)
 
     def night(student, number):

@@ -59,9 +59,9 @@ class ConsolidationConfig:
     late_rewards: int = 0
     """Decisions by which each reward comes late, in whatever episode is then lived; what is still owed as the session
     ends, or the student's part of the day, is lost."""
-    credit: int = 0
-    """Decisions behind one whose rewards a policy gradient counts as its own, in whatever episode; 0 counts those of
-    its episode."""
+    credit_window: int = 0
+    """How many decisions' rewards a policy gradient counts for one beside its own, those after it in whatever episode;
+    0 counts those of its episode."""
 
     def __post_init__(self) -> None:
         for name, known in (("objective", OBJECTIVES), ("states", STATES), ("lived_by", LIVED_BY)):
@@ -73,7 +73,7 @@ class ConsolidationConfig:
             ("states_length", 0),
             ("num_updates", 1),
             ("late_rewards", 0),
-            ("credit", 0),
+            ("credit_window", 0),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"consolidation.{name} is {getattr(self, name)}: give {least} or more")
@@ -89,10 +89,10 @@ class ConsolidationConfig:
                 f"{max(self.session_length, self.states_length)} decisions are lived on end, and nothing would ever be "
                 "paid: give fewer"
             )
-        if self.credit and self.credit >= self.states_length:
+        if self.credit_window and not self.late_rewards <= self.credit_window < self.states_length:
             raise ValueError(
-                f"consolidation.credit is {self.credit}, but no more than {self.states_length} decisions are lived on "
-                "end, and no return would ever be whole: give fewer"
+                f"consolidation.credit_window is {self.credit_window}, but rewards come {self.late_rewards} decisions "
+                f"late, and {self.states_length} are lived on end: give a number between, or 0"
             )
         if (self.states == "session") != (self.states_length == 0):
             raise ValueError(
@@ -186,7 +186,7 @@ def make_day_and_night(
     It returns the student after the night, what was lived, and means over the night's updates, with how many
     `lived_states` and `dreamed_states` each of them learned from.
     """
-    loss_of = make_loss(slot, config.objective, distill, carrier, credit=config.credit)
+    loss_of = make_loss(slot, config.objective, distill, carrier, credit_window=config.credit_window)
     needs_world = config.states == "dream" or refine.arm != "raw" or teacher.plans
 
     fold = make_nap(slot, distill, nap) if nap.places else None

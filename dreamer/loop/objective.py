@@ -18,7 +18,7 @@ from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, tr
 
 
 def make_loss(
-    slot: SessionAgent, objective: str, distill: DistillConfig, carrier: Carrier, *, credit: int = 0
+    slot: SessionAgent, objective: str, distill: DistillConfig, carrier: Carrier, *, credit_window: int = 0
 ) -> Callable:
     """Returns the pure `loss(learned, first, rows, before, policy, old)` -> (loss of a night [], metrics).
 
@@ -27,7 +27,7 @@ def make_loss(
       objective: of `OBJECTIVES` of the nights.
       distill: how the student is moved.
       carrier: what of it is learned.
-      credit: decisions behind one whose rewards count as its own; 0 counts those of its episode.
+      credit_window: how many decisions' rewards count for one beside its own; 0 counts those of its episode.
 
     Args of the function:
       learned: of the student, as the carrier has it.
@@ -43,8 +43,8 @@ def make_loss(
         return trajectory_mean(terms, rows.trajectory, rows.kept * counted[rows.trajectory])
 
     def own_returns(logits: jax.Array, rows: Rows, before: jax.Array) -> jax.Array:
-        if credit:  # all decisions of the day are one group
-            total, known = reinforce.windowed_returns(rows.lived.reward, credit)
+        if credit_window:  # all decisions of the day are one group
+            total, known = reinforce.windowed_returns(rows.lived.reward, credit_window)
             advantage = reinforce.group_advantage(total, jnp.where(known, 0, 1))
             terms = reinforce.reinforce_loss(logits, rows.lived.action, advantage, before=before)
             return jnp.where(known, terms, 0).sum() / known.sum()

@@ -28,17 +28,17 @@ def group_advantage(returns: jax.Array, group: jax.Array) -> jax.Array:
 
 
 def windowed_returns(reward: jax.Array, window: int) -> tuple[jax.Array, jax.Array]:
-    """Returns [N] the sum of the rewards of each decision of a life and of the `window` behind it, over the ends of
-    episodes too, for whoever cannot tell which decision a late reward is for; and [N] bool, whether all were lived.
+    """Returns [N] the sum of the rewards of each decision of a life and of the `window` after it, over the ends of
+    episodes too, for whoever cannot tell which one a late reward is for; and [N] bool, whether all were lived.
 
     Args:
       reward: [N] in the order they were lived.
       window: static, below N.
     """
     chex.assert_rank(reward, 1)
-    N = reward.shape[0]
-    sums = jnp.cumsum(jnp.concatenate([jnp.zeros(1), reward, jnp.zeros(window)]))
-    return sums[window + 1 :] - sums[:N], jnp.arange(N) + window < N
+    N, padded = reward.shape[0], jnp.concatenate([reward, jnp.zeros(window)])
+    # Differences of one long sum would be equal but for rounding, where no decision is better than another.
+    return sum(padded[later : later + N] for later in range(window + 1)), jnp.arange(N) + window < N
 
 
 def reinforce_loss(

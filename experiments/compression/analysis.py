@@ -61,14 +61,13 @@ def _figures(task: str, found: dict[str, list[dict]], beside: dict[str, dict[str
     lines = {kind: [ran.get(arm(kind, size), []) for size in sizes] for kind, sizes in SIZES[task].items()}
     lines |= {said: [_final(own) for own in arms.values()] for said, arms in beside.items()}
     told = interquartile_mean([row["available_bits"] for rows in ran.values() for row in rows])[0]
-    bits = {"I(session; z)": told}
     if task == ON_LAKE:
-        bits = {"what the session tells of all ways": told}
+        bits = {"what the session tells of the ways": told}
     else:
         world = ARMS[task][next(iter(ran))].env.jobworld
         whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"
         same = round(told, 1) == round(whole, 1)
-        bits = {f"{said}, and I(session; z)": whole} if same else {said: whole} | bits
+        bits = {f"{said}, and I(session; z)": whole} if same else {said: whole, "I(session; z)": told}
     return [
         _draw(task, lines, "student_return", "success with what is carried", {}),
         _draw(task, lines, "retained_bits", "bits about the job", bits, least=0.0),

@@ -4,8 +4,9 @@ A window is what as many places of memory are worth unlearned, retrieval what a 
 sizes of one low-rank change and one cartridge were chosen on two agents of another world before (docs/lab-notes.md);
 that of `weights` and its updates are those of `consolidation`, and were not chosen here. In the task `fast-weights`
 agents have such a memory in place of a cache, and keep it as the session left it. In `lake` a job is the map of a
-frozen lake, of which a table knows only the cells that the session came to. In `larger` a job has twice the keys, 32
-bits, and its agents' sessions are twice as long, to load what carries it.
+frozen lake, of which a table knows only the cells that the session came to. In `larger` a job has twice the keys, and
+its agents' sessions are twice as long, to load what carries it: 32 bits, for whoever does not know the numbering of
+jobs, which are 2 ** 30.
 
 In `coded` it is asked, too, how short a code tells what was learned; in `naps` the session is folded into a cartridge
 first, as the carrier of that name learns it, and that teaches a low-rank change. In `decay` four jobs are lived one

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments import table
 from experiments.figures import heat_map
-from experiments.horizon.runs import ARMS, CHANGES, DRIFTING, LENGTHS, SLIPPED
+from experiments.horizon.runs import ARMS, CHANGES, CONDITIONED, DRIFTING, LENGTHS
 from experiments.results import newest_of
 from experiments.sessions.checks import HORIZONS
 from experiments.statistics import interquartile_mean
@@ -26,7 +26,7 @@ _OF_DRIFT = (
 )  # fmt: skip
 
 
-_OF_SLIPS = (
+_OF_CONDITIONING = (
     "task", "arm", "seeds", "real transitions", "success as it is learned: IQM [95 %]",
     *(f"{said}, {memory}" for memory in ("without memory", "with the episode so far in memory")
       for said in ("keys first answered wrongly, in chains 8 times as long", "after a mistake", "more, seed by seed")),
@@ -39,8 +39,8 @@ def analyse() -> tuple[str, list[Path]]:
     Tasks and arms without rows are left out. What has drifted before it is asked has a table of its own, and what one
     mistake does to later answers has, too.
     """
-    tables, found = {_COLUMNS: [], _OF_DRIFT: [], _OF_SLIPS: []}, {}
-    kinds = {DRIFTING: (_OF_DRIFT, _line_of_drift), SLIPPED: (_OF_SLIPS, _line_of_slips)}
+    tables, found = {_COLUMNS: [], _OF_DRIFT: [], _OF_CONDITIONING: []}, {}
+    kinds = {DRIFTING: (_OF_DRIFT, _line_of_drift), CONDITIONED: (_OF_CONDITIONING, _line_of_conditioning)}
     for task, arms in ARMS.items():
         rows = [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
         for arm in arms:
@@ -100,7 +100,7 @@ def _line_of_drift(task: str, arm: str, rows: list[dict]) -> str:
     return table.joined([task, arm, str(len(rows)), f"{rows[0]['real']:,}", *cells])
 
 
-def _line_of_slips(task: str, arm: str, rows: list[dict]) -> str:
+def _line_of_conditioning(task: str, arm: str, rows: list[dict]) -> str:
     cells = [f"{rows[0]['real']:,}", table.interval(interquartile_mean([row["student_return"] for row in rows]))]
     for who in ("alone", "remembering"):
         pairs = [(row[f"wrong_{who}"], row[f"wrong_{who}_after"]) for row in rows if row[f"wrong_{who}"] is not None]

@@ -8,8 +8,9 @@ Three tasks more change the world: two of eight keys look the same until they ar
 (`ambiguous`, with agents that were pre-trained so; a look costs a decision and nothing else), each reward comes eight
 decisions late, in a later chain (`delayed`, in chains of 2 keys, which all arms learn where it does not; distillation
 reads no rewards, and the policy gradient counts a chain's own alone, or in two more arms all that come until its own
-has come), or a quarter of the keys has another answer before longer chains are asked (`drifting`). In `slipped`
-students who learned in chains of 4 keys are asked whether one mistake makes others likelier, in chains of 32.
+has come), or a quarter of the keys has another answer before longer chains are asked (`drifting`). In
+`self-conditioning` students who learned in chains of 4 keys are asked whether one mistake makes others likelier, in
+chains of 32.
 """
 
 from experiments.config import changed
@@ -20,8 +21,9 @@ from experiments.sessions.config import DistillationConfig
 
 DREAMED, LONGER = "session, dreamed states", "policy gradient, for longer"
 WINDOWED, WINDOWED_LONGER = (f"{arm}, later rewards counted" for arm in (REWARDS, LONGER))
-AMBIGUOUS, DELAYED, DRIFTING, SLIPPED = "ambiguous", "delayed", "drifting", "slipped"
-LENGTHS = {f"trained-{length}": length for length in (2, 4, 8)} | {AMBIGUOUS: 4, DELAYED: 2, DRIFTING: 4, SLIPPED: 4}
+AMBIGUOUS, DELAYED, DRIFTING, CONDITIONED = "ambiguous", "delayed", "drifting", "self-conditioning"
+LENGTHS = {f"trained-{length}": length for length in (2, 4, 8)}
+LENGTHS |= {AMBIGUOUS: 4, DELAYED: 2, DRIFTING: 4, CONDITIONED: 4}
 """Task -> keys of the chains that are learned in."""
 
 _OF = CONSOLIDATION["jobworld"]
@@ -37,7 +39,7 @@ CHANGES = {
     AMBIGUOUS: _LOOKS | {f"agent.{name}": value for name, value in _LOOKS.items()},
     DELAYED: {"consolidation.late_rewards": 8},
     DRIFTING: {"drift": 0.25},
-    SLIPPED: {"horizons": (), "slips": 8},
+    CONDITIONED: {"horizons": (), "self_conditioning": 8},
 }
 """Task -> how its world is another than that of the other tasks."""
 
@@ -49,7 +51,7 @@ def _in_chains(task: str, length: int) -> dict[str, DistillationConfig]:
     arms = _TAUGHT
     if task == DELAYED:  # a chain of two keys is over after three decisions, and its reward eight later
         late = {WINDOWED: REWARDS, WINDOWED_LONGER: LONGER}
-        arms = arms | {arm: changed(arms[of], {"consolidation.credit": 10}) for arm, of in late.items()}
+        arms = arms | {arm: changed(arms[of], {"consolidation.credit_window": 10}) for arm, of in late.items()}
     return {arm: changed(config, settings) for arm, config in arms.items()}
 
 

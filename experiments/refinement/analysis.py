@@ -18,7 +18,7 @@ _OF_FAILURES = (
 )  # fmt: skip
 _BEHIND = ("up to the first mistake", *(f"{step} behind it" for step in STEPS[1:]))
 _OF_REGRET = (
-    "task", "arm", "the student before", "seeds", *(f"regret; bits from who knows: {step}" for step in _BEHIND),
+    "task", "arm", "the student before", "seeds", *(f"regret, of the stake; bits off: {step}" for step in _BEHIND),
 )  # fmt: skip
 _OF_ARMS = (
     "task", "arm", "seeds", "success without memory after 128 real transitions: IQM [95 %]", "above raw, seed by seed",
@@ -59,7 +59,7 @@ def analyse() -> tuple[str, list[Path]]:
     for name, tasks in _FIGURES.items():
         if shown := {task: failed for task in tasks if (failed := _failed(ran[task]))}:
             figures.append(_draw_recovery(name, shown))
-    figures += [_draw_regret(ran)] if regrets else []
+    figures += [_draw_surprise(ran)] if regrets else []
     figures += [path for task, own in ran.items() if (path := _draw_above(task, own))]
     parts = failures, [*table.titled(_OF_REGRET), *regrets] if regrets else [], lines
     return "\n\n".join("\n".join(part) for part in parts if part), figures
@@ -105,10 +105,11 @@ def _line_of_failures(task: str, arm: str, night: str, rows: list[dict]) -> str:
 
 
 def _line_of_regret(task: str, arm: str, night: str, rows: list[dict]) -> str:
-    cells = [
-        f"{_said(rows, f'regret_{step}', else_said='-')}; {_said(rows, f'surprise_{step}', else_said='-')}"
-        for step in STEPS
-    ]
+    cells = []
+    for step in STEPS:
+        stake, *said = (_values(rows, f"{name}_{step}") for name in ("stake", "regret", "surprise"))
+        regret, surprise = (table.interval(interquartile_mean(own)) if own else "" for own in said)
+        cells.append(f"{regret} of {interquartile_mean(stake)[0]:.2f}; {surprise}" if stake else "-")
     return table.joined([task, arm, night, str(len(rows)), *cells])
 
 
@@ -170,20 +171,20 @@ def _draw_recovery(name: str, failed: dict[str, dict[str, list[dict]]]) -> Path:
     return against.draw(rows, FOLDER / "figures" / f"{name}.png", lines=lines, x=x, y=y)
 
 
-def _draw_regret(ran: dict[str, dict[str, list[dict]]]) -> Path:
-    """Draws what the teacher of the last night gives away in episodes that its student fails, by the decisions behind
-    the first mistake; of arms in which it was measured."""
+def _draw_surprise(ran: dict[str, dict[str, list[dict]]]) -> Path:
+    """Draws how far the teacher of the last night is from who knows the job, in episodes that its student fails, by the
+    decisions behind the first mistake; of arms in which it was measured."""
     lines, rows = {}, []
     for task, arms_of in ran.items():
         for arm, own in _failed(arms_of).items():
             last = _after(own, _LATE)
-            points = [(step, values) for step in STEPS if (values := _values(last, f"regret_{step}"))]
+            points = [(step, values) for step in STEPS if (values := _values(last, f"surprise_{step}"))]
             reads = ", reading on" if arm == READS_ON else ""
             lines |= {f"{_SAID[task]}{reads}": points} if points else {}
             rows += last if points else []
-    x = "decisions behind the first mistake of a failed episode"
-    y = "success that the teacher's answer gives away"
-    return against.draw(rows, FOLDER / "figures" / "regret.png", lines=lines, x=x, y=y)
+    x = "decisions behind the first mistake of a failed episode (0: that one and all before it)"
+    y = "KL(who knows the job || teacher), bits"
+    return against.draw(rows, FOLDER / "figures" / "surprise.png", lines=lines, x=x, y=y)
 
 
 def _draw_above(task: str, ran: dict[str, list[dict]]) -> Path | None:

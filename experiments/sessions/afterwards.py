@@ -23,7 +23,7 @@ from dreamer.wake.envs.jobworld import of_codebook
 from dreamer.wake.policy import live_one
 from experiments.sessions.coded import make_coded
 from experiments.sessions.config import DistillationConfig
-from experiments.sessions.failures import Slips, slips
+from experiments.sessions.failures import SelfConditioning, self_conditioning
 from experiments.sessions.measure import having, returns, with_and_without
 
 
@@ -48,7 +48,8 @@ def make_asked(
       numbers: [J, S] of the jobs.
       seeds: [J] of the run and each student's first job.
     """
-    kept, far, slipped = _kept(config, slot, first, seeds), _far(config, slot, seeds), _slipped(config, slot, seeds)
+    kept, far = _kept(config, slot, first, seeds), _far(config, slot, seeds)
+    conditioned = _self_conditioned(config, slot, seeds)
     carried = jax.vmap(carrier.carried, (0, None))
 
     @jax.jit
@@ -65,8 +66,8 @@ def make_asked(
         students = carried(learned, first)
         row = kept(students.params) | far(students, numbers[:, stage], whole)
         row |= {"carried_bytes": 4 * trees.num_parameters(begun)}
-        if config.slips:
-            row |= slipped(students, numbers[:, stage])
+        if config.self_conditioning:
+            row |= conditioned(students, numbers[:, stage])
         if config.coded:
             row |= coded(learned, whole, numbers[:, stage], jnp.int32(night))
         return row
@@ -153,17 +154,17 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
     return of
 
 
-def _slipped(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Callable[..., dict]:
+def _self_conditioned(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Callable[..., dict]:
     """Returns (students [J], numbers of their jobs [J]) -> how often they err in longer chains, and after a mistake:
     with what they carry, and keeping the episode in a memory that begins empty."""
 
     @functools.partial(jax.jit, static_argnames="remembers")
-    def measured(students: Carried, numbers: jax.Array, remembers: bool) -> Slips:
-        world = _longer(config.env, config.slips)
+    def measured(students: Carried, numbers: jax.Array, remembers: bool) -> SelfConditioning:
+        world = _longer(config.env, config.self_conditioning)
 
-        def one(student: Carried, number: jax.Array, seed: jax.Array) -> Slips:
+        def one(student: Carried, number: jax.Array, seed: jax.Array) -> SelfConditioning:
             how = {"number": number, "seed": sessions.evaluation_seed(seed), "num_episodes": config.episodes}
-            return slips(slot, world, student, **how, remembers=remembers)
+            return self_conditioning(slot, world, student, **how, remembers=remembers)
 
         return jax.vmap(one)(students, numbers, seeds)
 

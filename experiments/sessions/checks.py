@@ -61,7 +61,7 @@ def check_distillation(config: Any) -> None:
     changes = round(config.drift * config.env.jobworld.num_keys)
     if config.drift and not (config.horizons and 0 < changes <= config.env.jobworld.num_keys):
         raise ValueError(f"drift is {config.drift}: give 0, or with horizons a share of one key or more, at most 1")
-    _check_slips(config)
+    _check_self_conditioning(config)
     _check_plan(config)
     _check_objective(config)
     _check_reading_on(config)
@@ -90,18 +90,24 @@ def _check_taught(config: Any) -> None:
         ("teacher.kind", config.teacher.kind, ("session", "other_job", "sharpened")),
         ("recovery_episodes", config.recovery_episodes, (0,)),
         ("horizons", config.horizons, ((),)),
-        ("slips", config.slips, (0,)),
+        ("self_conditioning", config.self_conditioning, (0,)),
     )
 
 
-def _check_slips(config: Any) -> None:
-    """Refuses slips where they would not be one mistake that can be mended, or an episode is too long to remember."""
-    if not config.slips:
+def _check_self_conditioning(config: Any) -> None:
+    """Refuses to look for it where there is no mistake that can be mended, or an episode is too long to remember."""
+    times = config.self_conditioning
+    if not times:
         return
     world, room = config.env.jobworld, config.agent.slot.num_slots
+    if not 0 < times * world.deadline <= room or times * world.chain_length < 2:
+        raise ValueError(
+            f"self_conditioning is {times}, but it asks for chains of 2 keys or more, in {times} x {world.deadline} "
+            f"decisions, and the agent's slot has room for {room}: give 1 to {room // world.deadline}, or pre-train "
+            "with more slots"
+        )
     _allow(
-        f"slips is {config.slips}, which asks what one mistake does to answers in the job as it was",
-        ("slips", config.slips, range(1, room // world.deadline + 1)),
+        f"self_conditioning is {times}, which asks what one mistake does to answers in the job as it was",
         ("env.jobworld.error", world.error, ("no_op", "detour")),
         ("env.jobworld.aliased", world.aliased, (0.0,)),
         ("env.max_steps", config.env.max_steps, (None,)),
@@ -134,10 +140,10 @@ def _check_plan(config: Any) -> None:
 def _check_objective(config: Any) -> None:
     """Refuses settings that the objective does not look at."""
     night = config.consolidation
-    if night.credit and night.objective != "reinforce" and not config.distill.reinforce_weight:
+    if night.credit_window and night.objective != "reinforce" and not config.distill.reinforce_weight:
         raise ValueError(
-            f"consolidation.credit is {night.credit}, but no rewards are learned from: give 0, or objective "
-            "'reinforce', or a distill.reinforce_weight"
+            f"consolidation.credit_window is {night.credit_window}, but no rewards are learned from: give 0, or "
+            "objective 'reinforce', or a distill.reinforce_weight"
         )
     if night.objective == "distil":
         asks = config.teacher.kind != "sharpened" or night.states != "student"
@@ -201,13 +207,17 @@ def _check_refine(config: Any) -> None:
             ("nap.places", config.nap.places, (0,)),
             ("consolidation.objective", night.objective, ("distil",)),
         )
-    if (config.horizons or config.refine.arm != "raw") and config.env.max_steps is not None:
+    asks = config.horizons or config.recovery_episodes
+    if (asks or config.refine.arm != "raw") and config.env.max_steps is not None:
         raise ValueError(
-            f"env.max_steps is {config.env.max_steps}, but horizons and refine.arm go by the world's own deadline: "
-            "give None"
+            f"env.max_steps is {config.env.max_steps}, but horizons, recovery_episodes and refine.arm go by the "
+            "world's own deadline: give None"
         )
-    if config.horizons and world.feedback != "end":
-        raise ValueError(f"horizons ask for success, but env.jobworld.feedback is {world.feedback!r}: give 'end'")
+    if asks and world.feedback != "end":
+        raise ValueError(
+            f"horizons and recovery_episodes ask for success, but env.jobworld.feedback is {world.feedback!r}: give "
+            "'end'"
+        )
     if config.refine.arm == "raw":
         return
     _allow(
@@ -256,8 +266,9 @@ def _check_carrier(config: Any) -> None:
         ("distill.reinforce_weight", config.distill.reinforce_weight, (0.0,)),
         ("update.weight_decay", config.update.weight_decay, (0.0,)),
     )
-    if config.drift:
-        raise ValueError(f"drift is {config.drift}, but {said}, a memory of the job as it was: give 0")
+    for name in ("drift", "self_conditioning"):
+        if value := getattr(config, name):
+            raise ValueError(f"{name} is {value}, but {said}, a memory of the job as it was: give 0")
     if kind in UNLEARNED:
         _allow(
             f"{said}, of which nothing is learned",

@@ -15,7 +15,11 @@ from experiments.config import RunConfig, config_hash, restore, to_dict
 from experiments.sessions.checks import check_distillation
 from experiments.sessions.pretraining_config import WORLD, PretrainingConfig, identity_of
 
-_NEWER = ("sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons", "drift", "slips", "coded", "nap")
+_NEWER = (
+    "sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons", "drift", "self_conditioning", "coded",
+    "nap",
+)  # fmt: skip
+"""Settings that are left out of the identity where they change nothing: rows older than they are of the same runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +66,14 @@ class DistillationConfig:
     """Episodes of each measurement in each job."""
     recovery_episodes: int = 0
     """Episodes of the deployed agent in each job, of whose failures it is measured what its teacher makes by taking
-    over; 0 measures nothing of it."""
+    over, and how good its labels are, decision by decision; 0 measures nothing of it."""
     horizons: tuple[int, ...] = ()
     """How many times as long chains, with as many times the slack, the student is measured in at the end of a job, of
     2, 4, 8 and 16; () in none."""
     drift: float = 0.0
     """Share of the keys of each job, drawn anew for every student, that have another answer by the time `horizons` are
     asked; 0 leaves the job as it was."""
-    slips: int = 0
+    self_conditioning: int = 0
     """How many times as long the chains are in which it is asked, at the end of a job, how much likelier a mistake is
     after a mistake; 0 does not ask."""
     coded: bool = False
@@ -116,7 +120,7 @@ class DistillationConfig:
         """Returns all that decides the outcome but the seed."""
         identity = identity_of(self) | {"agent": self.agent.identity()}
         # Rows that are older than these settings are of the same runs.
-        for name in ("late_rewards", "lived_by", "credit"):
+        for name in ("late_rewards", "lived_by", "credit_window"):
             if getattr(self.consolidation, name) == getattr(ConsolidationConfig, name):
                 del identity["consolidation"][name]
         if not self.teacher.reads_on:

@@ -48,7 +48,7 @@ class Standing(NamedTuple):
     student: TrainState
     """Of what is learned, as its carrier has it."""
     belief: PyTree
-    """[K, A] of a perfect reader of all that was lived in the job so far, as the ledger has it."""
+    """Of a perfect reader of all that was lived in the job so far, as the ledger has it."""
 
 
 class Outcome(NamedTuple):
@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
     within: jax.Array
     """[] of who lives the sessions, in the present job with its session; nan where there was none of it."""
     answers: PyTree
-    """[K, A] logits of the student, as the ledger has them."""
+    """Logits of the student, as the ledger has them."""
     recovery: Recovery | tuple
     """What the teacher makes of the failures of who was deployed by day; () where it is not measured."""
     told: Told | tuple
@@ -242,8 +242,8 @@ def _of_failures(recovery: Recovery | tuple, told: Told | tuple) -> dict[str, fl
         }
         named |= {"labels_right_before": recovery.right_before, "labels_right_after": recovery.right_after}
         named |= {
-            f"{name}_{step}": of_step[:, step]
-            for name, of_step in (("regret", recovery.regret), ("surprise", recovery.surprise))
+            f"{name}_{step}": getattr(recovery, name)[:, step]
+            for name in ("stake", "regret", "surprise")
             for step in STEPS
         }
     if told != ():

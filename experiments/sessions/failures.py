@@ -43,9 +43,11 @@ class Recovery(NamedTuple):
     """[] share of the states up to the first wrong answer in which the teacher's likeliest answer is right."""
     right_after: jax.Array
     """[] the same of the states behind it."""
+    stake: jax.Array
+    """[S] by `STEPS`, how much of the success that is left to who knows the codebook a wrong answer would give away, if
+    all answers behind it were right: 0 while there is time for another, and where nothing matters any more."""
     regret: jax.Array
-    """[S] by `STEPS`, how much of the success that is left to who knows the codebook the teacher's likeliest answer
-    gives away, if all answers behind it are right: 0 where nothing matters any more."""
+    """[S] how much of it the teacher's likeliest answer gives away."""
     surprise: jax.Array
     """[S] by `STEPS`, KL(who knows the codebook || teacher) in bits."""
 
@@ -130,7 +132,7 @@ def recovery(
 
 def _labels(
     world: JobWorldConfig, right: jax.Array, lived: Transition, counted: jax.Array, logits: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, ...]:
     """Returns all of a `Recovery` that is said of the teacher's logits [L, N, A], in the states that count [L, N]."""
     seen = view(world, lived.obs)
     asked = right[seen.key]
@@ -142,9 +144,12 @@ def _labels(
     # By symmetry what is lost depends on whether an answer is right, not on the key or on which wrong one it is.
     q = jnp.asarray(known.best_q(world, np.zeros(world.num_keys, int), gamma=1.0)[:, :, 0, :2], jnp.float32)
     best, worse = jnp.moveaxis(q[seen.time, world.chain_length - seen.progress], -1, 0)
-    regret = jnp.where(seen.idle | said_right, 0.0, best - worse)
+    stake = jnp.where(seen.idle, 0.0, best - worse)
+    regret = jnp.where(said_right, 0.0, stake)
     surprise = -jnp.take_along_axis(jax.nn.log_softmax(logits), asked[..., None], axis=-1)[..., 0] / jnp.log(2)
-    by_step = (jnp.stack([_mean(values, counted & (since == step)) for step in STEPS]) for values in (regret, surprise))
+    by_step = (
+        jnp.stack([_mean(values, counted & (since == step)) for step in STEPS]) for values in (stake, regret, surprise)
+    )
     return *shares, *by_step
 
 
@@ -190,16 +195,16 @@ def told(
     return Told(*(_mean(policy.argmax(axis=-1) == asked, part) for part in (before, ~before)))
 
 
-class Slips(NamedTuple):
-    """What one mistake does to the answers behind it; of several jobs each field leads with [J]."""
+class SelfConditioning(NamedTuple):
+    """What one mistake more does to the answers behind it; of several jobs each field leads with [J]."""
 
     wrong: jax.Array
-    """[] share of the keys behind the first one of a chain that are answered wrongly when they are first asked."""
+    """[] share of the places of a chain, but for the first, whose first answer is wrong."""
     wrong_after: jax.Array
-    """[] the same share of the same keys, where the first answer of all was made a wrong one."""
+    """[] the same share of the same places, where the first answer of all was made a wrong one."""
 
 
-def slips(
+def self_conditioning(
     slot: SessionAgent,
     config: EnvConfig,
     agent: Carried,
@@ -208,13 +213,15 @@ def slips(
     seed: jax.Array,
     num_episodes: int,
     remembers: bool,
-) -> Slips:
+) -> SelfConditioning:
     """Returns how much likelier a mistake is after a mistake ("The Illusion of Diminishing Returns: Measuring Long
     Horizon Execution in LLMs", https://arxiv.org/abs/2509.09677, calls it self-conditioning). Pure.
 
     Whoever errs is mostly at a key that it does not know, so mistakes come in rows whatever they do to it. Here each
     episode is lived twice, with the same keys in the same order, and the second time its first answer is another one.
-    Counted are keys that both come to, in episodes whose own first answer was right; nan where there are none.
+    Counted are places that both come to, in episodes whose own first answer was right; nan where there are none. What
+    is found is at most the effect of a mistake: the episode without it errs by itself as well, and where the other is
+    thrown off most, it comes to fewer places.
 
     Args:
       slot: the agent.
@@ -240,14 +247,13 @@ def slips(
         _, lived = sessions.live(env, act, agent.params, begun, **how)
         seen, ended = view(world, lived.obs), lived.terminated | lived.truncated
         within = jnp.cumsum(ended, axis=0) - ended == 0
-        new = jnp.diff(seen.progress, axis=0, prepend=-1) > 0
-        place = jax.nn.one_hot(seen.progress, world.chain_length, dtype=bool) & (within & new)[..., None]
-        wrong = lived.action != right[seen.key]
+        place = jax.nn.one_hot(seen.progress, world.chain_length, dtype=bool) & within[..., None]
+        wrong = lived.action != right[seen.key]  # if any answer at a place is, its first was: a right one leads on
         return place.any(axis=0), (place & wrong[..., None]).any(axis=0)
 
     (came, wrong), (came_after, wrong_after) = answered(None), answered(slip)
     counted = (came & came_after & ~wrong[:, :1])[:, 1:]
-    return Slips(_mean(wrong[:, 1:], counted), _mean(wrong_after[:, 1:], counted))
+    return SelfConditioning(_mean(wrong[:, 1:], counted), _mean(wrong_after[:, 1:], counted))
 
 
 def _mean(values: jax.Array, counted: jax.Array) -> jax.Array:

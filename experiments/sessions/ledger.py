@@ -15,7 +15,7 @@ import numpy as np
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import PyTree, Transition
 from dreamer.sleep.carriers import Carried
-from dreamer.wake.envs.jobs import codebook
+from dreamer.wake.envs.jobs import codebook, pool_jobs
 from experiments.measures import lake
 from experiments.measures.beliefs import prior, read_on
 from experiments.sessions.config import DistillationConfig
@@ -39,13 +39,15 @@ class Ledger(NamedTuple):
 def make_ledger(config: DistillationConfig, slot: SessionAgent, numbers: jax.Array) -> Ledger:
     """Returns the ledger of a run, whose students do the jobs [J, S] in turn."""
     if config.env.suite == "lake":
-        first, read_one = lake.begin(config.env), functools.partial(lake.after, config.env)
+        pretrained = pool_jobs(config.agent.env.lake)  # whoever knew those by heart would know that it is none of them
+        first = lake.begin(config.env).at[pretrained.start : pretrained.stop].set(False)
+        read_one = functools.partial(lake.after, config.env)
 
         def read_through(belief: jax.Array, lived: Transition) -> jax.Array:
             return jax.lax.scan(lambda belief, one: (read_one(belief, one), None), belief, lived)[0]
 
         def bits(told: np.ndarray, belief: np.ndarray, stage: int) -> tuple[np.ndarray, np.ndarray]:
-            return bits_of_ways(config.env.lake, told, belief, np.asarray(numbers)[:, stage])
+            return bits_of_ways(config.env.lake, told, np.asarray(first), belief, np.asarray(numbers)[:, stage])
 
         told = functools.partial(directions, slot, config.env)
     else:

@@ -89,19 +89,18 @@ def bits_of(logits: np.ndarray, belief: np.ndarray, codebook: np.ndarray) -> tup
 
 
 def bits_of_ways(
-    world: LakeConfig, logits: np.ndarray, possible: np.ndarray, number: np.ndarray
+    world: LakeConfig, logits: np.ndarray, first: np.ndarray, possible: np.ndarray, number: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns [J] bits that directions by `logits` [J, C, A] gain about the ways of maps [J], over all cells that have
-    one, and those that a reader gains to whom the maps [J, N] are possible.
+    one, and those that a reader gains, to whom the maps `first` [N] were possible and the maps [J, N] are.
 
     Raises:
       LeakError: more was gained than could be told, beyond luck.
     """
     policy = special.softmax(np.asarray(logits, np.float64), axis=-1)
     truth = lake.ways(world.size, world.num_holes)[number] * starts(world.size, world.num_holes)[number][..., None]
-    before = lake.believed(world, np.ones(possible.shape[-1], bool))
-    gained = [bits.gained_bits(one, before, truth) for one in (policy, lake.believed(world, possible))]
-    # Cells hang together, so bits add up to no odds; but their mean over all cells does, for 2 ** x is convex. It takes
-    # some thirty jobs to tell who has the maps from who guesses well.
-    bits.check_no_leak(*(one / world.num_cells for one in gained))
-    return gained[0], gained[1]
+    # Cells hang together, so a leak is looked for cell by cell, each beside who has been told the ways of those before.
+    in_turn = np.stack([lake.believed_in_turn(world, *job) for job in zip(possible, number, strict=True)])
+    bits.check_no_leak(*(bits.gained_bits(one, np.full_like(in_turn, 1 / 4), truth) for one in (policy, in_turn)))
+    before = lake.believed(world, first)
+    return tuple(bits.gained_bits(one, before, truth) for one in (policy, lake.believed(world, possible)))

@@ -95,10 +95,12 @@ def test_fast_weights_are_written_by_the_delta_rule():
     values = np.concatenate([value, np.full_like(value, 9)], axis=1)  # of queries nothing is written
     past = memories.KINDS["fast_weights"].nothing(1, 0, (1, 1, 2))[:, :, 0]
     after = np.array([1, 2, 3, 0, 2, 3])
-    heard, weights = memories.recite(*both, values, strength, past, full=None, after=after)
+    heard, weights = memories.recite(*both, values, strength=strength, past=past, full=None, after=after)
     np.testing.assert_allclose(heard[0, :, 0], [[1, 2], [1, 1], [6, 0], [0, 0], [1, 2], [1, 1]], atol=1e-5)
     np.testing.assert_allclose(weights, [[[[[6, 1], [0, 1]]]]], atol=1e-5)
-    again, _ = memories.recite(query, query, value, strength[:, 3:], weights, full=None, after=np.zeros(3, int))
+    again, _ = memories.recite(
+        query, query, value, strength=strength[:, 3:], past=weights, full=None, after=np.zeros(3, int)
+    )
     np.testing.assert_allclose(again[0, :, 0], [[6, 0], [6, 0], [1, 1]], atol=1e-5)
 
 

@@ -325,7 +325,8 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
     told |= {"updates": 30, "labels_right_before": 0.9, "labels_right_after": 0.6, "env_id": "JobWorld-v0"}
     saved = {"recovered_20": 0.7, "recovered_40": 0.5, "recovered_60": 0.25, "recovered_80": 0.0}
     saved |= {f"savable_{percent}": 0.9 for percent in (20, 40, 60, 80)}
-    saved |= {f"regret_{step}": step / 10 for step in range(5)} | {f"surprise_{step}": step for step in range(5)}
+    for name, unit in (("regret", 0.1), ("stake", 0.2), ("surprise", 1.0)):
+        saved |= {f"{name}_{step}": step * unit for step in range(5)}
     reals = refinement_runs.REAL
     for task in ("dead-ends-0", "dead-ends-100"):
         raw = [row | saved for row in rows(refinement_runs.REFERENCE, {0: [0.2, 0.9], 1: [0.2, 0.9]}, task=task)]
@@ -334,7 +335,7 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
         write_rows(tmp_path / "results" / f"{task}.csv", written)
     text, figures = refinement_analysis.analyse()
     names = [path.name for path in figures]
-    assert names == ["recovery.png", "regret.png", "dead-ends-0.png", "dead-ends-100.png"]
+    assert names == ["recovery.png", "surprise.png", "dead-ends-0.png", "dead-ends-100.png"]
     failures, regrets, arms = (
         [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()[2:]]
         for part in text.split("\n\n")
@@ -342,8 +343,8 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
     shares = [f"{x:.2f} [{x:.2f}, {x:.2f}]" for x in (0.7, 0.5, 0.25, 0, 0.9, 0.6)]
     measured = [*(f"{x} of 0.90" for x in shares[:4]), *shares[4:]]
     assert failures[0] == ["dead-ends-0", "raw", "the first night", "2", *measured, "not measured", "not measured"]
-    whole = [f"{x / 10:.2f} [{x / 10:.2f}, {x / 10:.2f}]; {x:.2f} [{x:.2f}, {x:.2f}]" for x in range(5)]
-    assert regrets[0] == ["dead-ends-0", "raw", "the first night", "2", *whole, "-; -"]
+    whole = [f"{x / 10:.2f} [{x / 10:.2f}, {x / 10:.2f}] of {x / 5:.2f}; {x:.2f} [{x:.2f}, {x:.2f}]" for x in range(5)]
+    assert regrets[0] == ["dead-ends-0", "raw", "the first night", "2", *whole, "-"]
     tasks = ("dead-ends-0", "dead-ends-100")
     assert [line[:2] for line in arms] == [[task, arm] for task in tasks for arm in ("raw", "rewritten")]
     early, late = ["0.40 [0.40, 0.40]", "0.20 [0.20, 0.20]"], ["0.80 [0.80, 0.80]", "-0.10 [-0.10, -0.10]"]
@@ -440,15 +441,15 @@ def test_horizons_by_hand(tmp_path, monkeypatch):
     assert last[9:] == ["8 [8, 8]", "24 [24, 24]"]
     far |= {"return_x1": 0.5} | {f"adapted_x{times}": 1 / times for times in (1, 2, 4, 8, 16)}
     far |= {"wrong_alone": 0.125, "wrong_alone_after": 0.25}
-    for task in ("delayed", "drifting", "slipped"):
+    for task in ("delayed", "drifting", "self-conditioning"):
         written = rows(horizon_runs.REFERENCE, {0: [0.8]}, task=task)
         write_rows(tmp_path / "results" / f"{task}.csv", [row | far for row in written])
     monkeypatch.setattr(horizon_analysis, "FOLDER", tmp_path)
     text, _ = horizon_analysis.analyse()
-    delayed, drifting, slipped = (
-        line for line in text.splitlines() if line.startswith(("| delayed", "| drifting", "| slipped"))
+    delayed, drifting, conditioned = (
+        line for line in text.splitlines() if line.startswith(("| delayed", "| drifting", "| self-conditioning"))
     )
-    assert slipped.replace(" [one seed]", "").split(" | ")[3:] == [
+    assert conditioned.replace(" [one seed]", "").split(" | ")[3:] == [
         "100",
         "0.80",
         "0.125",

@@ -33,6 +33,10 @@ def test_windowed_returns_by_hand():
     found, whole = jax.jit(reinforce.windowed_returns, static_argnums=1)(jnp.array([1.0, 0.0, 4.0, 0.0, 2.0]), 2)
     np.testing.assert_allclose(found, [5, 4, 6, 2, 2])
     np.testing.assert_array_equal(whole, [True, True, True, False, False])
+    alike, whole = reinforce.windowed_returns(jnp.full(64, 1 / 3), 10)
+    assert (
+        len(set(np.asarray(alike)[np.asarray(whole)].tolist())) == 1
+    )  # to the last digit: no rounding is an advantage
 
 
 LOGITS = jnp.log(jnp.array([[0.25, 0.75], [0.5, 0.5]]))

@@ -7,11 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamer.core.types import Transition
+from dreamer.core.ports import Agent
+from dreamer.core.types import Evaluation, Transition
+from dreamer.sleep.carriers import Carried
 from dreamer.wake.envs import EnvConfig, LakeConfig
+from dreamer.wake.envs.frozen_lake import make
 from dreamer.wake.envs.lakes import maps, starts
 from experiments.measures import bits, lake
-from experiments.sessions.measure import bits_of_ways
+from experiments.sessions.measure import bits_of_ways, directions
+from tests.tiny import without_memory
 
 SMALL = EnvConfig("FrozenLakeJob-v0", "lake", lake=LakeConfig(size=3, num_holes=2))
 
@@ -68,17 +72,38 @@ def test_what_can_be_foretold_is_what_those_do_who_know_the_maps_that_are_left()
 
 
 def test_who_has_the_maps_is_found_out_and_who_reads_well_is_not():
-    world, number = LakeConfig(), np.arange(64)
-    nothing = np.ones((64, len(maps(4, 5))), bool)
-    before, knows = (np.log(np.maximum(one, 1e-30)) for one in (lake.believed(world, nothing), lake.ways(4, 5)[number]))
-    retained, available = bits_of_ways(world, before, nothing, number)
+    world, number, all_maps = LakeConfig(), np.arange(8), np.ones(len(maps(4, 5)), bool)
+    nothing, everything = np.tile(all_maps, (8, 1)), np.eye(len(all_maps), dtype=bool)[number]
+    before, knows = (
+        np.log(np.maximum(one, 1e-30)) for one in (lake.believed(world, all_maps), lake.ways(4, 5)[number])
+    )
+    retained, available = bits_of_ways(world, before, all_maps, nothing, number)
     np.testing.assert_allclose(retained, 0, atol=1e-6)
     np.testing.assert_array_equal(available, 0)
     with pytest.raises(bits.LeakError):
-        bits_of_ways(world, knows, nothing, number)
-    retained, available = bits_of_ways(world, knows, np.eye(len(maps(4, 5)), dtype=bool)[number], number)
+        bits_of_ways(world, knows, all_maps, nothing, number)
+    retained, available = bits_of_ways(world, knows, all_maps, everything, number)
     np.testing.assert_allclose(retained, available, rtol=1e-6)
-    assert 7 < retained.mean() < 9
+    assert 5 < retained.mean() < 11
+
+
+def test_without_a_leak_what_is_gained_beside_a_reader_who_is_told_in_turn_adds_up_to_odds():
+    possible = np.arange(19) % 3 > 0
+    number, before = np.flatnonzero(possible), lake.believed(SMALL.lake, np.ones(19, bool))
+    truth = lake.ways(3, 2) * starts(3, 2)[..., None]
+    told = np.stack([lake.believed_in_turn(SMALL.lake, possible, one) for one in number])
+    np.testing.assert_allclose(told[:, 0], lake.believed(SMALL.lake, possible)[0][None].repeat(len(number), 0))
+    for policy in (before, lake.believed(SMALL.lake, possible), (before + 1 / 4) / 2):
+        odds = 2.0 ** bits.gained_bits(np.broadcast_to(policy, told.shape), told, truth[number])
+        assert odds.mean() <= 1
+
+
+def test_the_directions_of_an_agent_are_those_it_takes_as_an_episode_begins():
+    env, config = make(SMALL.with_jobs(pool="test", job=0)), SMALL.lake
+    states, obs = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 64))
+    seen = lambda params, memory, obs: Evaluation(obs, None, None)  # noqa: E731
+    found = directions(without_memory(Agent(None, seen, None, None)), SMALL, Carried((), ()))
+    np.testing.assert_array_equal(found[lake.place_of(config, obs)], obs)
 
 
 def test_with_the_map_the_reader_arrives_from_everywhere():
