@@ -362,7 +362,7 @@ def test_rewards_beside_the_teacher_move_the_student():
     assert moved(of(0, student.params), plain()[0]) > 1e-3
 
 
-@pytest.mark.parametrize(("late", "credit_window", "learns"), [(0, 0, True), (3, 3, True), (3, 0, False)])
+@pytest.mark.parametrize(("late", "credit", "learns"), [(0, 0, True), (3, 3, True), (3, 0, False)])
 def test_the_policy_gradient_finds_the_right_answers_if_it_counts_what_they_are_paid(late, credit, learns):
     settings = {"objective": "reinforce", "session_length": 0, "states_length": 64, "num_updates": 20}
     turn = turn_of(**settings, late_rewards=late, credit_window=credit)
