@@ -38,8 +38,7 @@ def draw(
     figure, axes = plt.subplots(len(panels), 1, figsize=size, constrained_layout=True, squeeze=False, sharex=True)
     for axis, (title, numbers) in zip(axes[:, 0], panels.items(), strict=True):
         grid = np.array([[numbers.get((row, column), np.nan) for column in across] for row in down])
-        image = axis.imshow(grid, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-        axis.grid(visible=False)
+        image = axis.imshow(grid, vmin=0, vmax=1, cmap="viridis", aspect="auto", zorder=2)
         for (row, column), number in np.ndenumerate(grid):
             if np.isfinite(number):
                 colour = "white" if number < 0.6 else "black"
