@@ -66,8 +66,11 @@ def _figures(task: str, found: dict[str, list[dict]], beside: dict[str, dict[str
     else:
         world = ARMS[task][next(iter(ran))].env.jobworld
         whole, said = world.num_keys * math.log2(world.num_answers), "H(z), all there is to know"
-        same = round(told, 1) == round(whole, 1)
-        bits = {f"{said}, and I(session; z)": whole} if same else {said: whole, "I(session; z)": told}
+        if whole - told < 0.01 * whole:  # one line would lie on the other
+            also = ", and I(session; z)" if f"{told:.1f}" == f"{whole:.1f}" else f"; I(session; z) is {told:.1f}"
+            bits = {said + also: whole}
+        else:
+            bits = {said: whole, "I(session; z)": told}
     return [
         _draw(task, lines, "student_return", "success with what is carried", {}),
         _draw(task, lines, "retained_bits", "bits about the job", bits, least=0.0),
