@@ -13,8 +13,8 @@ from agents.tabular import make_tabular_agent
 from dreamer.core import divergences
 from dreamer.core.ports import in_copies
 from dreamer.core.types import Transition
-from dreamer.loop import ConsolidationConfig, DreamedWorld, PlanConfig, make_day_and_night
-from dreamer.loop.consolidation import make_nap
+from dreamer.loop import ConsolidationConfig, DreamedWorld, Learner, PlanConfig, make_day_and_night
+from dreamer.loop.naps import make_nap
 from dreamer.loop.objective import make_loss
 from dreamer.loop.refinement import rows_of
 from dreamer.sleep.carriers import CarrierConfig, NapConfig, make_carrier
@@ -71,13 +71,19 @@ def old_session():
     return lived, jax.nn.softmax(SLOT.read_one(params(), lived))
 
 
+def learner(begun, optimizer=OPTIMIZER, teacher=None):
+    """As the first night begins: the first agent teaches, by the test's own parameters or as given."""
+    return Learner(init_train_state(begun, optimizer), params() if teacher is None else teacher)
+
+
 def slept(numbers, seeds, **settings):
     """Of each job [J]: the student after one night, what was lived, and metrics."""
     turn, old = turn_of(**settings), old_session()
 
     def one(number, seed):
         env = of_job(WORLD, number)
-        return turn(init_train_state(params(), OPTIMIZER), params(), env, env, seed=seed, number=jnp.int32(0), old=old)
+        night = turn(learner(params()), params(), env, env, seed=seed, number=jnp.int32(0), old=old)
+        return night[0].student, *night[1:]
 
     return jax.jit(jax.vmap(one))(jnp.array(numbers, jnp.int32), jnp.array(seeds, jnp.uint32))
 
@@ -213,10 +219,7 @@ def test_a_cartridge_learns_what_the_session_says_and_a_window_does_not():
     def after(kind):
         carrier = make_carrier(CarrierConfig(kind, 2), SLOT)
         turn = turn_of(carrier=CarrierConfig(kind, 2), states="session", states_length=0, num_updates=200)
-        student = init_train_state(carrier.begin(jax.random.key(0), params()), OPTIMIZER)
-        env = of_job(WORLD, 2)
-        night = jax.jit(lambda: turn(student, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))
-        student, lived, _ = night()
+        student, lived, _ = night_of(turn, carrier.begin(jax.random.key(0), params()))
         agent = carrier.carried(student.params, params())
         jax.tree.map(np.testing.assert_array_equal, agent.params, params())
         obs = lived.session.obs
@@ -247,9 +250,10 @@ def test_rewards_come_late_by_day():
 def test_the_first_agent_teaches_whatever_has_become_of_the_student():
     turn = turn_of(TeacherConfig(weights="first"), num_updates=1)
     spoiled = jax.tree.map(lambda leaf: leaf[..., ::-1], params())
-    student, env = init_train_state(spoiled, OPTIMIZER), of_job(WORLD, 2)
-    night = jax.jit(lambda: turn(student, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))
-    _, lived, metrics = night()
+    env = of_job(WORLD, 2)
+    night = jax.jit(lambda: turn(learner(spoiled), params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))
+    after, lived, metrics = night()
+    jax.tree.map(np.testing.assert_array_equal, after.teacher, params())
     obs = lived.student.obs
     taught = SLOT.agent.evaluate(params(), SLOT.recall_in(params(), lived.session, STUDENT), obs).logits
     alone = SLOT.agent.evaluate(spoiled, (), obs).logits
@@ -261,8 +265,8 @@ def test_the_first_agent_lives_the_session_whatever_has_become_of_the_student():
     spoiled, env = jax.tree.map(lambda leaf: -9 * leaf, params()), of_job(WORLD, 2)
 
     def day_of(student, lived_by):
-        turn, begun = turn_of(num_updates=1, lived_by=lived_by), init_train_state(student, OPTIMIZER)
-        return jax.jit(lambda: turn(begun, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))()[1]
+        turn = turn_of(num_updates=1, lived_by=lived_by)
+        return jax.jit(lambda: turn(learner(student), params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))()[1]
 
     unspoiled, deployed, first = day_of(params(), "deployed"), day_of(spoiled, "deployed"), day_of(spoiled, "first")
     np.testing.assert_array_equal(first.session.action, unspoiled.session.action)
@@ -274,8 +278,9 @@ NAP = NapConfig(places=2, num_updates=5, learning_rate=3e-2)
 
 
 def night_of(turn, begun, optimizer=OPTIMIZER):
-    student, env = init_train_state(begun, optimizer), of_job(WORLD, 2)
-    return jax.jit(lambda: turn(student, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))()
+    who, env = learner(begun, optimizer), of_job(WORLD, 2)
+    night = jax.jit(lambda: turn(who, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))()
+    return night[0].student, *night[1:]
 
 
 def test_a_nap_is_a_night_that_a_cartridge_learns_in():
@@ -325,6 +330,20 @@ def test_who_reads_on_has_the_students_day_in_memory_step_by_step():
     assert abs(by_session[1:] - said[1:]).max() > 1e-2
 
 
+@pytest.mark.parametrize("weights", ["frozen", "ema", "first"])
+def test_who_teaches_in_the_night_after(weights):
+    """By an average it is half the last teacher and half the student after each update; frozen, it is the student."""
+    turn, env = (
+        turn_of(TeacherConfig(weights=weights, ema_step=0.5 if weights == "ema" else 0.01), num_updates=1),
+        of_job(WORLD, 2),
+    )
+    other = jax.tree.map(lambda leaf: -leaf, params())
+    who = learner(params(), teacher=other)
+    after, _, _ = jax.jit(lambda: turn(who, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))()
+    followed = jax.tree.map(lambda old, new: (old + new) / 2, other, after.student.params)
+    close(after.teacher, {"frozen": after.student.params, "ema": followed, "first": other}[weights])
+
+
 @pytest.mark.learn
 def test_a_teacher_whose_weights_move_teaches_something_else():
     moving = slept([2], [7], teacher=TeacherConfig(weights="ema", ema_step=0.5))[0]
@@ -334,11 +353,11 @@ def test_a_teacher_whose_weights_move_teaches_something_else():
 def test_where_nothing_succeeded_there_is_nothing_to_clone():
     turn = turn_of(states="session", states_length=0, objective="clone_successes")
     hopeless = of_job(dataclasses.replace(WORLD, jobworld=dataclasses.replace(WORLD.jobworld, chain_length=9)), 1)
-    student, lived, metrics = jax.jit(
-        lambda: turn(init_train_state(params(), OPTIMIZER), params(), hopeless, hopeless, seed=0, number=jnp.int32(0))
+    after, lived, metrics = jax.jit(
+        lambda: turn(learner(params()), params(), hopeless, hopeless, seed=0, number=jnp.int32(0))
     )()
     assert (float(lived.session.reward.sum()), float(metrics["loss"])) == (0, 0)
-    jax.tree.map(np.testing.assert_array_equal, student.params, params())
+    jax.tree.map(np.testing.assert_array_equal, after.student.params, params())
 
 
 @pytest.mark.learn
@@ -368,12 +387,12 @@ def test_the_policy_gradient_finds_the_right_answers_if_it_counts_what_they_are_
     turn = turn_of(**settings, late_rewards=late, credit_window=credit)
     env = of_job(dataclasses.replace(WORLD, jobworld=dataclasses.replace(WORLD.jobworld, chain_length=1, slack=0)), 1)
 
-    def night(student, number):
-        student, lived, _ = turn(student, params(), env, env, seed=jnp.uint32(3), number=number)
-        return student, lived.student.reward.mean()
+    def night(who, number):
+        who, lived, _ = turn(who, params(), env, env, seed=jnp.uint32(3), number=number)
+        return who, lived.student.reward.mean()
 
-    first = init_train_state(jax.tree.map(lambda leaf: leaf / 4, params()), OPTIMIZER)
-    _, paid = jax.jit(lambda student: jax.lax.scan(night, student, jnp.arange(20)))(first)
+    first = learner(jax.tree.map(lambda leaf: leaf / 4, params()))
+    _, paid = jax.jit(lambda who: jax.lax.scan(night, who, jnp.arange(20)))(first)
     assert paid[0] < 0.7
     assert (paid[-1] > 0.9) == learns
 

@@ -12,7 +12,7 @@ from dreamer.core import divergences
 from dreamer.core.keys import stream
 from dreamer.core.ports import Agent
 from dreamer.core.types import Evaluation
-from dreamer.loop import ConsolidationConfig, DreamedWorld, PlanConfig, make_day_and_night
+from dreamer.loop import ConsolidationConfig, DreamedWorld, Learner, PlanConfig, make_day_and_night
 from dreamer.loop.planning import Place, _planner, _stepped, _uses, plan
 from dreamer.sleep.carriers import CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
@@ -133,8 +133,8 @@ def test_the_label_of_a_night_is_the_plan_with_the_session_in_memory_or_without(
         carrier=make_carrier(CarrierConfig(), slot),
         nap=NapConfig(),
     )
-    student, seed, number = init_train_state(params, optimizer), jnp.uint32(7), jnp.int32(0)
-    _, lived, metrics = jax.jit(lambda: night(student, params, env, env, seed=seed, number=number))()
+    learner, seed, number = Learner(init_train_state(params, optimizer), params), jnp.uint32(7), jnp.int32(0)
+    _, lived, metrics = jax.jit(lambda: night(learner, params, env, env, seed=seed, number=number))()
 
     own_seed = jax.random.bits(stream(seed, "night", number), (3,), jnp.uint32)[2]
     memories = {"search": (), "veteran": slot.recall_in(params, lived.session, 1)}

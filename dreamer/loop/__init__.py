@@ -1,6 +1,6 @@
 """Days and nights: live a little, store it, dream on it, deploy what was learned, live on."""
 
-from dreamer.loop.consolidation import ConsolidationConfig, Lived, make_day_and_night
+from dreamer.loop.consolidation import ConsolidationConfig, Learner, Lived, make_day_and_night
 from dreamer.loop.days import CostOf, Event, LoopState, Step, days_and_nights
 from dreamer.loop.deployment import JUDGED, Deployment, Judge, first_deployment, in_force, make_judge
 from dreamer.loop.night import NIGHT_UPDATES, Night, make_night
@@ -18,6 +18,7 @@ __all__ = [
     "DreamedWorld",
     "Event",
     "Judge",
+    "Learner",
     "Lived",
     "LoopConfig",
     "LoopState",

@@ -9,7 +9,6 @@ Letters: T decisions, N states that a night learns from, A actions.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +17,15 @@ from flax import struct
 from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import Evaluation, Metrics, PyTree, Transition
+from dreamer.loop.naps import Napped, make_nap
 from dreamer.loop.objective import make_loss
 from dreamer.loop.planning import PlanConfig, plan
 from dreamer.loop.refinement import Dream, DreamedWorld, Policy, Rows, refined, rows_of
-from dreamer.sleep.carriers import Carrier, CarrierConfig, NapConfig, make_carrier
+from dreamer.sleep.carriers import Carrier, NapConfig
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
-from dreamer.sleep.teachers import STILL, TeacherConfig, follow, reading_on, teacher_policy
-from dreamer.sleep.update import Optimizer, TrainState, UpdateConfig, init_train_state, make_optimizer, train_step
+from dreamer.sleep.teachers import LASTING, STILL, TeacherConfig, follow, reading_on, teacher_policy
+from dreamer.sleep.update import Optimizer, TrainState, train_step
 from dreamer.wake.envs import JaxEnv
 from dreamer.wake.envs.knobs import with_late_rewards
 from dreamer.wake.policy import live_one
@@ -133,16 +133,17 @@ class Lived:
     """[T] without memory; () where the student did not act."""
 
 
-class Napped(NamedTuple):
-    """What a nap made of a session."""
+@struct.dataclass
+class Learner:
+    """What goes on from night to night."""
 
-    kept: PyTree
-    """Keys and values of the places, as `SessionAgent.holding` takes them."""
-    kl: jax.Array
-    """[] mean KL(reader of the session || holder of the places) in the session's states, nats, at the last update."""
+    student: TrainState
+    """Of what is learned, as the carrier has it."""
+    teacher: PyTree
+    """Parameters of who teaches in the coming night: of who is deployed, or by `TeacherConfig.weights` of another."""
 
 
-Night = Callable[..., tuple[TrainState, Lived, Metrics]]
+Night = Callable[..., tuple[Learner, Lived, Metrics]]
 
 
 def make_day_and_night(
@@ -158,7 +159,7 @@ def make_day_and_night(
     carrier: Carrier,
     nap: NapConfig,
 ) -> Night:
-    """Returns the pure `day_and_night(student, first, env, taught_in, seed, number, old)`, for one job.
+    """Returns the pure `day_and_night(learner, first, env, taught_in, seed, number, old)`, for one job.
 
     Args:
       slot: the agent.
@@ -174,8 +175,8 @@ def make_day_and_night(
       nap: what the session is folded into before it teaches.
 
     Args of the function:
-      student: what is learned of who is deployed, as the carrier has it.
-      first: parameters of the agent that was deployed first.
+      learner: who learns; its teacher is at first the agent that was deployed first.
+      first: parameters of that agent.
       env: the job.
       taught_in: where the session is lived: the same job, or for a control another.
       seed: [] of the run and the job.
@@ -183,7 +184,7 @@ def make_day_and_night(
       old: [T] a session of an old job, and what the agent that was first deployed plays in it [T, A]; read where
         `distill.anchor_weight` is positive.
 
-    It returns the student after the night, what was lived, and means over the night's updates, with how many
+    It returns the learner after the night, what was lived, and means over the night's updates, with how many
     `lived_states` and `dreamed_states` each of them learned from.
     """
     loss_of = make_loss(slot, config.objective, distill, carrier, credit_window=config.credit_window)
@@ -225,11 +226,9 @@ def make_day_and_night(
         key = streams.stream(seed, "refine")
         return refined(refine, rows_of(lived.student), world=world, student=alone, teacher=reader, key=key)
 
-    def night(
-        student: TrainState, first: PyTree, lived: Lived, seed: jax.Array, old: tuple
-    ) -> tuple[TrainState, Metrics]:
+    def night(learner: Learner, first: PyTree, lived: Lived, seed: jax.Array, old: tuple) -> tuple[Learner, Metrics]:
+        student, reading = learner.student, learner.teacher
         deployed = carrier.carried(student.params, first).params
-        reading = first if teacher.weights == "first" else deployed
         known = fold(deployed, lived.session) if fold else lived.session
 
         def reader(obs: jax.Array) -> jax.Array:
@@ -263,15 +262,17 @@ def make_day_and_night(
             follows = follow(teacher, teaching, carrier.carried(student.params, first).params)
             return (student, follows), metrics | {"grad_norm": grad_norm}
 
-        (student, _), metrics = jax.lax.scan(one_update, (student, reading), length=config.num_updates)
+        (student, follows), metrics = jax.lax.scan(one_update, (student, reading), length=config.num_updates)
         dreamed = (rows.kept * rows.dreamed).sum()
         counts = {"lived_states": rows.kept.sum() - dreamed, "dreamed_states": dreamed}
         if fold:
             metrics["nap_kl"] = known.kl
-        return student, jax.tree.map(jnp.mean, metrics) | counts
+        lasts = teacher.weights in LASTING
+        learner = Learner(student, follows if lasts else carrier.carried(student.params, first).params)
+        return learner, jax.tree.map(jnp.mean, metrics) | counts
 
     def day_and_night(
-        student: TrainState,
+        learner: Learner,
         first: PyTree,
         env: JaxEnv,
         taught_in: JaxEnv,
@@ -279,40 +280,10 @@ def make_day_and_night(
         seed: jax.Array,
         number: jax.Array,
         old: tuple = (),
-    ) -> tuple[TrainState, Lived, Metrics]:
+    ) -> tuple[Learner, Lived, Metrics]:
         seeds = jax.random.bits(streams.stream(seed, "night", number), (3,), jnp.uint32)
-        lived = day(env, taught_in, carrier.carried(student.params, first).params, first, seeds)
-        student, metrics = night(student, first, lived, seeds[2], old)
-        return student, lived, metrics
+        lived = day(env, taught_in, carrier.carried(learner.student.params, first).params, first, seeds)
+        learner, metrics = night(learner, first, lived, seeds[2], old)
+        return learner, lived, metrics
 
     return day_and_night
-
-
-def make_nap(slot: SessionAgent, distill: DistillConfig, nap: NapConfig) -> Callable:
-    """Returns the pure (params, session [T]) -> Napped: a cartridge that says in the session's states what its reader
-    does, by the loss of a night."""
-    cartridge = make_carrier(CarrierConfig("cartridge", nap.places), slot)
-    alone = dataclasses.replace(distill, anchor_weight=0.0, reinforce_weight=0.0)
-    loss_of = make_loss(slot, "distil", alone, cartridge)
-    step = UpdateConfig(
-        learning_rate=nap.learning_rate, warmup_updates=0, final_share=1.0, weight_decay=0.0, max_grad_norm=1.0
-    )
-    optimizer = make_optimizer(step, nap.num_updates)
-
-    def fold(params: PyTree, session: Transition) -> Napped:
-        rows, n = rows_of(session), session.action.shape[0]
-        policy, before = (
-            slot.agent.evaluate(params, slot.recall_in(params, known, n), session.obs).logits for known in (session, ())
-        )
-        said = {"rows": rows, "before": before, "policy": jax.nn.softmax(policy), "old": ()}
-        loss = functools.partial(loss_of, first=params, **said)
-
-        def one_update(state: TrainState, _) -> tuple[TrainState, jax.Array]:
-            state, metrics, _ = train_step(state, loss, optimizer=optimizer)
-            return state, metrics["teacher_kl"]
-
-        begun = init_train_state(cartridge.fill((), params, session), optimizer)
-        state, kl = jax.lax.scan(one_update, begun, length=nap.num_updates)
-        return Napped(state.params, kl[-1])
-
-    return fold

@@ -24,6 +24,8 @@ PLANNERS = ("search", "veteran")
 TEACHER_WEIGHTS = ("frozen", "first", "ema", "interpolated", "current")
 STILL = ("frozen", "first")
 """The weights that stand still all night."""
+LASTING = ("first", "ema")
+"""The weights that teach on in the night after, as the last night left them; else it is those that are deployed."""
 
 Evaluate = Callable[[PyTree, PyTree, PyTree], Evaluation]
 """(params, memory, obs [N, ...]) -> Evaluation [N], as that of `core.ports.Agent`."""
@@ -39,8 +41,8 @@ class TeacherConfig:
     this one; or nothing, `sharpened`: the student itself, surer of what it does."""
     weights: str = "frozen"
     """Whose: `frozen` as the night began; `first`, those of the agent that was deployed first, kept for good; `ema`, a
-    moving average that follows the student; `interpolated`, the policy between those frozen and the current ones;
-    `current`, the student's own, known to run away with itself."""
+    moving average that follows the student from that agent on, over all nights; `interpolated`, the policy between
+    those frozen and the current ones; `current`, the student's own, known to run away with itself."""
     ema_step: float = 0.01
     """Share of the current weights that enters the moving average at every update, of `ema` ("Self-Distillation Enables
     Continual Learning", SDFT, https://arxiv.org/abs/2601.19897)."""
@@ -98,8 +100,8 @@ def follow(config: TeacherConfig, teacher_params: PyTree, params: PyTree) -> PyT
 
     Args:
       config: only its `weights` and `ema_step` are asked.
-      teacher_params: the teacher's before the update; at the beginning of a night they are the student's, or of `first`
-        those of the agent that was deployed first.
+      teacher_params: the teacher's before the update; in the first night they begin as the student's do, and in later
+        ones, too, but those of `LASTING` weights.
       params: the student's after it, of the same structure.
     """
     if config.weights == "ema":

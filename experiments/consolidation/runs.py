@@ -90,9 +90,13 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
             REFERENCE: changed(_JOBWORLD, {"consolidation.num_nights": 4}),
             "the same, anchored": changed(_JOBWORLD, {"consolidation.num_nights": 4, "distill.anchor_weight": 1.0}),
             **{arm: changed(_JOBWORLD, {"consolidation.num_nights": 4} | first) for arm, first in _FIRST.items()},
-            "the same, the teacher is the student": changed(
-                _JOBWORLD, {"consolidation.num_nights": 4, "teacher.weights": "current"}
-            ),
+            **{
+                f"the same, {said}": changed(_JOBWORLD, {"consolidation.num_nights": 4, "teacher.weights": weights})
+                for said, weights in (
+                    ("taught by a moving average", "ema"),
+                    ("the teacher is the student", "current"),
+                )
+            },
             "session, its own states": _arm("", **_OWN | {"num_nights": 8}),
             "cloned successes": _arm("", objective="clone_successes", **_OWN | {"num_nights": 8}),
             REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3, "consolidation.num_nights": 20}),
@@ -144,6 +148,7 @@ PANELS = {
             REFERENCE,
             "the same, lived and taught by the first agent",
             "the same, taught by the first agent",
+            "the same, taught by a moving average",
             "the same, the teacher is the student",
         ),
     ),

@@ -15,9 +15,9 @@ from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Log, RunFolder
-from dreamer.loop import Lived, make_day_and_night
+from dreamer.loop import Learner, Lived, make_day_and_night
 from dreamer.sleep.carriers import Carried, Carrier, make_carrier
-from dreamer.sleep.update import Optimizer, TrainState, init_train_state, make_optimizer
+from dreamer.sleep.update import Optimizer, init_train_state, make_optimizer
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import of_job
 from dreamer.wake.envs.jobs import pool_jobs, session_seed
@@ -45,8 +45,8 @@ class Jobs(NamedTuple):
 class Standing(NamedTuple):
     """What is carried from night to night; of several students each leaf leads with [J]."""
 
-    student: TrainState
-    """Of what is learned, as its carrier has it."""
+    learner: Learner
+    """Who learns."""
     belief: PyTree
     """Of a perfect reader of all that was lived in the job so far, as the ledger has it."""
 
@@ -112,14 +112,14 @@ def make_turn(
     def turn(standing: Standing, first: PyTree, jobs: Jobs, number: jax.Array) -> tuple[Standing, Outcome]:
         stage, night = jnp.divmod(number, config.consolidation.num_nights)
         env, taught_in = (of_job(config.env, numbers[stage]) for numbers in (jobs.number, jobs.taught))
-        deployed = carrier.carried(standing.student.params, first).params
+        deployed, teacher = carrier.carried(standing.learner.student.params, first).params, standing.learner.teacher
         old_session = old(first, jobs) if old else ()
-        student, lived, metrics = day_and_night(
-            standing.student, first, env, taught_in, seed=jobs.seed, number=number, old=old_session
+        learner, lived, metrics = day_and_night(
+            standing.learner, first, env, taught_in, seed=jobs.seed, number=number, old=old_session
         )
         belief = ledger.read(standing.belief, night, _of_the_job(config, lived))
         same = {"seed": sessions.evaluation_seed(jobs.seed, number), "num_episodes": config.episodes}
-        after = carrier.carried(student.params, first)
+        after = carrier.carried(learner.student.params, first)
         without = jax.vmap(lambda job: returns(slot, of_job(config.env, job), after, **same))(jobs.number)
         its_own = lived.session != () and config.teacher.kind != "other_job"
         reader = first if config.consolidation.lived_by == "first" else deployed
@@ -128,12 +128,11 @@ def make_turn(
         if config.recovery_episodes:
             same |= {"num_episodes": config.recovery_episodes}
             who = {"number": jobs.number[stage], "reads_on": config.teacher.reads_on}
-            teacher = first if config.teacher.weights == "first" else deployed
             repaired = recovery(slot, config.env, deployed, lived.session, teacher=teacher, **same, **who)
             labelled = lived.student != () and config.refine.arm == "raw"
             said = told(slot, config.env, teacher, lived, **who) if labelled else ()
         outcome = Outcome(without, jnp.asarray(within), ledger.told(after), repaired, said, metrics)
-        return Standing(student, belief), outcome
+        return Standing(learner, belief), outcome
 
     return turn
 
@@ -180,7 +179,7 @@ def live_and_learn(
     one_turn = make_turn(config, slot, **made_of)
     turn = jax.jit(jax.vmap(one_turn, (0, None, 0, None)), donate_argnums=0)
     learned = carrier.begin(streams.stream(config.seed, "carrier"), params)
-    one = Standing(init_train_state(learned, optimizer), ledger.first)
+    one = Standing(Learner(init_train_state(learned, optimizer), params), ledger.first)
     standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), one)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
     asked = make_asked(config, slot, carrier, first=params, begun=learned, numbers=jobs.number, seeds=jobs.seed)
@@ -204,10 +203,10 @@ def live_and_learn(
             if config.refine.arm != "raw":  # how many rows that makes is known only now
                 row |= {"dream_ratio": (meters.replayed + meters.dreamed) // meters.real}
             if (number + 1) % night.num_nights == 0:
-                row |= asked(standing.student.params, number, stage, outcome.without[:, stage])
+                row |= asked(standing.learner.student.params, number, stage, outcome.without[:, stage])
             log.write(number + 1, meters, row)
             watch((number + 1) / config.num_nights, row["student_return"])
-    return carrier.carried(jax.tree.map(lambda leaf: leaf[0], standing.student.params), params), meters
+    return carrier.carried(jax.tree.map(lambda leaf: leaf[0], standing.learner.student.params), params), meters
 
 
 def cost_of(config: DistillationConfig, metrics: Metrics) -> Meters:
