@@ -20,7 +20,7 @@ from dreamer.loop.refinement import rows_of
 from dreamer.sleep.carriers import CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
-from dreamer.sleep.teachers import TeacherConfig, reading_on
+from dreamer.sleep.teachers import LASTING, TeacherConfig, reading_on
 from dreamer.sleep.update import UpdateConfig, init_train_state, make_optimizer
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
 from dreamer.wake.envs.jobworld import make, of_codebook, of_job, prompts
@@ -71,18 +71,18 @@ def old_session():
     return lived, jax.nn.softmax(SLOT.read_one(params(), lived))
 
 
-def learner(begun, optimizer=OPTIMIZER, teacher=None):
-    """As the first night begins: the first agent teaches, by the test's own parameters or as given."""
-    return Learner(init_train_state(begun, optimizer), params() if teacher is None else teacher)
+def learner(begun, optimizer=OPTIMIZER, teacher=()):
+    return Learner(init_train_state(begun, optimizer), teacher)
 
 
 def slept(numbers, seeds, **settings):
     """Of each job [J]: the student after one night, what was lived, and metrics."""
     turn, old = turn_of(**settings), old_session()
+    teacher = params() if "teacher" in settings and settings["teacher"].weights in LASTING else ()
 
     def one(number, seed):
         env = of_job(WORLD, number)
-        night = turn(learner(params()), params(), env, env, seed=seed, number=jnp.int32(0), old=old)
+        night = turn(learner(params(), teacher=teacher), params(), env, env, seed=seed, number=jnp.int32(0), old=old)
         return night[0].student, *night[1:]
 
     return jax.jit(jax.vmap(one))(jnp.array(numbers, jnp.int32), jnp.array(seeds, jnp.uint32))
@@ -251,8 +251,8 @@ def test_the_first_agent_teaches_whatever_has_become_of_the_student():
     turn = turn_of(TeacherConfig(weights="first"), num_updates=1)
     spoiled = jax.tree.map(lambda leaf: leaf[..., ::-1], params())
     env = of_job(WORLD, 2)
-    night = jax.jit(lambda: turn(learner(spoiled), params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))
-    after, lived, metrics = night()
+    who = learner(spoiled, teacher=params())
+    after, lived, metrics = jax.jit(lambda: turn(who, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))()
     jax.tree.map(np.testing.assert_array_equal, after.teacher, params())
     obs = lived.student.obs
     taught = SLOT.agent.evaluate(params(), SLOT.recall_in(params(), lived.session, STUDENT), obs).logits
@@ -331,17 +331,21 @@ def test_who_reads_on_has_the_students_day_in_memory_step_by_step():
 
 
 @pytest.mark.parametrize("weights", ["frozen", "ema", "first"])
-def test_who_teaches_in_the_night_after(weights):
-    """By an average it is half the last teacher and half the student after each update; frozen, it is the student."""
-    turn, env = (
-        turn_of(TeacherConfig(weights=weights, ema_step=0.5 if weights == "ema" else 0.01), num_updates=1),
-        of_job(WORLD, 2),
-    )
+def test_who_teaches_a_night_and_the_night_after(weights):
+    """Frozen, it is who is deployed; first, who was from the beginning; by an average, after each update, half the last
+    teacher and half the student."""
     other = jax.tree.map(lambda leaf: -leaf, params())
-    who = learner(params(), teacher=other)
-    after, _, _ = jax.jit(lambda: turn(who, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))()
+    teacher = TeacherConfig(weights=weights, **({"ema_step": 0.5} if weights == "ema" else {}))
+    turn, env, lasts = turn_of(teacher, num_updates=1), of_job(WORLD, 2), weights != "frozen"
+    who = learner(params(), teacher=other if lasts else ())
+    after, lived, metrics = jax.jit(lambda: turn(who, params(), env, env, seed=jnp.uint32(7), number=jnp.int32(0)))()
+    obs, reads = lived.student.obs, other if lasts else params()
+    taught = SLOT.agent.evaluate(reads, SLOT.recall_in(reads, lived.session, STUDENT), obs).logits
+    alone = SLOT.agent.evaluate(params(), (), obs).logits
+    expected = divergences.forward_kl(jax.nn.softmax(taught), alone).mean()
+    np.testing.assert_allclose(metrics["teacher_kl"], expected, rtol=1e-4)
     followed = jax.tree.map(lambda old, new: (old + new) / 2, other, after.student.params)
-    close(after.teacher, {"frozen": after.student.params, "ema": followed, "first": other}[weights])
+    close(after.teacher, {"frozen": (), "ema": followed, "first": other}[weights])
 
 
 @pytest.mark.learn

@@ -140,7 +140,7 @@ class Learner:
     student: TrainState
     """Of what is learned, as the carrier has it."""
     teacher: PyTree
-    """Parameters of who teaches in the coming night: of who is deployed, or by `TeacherConfig.weights` of another."""
+    """Parameters of who teaches on in the coming night, by `LASTING` weights; () where it is who is deployed."""
 
 
 Night = Callable[..., tuple[Learner, Lived, Metrics]]
@@ -175,7 +175,7 @@ def make_day_and_night(
       nap: what the session is folded into before it teaches.
 
     Args of the function:
-      learner: who learns; its teacher is at first the agent that was deployed first.
+      learner: who learns; a teacher that teaches on begins as the agent that was deployed first.
       first: parameters of that agent.
       env: the job.
       taught_in: where the session is lived: the same job, or for a control another.
@@ -227,8 +227,8 @@ def make_day_and_night(
         return refined(refine, rows_of(lived.student), world=world, student=alone, teacher=reader, key=key)
 
     def night(learner: Learner, first: PyTree, lived: Lived, seed: jax.Array, old: tuple) -> tuple[Learner, Metrics]:
-        student, reading = learner.student, learner.teacher
-        deployed = carrier.carried(student.params, first).params
+        student, deployed = learner.student, carrier.carried(learner.student.params, first).params
+        reading = learner.teacher if teacher.weights in LASTING else deployed
         known = fold(deployed, lived.session) if fold else lived.session
 
         def reader(obs: jax.Array) -> jax.Array:
@@ -267,8 +267,7 @@ def make_day_and_night(
         counts = {"lived_states": rows.kept.sum() - dreamed, "dreamed_states": dreamed}
         if fold:
             metrics["nap_kl"] = known.kl
-        lasts = teacher.weights in LASTING
-        learner = Learner(student, follows if lasts else carrier.carried(student.params, first).params)
+        learner = Learner(student, follows if teacher.weights in LASTING else ())
         return learner, jax.tree.map(jnp.mean, metrics) | counts
 
     def day_and_night(

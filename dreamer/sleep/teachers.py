@@ -100,8 +100,8 @@ def follow(config: TeacherConfig, teacher_params: PyTree, params: PyTree) -> PyT
 
     Args:
       config: only its `weights` and `ema_step` are asked.
-      teacher_params: the teacher's before the update; in the first night they begin as the student's do, and in later
-        ones, too, but those of `LASTING` weights.
+      teacher_params: the teacher's before the update; each night begins with the student's, but of `LASTING` weights,
+        which go on from the night before, at first from the agent that was deployed first.
       params: the student's after it, of the same structure.
     """
     if config.weights == "ema":

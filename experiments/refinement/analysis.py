@@ -18,7 +18,8 @@ _OF_FAILURES = (
 )  # fmt: skip
 _BEHIND = ("up to the first mistake", *(f"{step} behind it" for step in STEPS[1:]))
 _OF_REGRET = (
-    "task", "arm", "the student before", "seeds", *(f"regret, of the stake; bits off: {step}" for step in _BEHIND),
+    "task", "arm", "the student before", "seeds, up to the first mistake",
+    *(f"regret, of the stake; bits off: {step}" for step in _BEHIND),
 )  # fmt: skip
 _OF_ARMS = (
     "task", "arm", "seeds", "success without memory after 128 real transitions: IQM [95 %]", "above raw, seed by seed",
@@ -110,7 +111,7 @@ def _line_of_regret(task: str, arm: str, night: str, rows: list[dict]) -> str:
         stake, *said = (_values(rows, f"{name}_{step}") for name in ("stake", "regret", "surprise"))
         regret, surprise = (table.interval(interquartile_mean(own)) if own else "" for own in said)
         cells.append(f"{regret} of {interquartile_mean(stake)[0]:.2f}; {surprise}" if stake else "-")
-    return table.joined([task, arm, night, str(len(rows)), *cells])
+    return table.joined([task, arm, night, str(len(_values(rows, "stake_0"))), *cells])
 
 
 def _more(rows: list[dict], raw: list[dict], real: int) -> list[float]:
