@@ -275,20 +275,22 @@ def show_nights(folder: Path) -> None:
     def told(row: dict, name: str, form: str) -> str:
         return "" if row.get(name) is None else form.format(row[name])
 
-    columns = {name: about for name, about in _NIGHT_COLUMNS.items() if any(row.get(name) is not None for row in rows)}
+    def measured(columns: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+        return {name: about for name, about in columns.items() if any(row.get(name) is not None for row in rows)}
+
+    columns, asked = measured(_NIGHT_COLUMNS), measured(_AT_ITS_END)
     table = Table(title="Mean return by what is in memory", title_justify="left", box=box.SIMPLE_HEAD)
     for title, _ in columns.values():
         table.add_column(title, justify="right")
     for row in rows:
         table.add_row(*(told(row, name, form) for name, (_, form) in columns.items()))
     console.print(table)
-    if ends := [row for row in rows if any(row.get(name) is not None for name in _AT_ITS_END)]:
+    if ends := [row for row in rows if any(row.get(name) is not None for name in asked)]:
         table = Table(title="At the end of a job", title_justify="left", box=box.SIMPLE_HEAD)
         for title in ("real transitions", *(f"{row['real']:,}" for row in ends)):
             table.add_column(title, justify="left" if title == "real transitions" else "right")
-        for name, (said, form) in _AT_ITS_END.items():
-            if any(row.get(name) is not None for row in ends):
-                table.add_row(said, *(told(row, name, form) for row in ends))
+        for name, (said, form) in asked.items():
+            table.add_row(said, *(told(row, name, form) for row in ends))
         console.print(table)
 
 

@@ -20,7 +20,7 @@ from dreamer.loop.refinement import rows_of
 from dreamer.sleep.carriers import CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
-from dreamer.sleep.teachers import LASTING, TeacherConfig, reading_on
+from dreamer.sleep.teachers import TeacherConfig, reading_on
 from dreamer.sleep.update import UpdateConfig, init_train_state, make_optimizer
 from dreamer.wake.envs import EnvConfig, JobWorldConfig
 from dreamer.wake.envs.jobworld import make, of_codebook, of_job, prompts
@@ -78,7 +78,7 @@ def learner(begun, optimizer=OPTIMIZER, teacher=()):
 def slept(numbers, seeds, **settings):
     """Of each job [J]: the student after one night, what was lived, and metrics."""
     turn, old = turn_of(**settings), old_session()
-    teacher = params() if "teacher" in settings and settings["teacher"].weights in LASTING else ()
+    teacher = params() if "teacher" in settings and settings["teacher"].lasts else ()
 
     def one(number, seed):
         env = of_job(WORLD, number)

@@ -24,7 +24,7 @@ from dreamer.loop.refinement import Dream, DreamedWorld, Policy, Rows, refined, 
 from dreamer.sleep.carriers import Carrier, NapConfig
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
-from dreamer.sleep.teachers import LASTING, STILL, TeacherConfig, follow, reading_on, teacher_policy
+from dreamer.sleep.teachers import STILL, TeacherConfig, follow, reading_on, teacher_policy
 from dreamer.sleep.update import Optimizer, TrainState, train_step
 from dreamer.wake.envs import JaxEnv
 from dreamer.wake.envs.knobs import with_late_rewards
@@ -140,7 +140,7 @@ class Learner:
     student: TrainState
     """Of what is learned, as the carrier has it."""
     teacher: PyTree
-    """Parameters of who teaches on in the coming night, by `LASTING` weights; () where it is who is deployed."""
+    """Parameters of who teaches on in the coming night, of a teacher that `lasts`; () where it is who is deployed."""
 
 
 Night = Callable[..., tuple[Learner, Lived, Metrics]]
@@ -228,7 +228,7 @@ def make_day_and_night(
 
     def night(learner: Learner, first: PyTree, lived: Lived, seed: jax.Array, old: tuple) -> tuple[Learner, Metrics]:
         student, deployed = learner.student, carrier.carried(learner.student.params, first).params
-        reading = learner.teacher if teacher.weights in LASTING else deployed
+        reading = learner.teacher if teacher.lasts else deployed
         known = fold(deployed, lived.session) if fold else lived.session
 
         def reader(obs: jax.Array) -> jax.Array:
@@ -267,7 +267,7 @@ def make_day_and_night(
         counts = {"lived_states": rows.kept.sum() - dreamed, "dreamed_states": dreamed}
         if fold:
             metrics["nap_kl"] = known.kl
-        learner = Learner(student, follows if teacher.weights in LASTING else ())
+        learner = Learner(student, follows if teacher.lasts else ())
         return learner, jax.tree.map(jnp.mean, metrics) | counts
 
     def day_and_night(

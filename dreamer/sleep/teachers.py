@@ -24,8 +24,6 @@ PLANNERS = ("search", "veteran")
 TEACHER_WEIGHTS = ("frozen", "first", "ema", "interpolated", "current")
 STILL = ("frozen", "first")
 """The weights that stand still all night."""
-LASTING = ("first", "ema")
-"""The weights that teach on in the night after, as the last night left them; else it is those that are deployed."""
 
 Evaluate = Callable[[PyTree, PyTree, PyTree], Evaluation]
 """(params, memory, obs [N, ...]) -> Evaluation [N], as that of `core.ports.Agent`."""
@@ -90,6 +88,11 @@ class TeacherConfig:
                 )
 
     @property
+    def lasts(self) -> bool:
+        """Whether it teaches on in the night after, as the last night left it; else who is deployed does."""
+        return self.weights in ("first", "ema")
+
+    @property
     def plans(self) -> bool:
         """Whether it searches."""
         return self.kind in PLANNERS
@@ -100,8 +103,8 @@ def follow(config: TeacherConfig, teacher_params: PyTree, params: PyTree) -> PyT
 
     Args:
       config: only its `weights` and `ema_step` are asked.
-      teacher_params: the teacher's before the update; each night begins with the student's, but of `LASTING` weights,
-        which go on from the night before, at first from the agent that was deployed first.
+      teacher_params: the teacher's before the update; each night begins with the student's, but of one that `lasts`,
+        which goes on from the night before, at first from the agent that was deployed first.
       params: the student's after it, of the same structure.
     """
     if config.weights == "ema":

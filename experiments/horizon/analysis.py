@@ -29,7 +29,8 @@ _OF_DRIFT = (
 _OF_CONDITIONING = (
     "task", "arm", "seeds", "real transitions", "success as it is learned: IQM [95 %]",
     *(f"{said}, {memory}" for memory in ("without memory", "with the episode so far in memory")
-      for said in ("keys first answered wrongly, in chains 8 times as long", "after a mistake", "more, seed by seed")),
+      for said in ("places first answered wrongly, in chains 8 times as long", "after a mistake",
+                   "more, seed by seed")),
 )  # fmt: skip
 
 

@@ -17,7 +17,6 @@ from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Log, RunFolder
 from dreamer.loop import Learner, Lived, make_day_and_night
 from dreamer.sleep.carriers import Carried, Carrier, make_carrier
-from dreamer.sleep.teachers import LASTING
 from dreamer.sleep.update import Optimizer, init_train_state, make_optimizer
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import of_job
@@ -114,7 +113,7 @@ def make_turn(
         stage, night = jnp.divmod(number, config.consolidation.num_nights)
         env, taught_in = (of_job(config.env, numbers[stage]) for numbers in (jobs.number, jobs.taught))
         deployed = carrier.carried(standing.learner.student.params, first).params
-        teacher = standing.learner.teacher if config.teacher.weights in LASTING else deployed
+        teacher = standing.learner.teacher if config.teacher.lasts else deployed
         old_session = old(first, jobs) if old else ()
         learner, lived, metrics = day_and_night(
             standing.learner, first, env, taught_in, seed=jobs.seed, number=number, old=old_session
@@ -181,7 +180,7 @@ def live_and_learn(
     one_turn = make_turn(config, slot, **made_of)
     turn = jax.jit(jax.vmap(one_turn, (0, None, 0, None)), donate_argnums=0)
     learned = carrier.begin(streams.stream(config.seed, "carrier"), params)
-    lasting = params if config.teacher.weights in LASTING else ()
+    lasting = params if config.teacher.lasts else ()
     one = Standing(Learner(init_train_state(learned, optimizer), lasting), ledger.first)
     standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), one)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
