@@ -153,11 +153,13 @@ def relations(board: jax.Array, radius: int, *, num_frames: int = 1) -> jax.Arra
     patch = (2 * radius + 1, 2 * radius + 1, *framed.shape[2:])
 
     def add(total: jax.Array, cell: jax.Array) -> tuple[jax.Array, None]:
-        down, across = cell // width, cell % width
+        down, across = cell
         around = jax.lax.dynamic_slice(framed, (down, across, 0, 0), patch)
         return total + now[down, across][:, None, None, None] * around[None], None
 
-    total, _ = jax.lax.scan(add, jnp.zeros((now.shape[2], *patch)), jnp.arange(height * width), unroll=5)
+    # Counted beforehand: for a few boards, the two divisions that find a cell cost more than its sums.
+    places = jnp.indices((height, width)).reshape(2, -1).T
+    total, _ = jax.lax.scan(add, jnp.zeros((now.shape[2], *patch)), places, unroll=5)
     shares = total / jnp.maximum(now.sum((0, 1)), 1.0)[:, None, None, None]
     parts = (shares, cells.sum(0), cells.sum(1))
     return jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in parts]).T.reshape(*lead, -1)
