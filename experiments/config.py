@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import typing
-from collections.abc import Mapping
-from typing import Any
 
 from agents.actor_critic import ActorCriticConfig
 from dreamer.io.run_folder import config_hash
@@ -18,6 +15,7 @@ from dreamer.sleep.search import SearchConfig
 from dreamer.sleep.targets import TargetsConfig
 from dreamer.sleep.update import UpdateConfig
 from dreamer.wake.envs import EnvConfig, KnobsConfig
+from experiments.fields import restore
 from world_models.efficientzero import EfficientZeroConfig
 from world_models.ensemble import EnsembleConfig
 
@@ -244,37 +242,6 @@ def env_as_recorded(env: EnvConfig, tree: dict) -> dict:
 _OFF_BY_DEFAULT = ("imagine", "ensemble", "gate")
 
 
-def changed(config: Any, values: Mapping[str, Any]) -> Any:
-    """Returns the config, or a part of it, with fields replaced: `changed(config, {"update.learning_rate": 1e-3})`.
-
-    Raises:
-      ValueError: no such field, or values that do not fit together.
-    """
-    parts: dict[str, dict[str, Any]] = {}
-    names = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
-    for path, value in values.items():
-        name, _, rest = path.partition(".")
-        if name not in names:
-            raise ValueError(f"there is no field {path!r} in {type(config).__name__}: choose from {', '.join(names)}")
-        parts.setdefault(name, {})[rest] = value
-    new = {name: part[""] if "" in part else changed(getattr(config, name), part) for name, part in parts.items()}
-    return dataclasses.replace(config, **new)
-
-
-def differences(left: Any, right: Any, path: str = "") -> dict[str, Any]:
-    """Returns path -> value in `right` of each field, but those of `run`, in which two configs of one class differ."""
-    found = {}
-    for field in dataclasses.fields(left):
-        here, there = getattr(left, field.name), getattr(right, field.name)
-        name = f"{path}{field.name}"
-        if dataclasses.is_dataclass(here) and dataclasses.is_dataclass(there):
-            if name != "run":
-                found |= differences(here, there, f"{name}.")
-        elif here != there:
-            found[name] = there
-    return found
-
-
 def to_dict(config: Config) -> dict:
     """Returns the config as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
@@ -293,23 +260,3 @@ def from_dict(tree: dict) -> Config:
             "give the folder of a run of scripts.train"
         )
     return restore(Config, tree, "config")
-
-
-def restore(kind: Any, value: Any, path: str = "config") -> Any:
-    """Returns a dataclass of `kind` from plain JSON values; errors as of `from_dict`, naming what lies at `path`."""
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f"{path} is {value!r}, where fields are expected: use the file that the run wrote")
-        fields = {field.name: field for field in dataclasses.fields(kind)}
-        unknown = sorted(set(value) - set(fields))
-        missing = sorted(set(fields) - set(value))
-        if unknown or missing:
-            raise ValueError(
-                f"{path} does not fit this version of the code: unknown fields {unknown}, missing fields {missing}; "
-                "use the commit named in the run's config.json"
-            )
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: restore(hints[name], value[name], f"{path}.{name}") for name in fields})
-    if typing.get_origin(kind) is tuple:
-        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
-    return value

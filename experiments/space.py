@@ -4,7 +4,8 @@ import dataclasses
 from typing import Any
 
 from dreamer.io.run_folder import config_hash
-from experiments.config import Config, changed, differences
+from experiments.config import Config
+from experiments.fields import changed, differences
 from experiments.presets import PRESETS
 
 

@@ -10,9 +10,10 @@ One loss teaches any of them; what differs is which numbers it may move, and how
   last p places of the session. There the first place stays as it began; here all are learned.
 * `window`: those last p places as they are, unlearned: what as many bytes are worth for nothing. In layers above the
   first they were written by somebody who saw the whole session, so they may hold more than the last p transitions.
-* `retrieval`: the last p observations of the session and what its reader plays there, unlearned: whoever acts plays
-  what it played at the nearest of them ("Model-Free Episodic Control", https://arxiv.org/abs/1606.04460, with a policy
-  in place of returns, and one neighbour). It looks up, and knows nothing between.
+* `table`: p observations of the session and what its reader plays there, unlearned: whoever acts plays what it played
+  at the nearest of them ("Model-Free Episodic Control", https://arxiv.org/abs/1606.04460, with a policy in place of
+  returns, and one neighbour). It looks up, and knows nothing between. The observations are those that `spread` finds,
+  so no entry says again what another says.
 
 Letters: r rank, p places of a memory.
 """
@@ -28,9 +29,9 @@ import jax.numpy as jnp
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import PyTree, Transition
 
-KINDS = ("weights", "lora", "cartridge", "window", "retrieval")
-MEMORIES = ("cartridge", "window", "retrieval")
-UNLEARNED = ("window", "retrieval")
+KINDS = ("weights", "lora", "cartridge", "window", "table")
+MEMORIES = ("cartridge", "window", "table")
+UNLEARNED = ("window", "table")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class CarrierConfig:
     """What carries what a night taught."""
 
     kind: str = "weights"
-    """`weights`, `lora`, `cartridge`, `window` or `retrieval`."""
+    """`weights`, `lora`, `cartridge`, `window` or `table`."""
     size: int = 0
     """Rank of `lora`; places of a memory, one for a transition; 0 for `weights`, which are all."""
 
@@ -65,7 +66,7 @@ class NapConfig:
         for name, least in (("places", 0), ("num_updates", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"nap.{name} is {getattr(self, name)}: give {least} or more")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"nap.learning_rate is {self.learning_rate}: give a positive number")
         unused = (NapConfig.num_updates, NapConfig.learning_rate)
         if not self.places and (self.num_updates, self.learning_rate) != unused:
@@ -107,13 +108,13 @@ def make_carrier(config: CarrierConfig, slot: SessionAgent) -> Carrier:
         )
 
     p, spec = config.size, slot.spec
-    if config.kind == "retrieval":
+    if config.kind == "table":
 
         def blank(key: jax.Array, params: PyTree) -> PyTree:
             return jnp.zeros((1, p, *spec.obs_shape)), jnp.zeros((1, p, spec.num_actions))
 
         def table(learned: PyTree, params: PyTree, session: Transition | tuple) -> PyTree:
-            obs = session.obs[-p:]
+            obs = session.obs[spread(session.obs, p)]
             said = slot.agent.evaluate(params, slot.recall_in(params, session, p), obs)
             return obs[None].astype(jnp.float32), said.logits[None]
 
@@ -132,6 +133,23 @@ def make_carrier(config: CarrierConfig, slot: SessionAgent) -> Carrier:
         return Carried(params, slot.holding(kept))
 
     return Carrier(nothing, last, carried)
+
+
+def spread(points: jax.Array, num_chosen: int) -> jax.Array:
+    """Returns the places [p] of so many of `points` [T, ...], the last first, each the farthest from those before it.
+
+    By squares summed; of points as far as each other, the newest. None of the others is farther from its nearest than
+    twice what is best (Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985).
+    """
+    flat = jnp.asarray(points, jnp.float32).reshape(len(points), -1)
+
+    def choose(chosen: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple, jax.Array]:
+        newest, gaps = chosen
+        gaps = jnp.minimum(gaps, ((flat - flat[newest][None]) ** 2).sum(axis=-1))
+        return (len(flat) - 1 - jnp.argmax(gaps[::-1]), gaps), newest
+
+    begin = jnp.int32(len(flat) - 1), jnp.full(len(flat), jnp.inf)
+    return jax.lax.scan(choose, begin, length=num_chosen)[1]
 
 
 def low_rank(key: jax.Array, params: PyTree, *, rank: int) -> dict[str, tuple[jax.Array, jax.Array]]:

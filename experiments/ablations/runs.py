@@ -6,8 +6,9 @@ above an agent that learned nothing and below the task's ceiling.
 """
 
 from dreamer.sleep.gate import GateConfig
-from experiments.config import Config, changed
+from experiments.config import Config
 from experiments.dream_scaling import runs as scaling
+from experiments.fields import changed
 from experiments.presets import PRESETS
 
 RATIOS = (16, 64)

@@ -4,7 +4,8 @@ Breakout asks for the parts of EfficientZero, one at a time. Freeway, where a wa
 for ways to explore, each arm one step beyond the one before it.
 """
 
-from experiments.config import Config, changed
+from experiments.config import Config
+from experiments.fields import changed
 from experiments.presets import PRESETS
 
 REFERENCE = "as the preset"

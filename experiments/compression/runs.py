@@ -1,6 +1,6 @@
 """What is run: one session of a job, one night on its own states, and something that carries what it taught.
 
-A window is what as many places of memory are worth unlearned, retrieval what a table of as many states is. The step
+A window is what as many places of memory are worth unlearned, a table what as many states of the session are. The step
 sizes of one low-rank change and one cartridge were chosen on two agents of another world before (docs/lab-notes.md);
 that of `weights` and its updates are those of `consolidation`, and were not chosen here. In the task `fast-weights`
 agents have such a memory in place of a cache, and keep it as the session left it. In `lake` a job is the map of a
@@ -14,7 +14,8 @@ after another, a session and a night each; one arm gives all weights as many upd
 """
 
 from dreamer.sleep.carriers import UNLEARNED
-from experiments.config import RunConfig, changed
+from experiments.config import RunConfig
+from experiments.fields import changed
 from experiments.sessions.config import DistillationConfig
 from experiments.sessions.pretraining_config import RECIPES
 
@@ -27,7 +28,7 @@ _LEARNED = {
     "lora": (1e-3, 256),
     "cartridge": (1e-2, 256),
     "window": (3e-4, 1),
-    "retrieval": (3e-4, 1),
+    "table": (3e-4, 1),
 }
 """Kind of carrier -> step size and updates; what is not learned is updated once, to no effect."""
 PLAIN, ON_LAKE, LARGER = "jobworld", "lake", "larger"
@@ -37,21 +38,21 @@ SIZES = {
         "lora": (1, 2, 4, 8, 16),
         "cartridge": (1, 2, 4, 8, 16),
         "window": (1, 2, 4, 8, 16, 32, 64),
-        "retrieval": (1, 2, 4, 8, 16, 32, 64),
+        "table": (1, 2, 4, 8, 16),
     },
     ON_LAKE: {
         "weights": (0,),
         "lora": (1, 4),
         "cartridge": (1, 2, 4, 8),
         "window": (4, 16, 64),
-        "retrieval": (4, 8, 16, 32, 64),
+        "table": (2, 4, 8, 16, 32),
     },
     LARGER: {
         "weights": (0,),
         "lora": (1, 4),
         "cartridge": (1, 2, 4, 8, 16),
         "window": (4, 16, 64, 128),
-        "retrieval": (8, 16, 32, 64, 128),
+        "table": (2, 4, 8, 16, 32),
     },
 }
 """Task -> kind of carrier -> its sizes; the largest window is the whole session."""

@@ -6,7 +6,8 @@ The jobs are JobWorld's codebooks, and in the task `lake` the maps of frozen lak
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.config import RunConfig, changed
+from experiments.config import RunConfig
+from experiments.fields import changed
 from experiments.sessions.config import DistillationConfig
 from experiments.sessions.pretraining_config import RECIPES
 
@@ -24,10 +25,12 @@ _OWN = {"states": "session", "states_length": 0, **_SHORT}
 REFERENCE = "session, student's states"
 """On-policy self-distillation as published: the arm that the others are held against."""
 REWARDS = "policy gradient"
+PAID, AT_ONCE = "policy gradient, each answer paid", "the same, for itself"
 
 _JOBWORLD = _arm("consolidation", num_nights=6)
 _REWARDS = _arm("consolidation", objective="reinforce", session_length=0, num_nights=32, num_updates=16)
 DAYS = 24
+_STEPS = {"update.learning_rate": 1e-3, "env.jobworld.feedback": "step"}
 PERIODS = {"a job a day": 1, **{f"{days} days a job": days for days in (2, 4, 8)}, "one job": None}
 """Arm of the tasks `period` and `period-first` -> days, each with a night, that a job lasts; None is all of them."""
 KEPT = "period-first"
@@ -58,6 +61,12 @@ _ARMS = {
         _JOBWORLD, {"distill.state_weight": "trust", "distill.reinforce_weight": 1.0}
     ),
     REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3}),
+    PAID: changed(_REWARDS, _STEPS),
+    AT_ONCE: changed(_REWARDS, _STEPS | {"consolidation.credit_window": 1}),
+    **{
+        f"session of {n}": changed(_JOBWORLD, {"consolidation.session_length": n, "consolidation.num_nights": 8})
+        for n in (8, 16)
+    },
     "cloned session": _arm("consolidation", objective="clone", **_OWN),
     "cloned successes": _arm("consolidation", objective="clone_successes", **_OWN),
     **{
@@ -113,18 +122,31 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         }
         for task, weights in (("period", "frozen"), (KEPT, "first"))
     },
+    "operators": {
+        arm: changed(_JOBWORLD, {"name": "consolidation-operators"} | change)
+        for arm, change in {
+            REFERENCE: {},
+            "Jensen-Shannon": {"distill.beta": 0.5},
+            "reverse KL": {"distill.beta": 1.0},
+            "clipped at 0.05 nats": {"distill.clip": 0.05},
+            "weighed by trust": {"distill.state_weight": "trust"},
+            "weighed by perplexity": {"distill.state_weight": "perplexity"},
+            "taught by a mixture": {"teacher.weights": "interpolated"},
+            "taught by a moving average": {"teacher.weights": "ema"},
+        }.items()
+    },
     "dreams": {
         "64 of the session": changed(_DREAMS, {"consolidation.states": "session", "consolidation.states_length": 0}),
         **{f"{n} real": changed(_DREAMS, {"consolidation.states_length": n}) for n in (16, 64, 256)},
         **{
             f"{n} dreamed": changed(_DREAMS, {"consolidation.states": "dream", "consolidation.states_length": n})
-            for n in (16, 64, 256)
+            for n in (16, 64, 256, 1024)
         },
         **{
-            f"256 dreamed, {error:.0%} wrong": changed(
-                _DREAMS,
-                {"consolidation.states": "dream", "consolidation.states_length": 256, "dream_error": error},
+            f"{n} dreamed, {error:.0%} wrong": changed(
+                _DREAMS, {"consolidation.states": "dream", "consolidation.states_length": n, "dream_error": error}
             )
+            for n in (16, 64, 256)
             for error in (0.3, 1.0)
         },
     },

@@ -13,9 +13,9 @@ has come), or a quarter of the keys has another answer before longer chains are 
 chains of 32.
 """
 
-from experiments.config import changed
 from experiments.consolidation.runs import ARMS as CONSOLIDATION
 from experiments.consolidation.runs import REFERENCE, REWARDS
+from experiments.fields import changed
 from experiments.sessions.checks import HORIZONS
 from experiments.sessions.config import DistillationConfig
 

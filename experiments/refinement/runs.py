@@ -13,7 +13,8 @@ half or all is drawn at random; and the session's own states, which no student h
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.config import RunConfig, changed
+from experiments.config import RunConfig
+from experiments.fields import changed
 from experiments.sessions.config import DistillationConfig
 
 DEADLY = {"dead-ends-0": 0.0, "dead-ends-50": 0.5, "dead-ends-100": 1.0}

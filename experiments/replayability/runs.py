@@ -9,7 +9,8 @@ episodes, with the world's late rewards, drift and slips. Where no end is told, 
 tells a fall from balance: a control, where neither dreams nor copies can help.
 """
 
-from experiments.config import Config, changed
+from experiments.config import Config
+from experiments.fields import changed
 from experiments.presets import PRESETS
 
 REAL = 1024

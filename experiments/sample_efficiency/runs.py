@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from experiments.config import Config, changed
+from experiments.config import Config
 from experiments.control import without_dreams
+from experiments.fields import changed
 from experiments.figures.learning_curve import CONTROL, DREAMING
 from experiments.presets import PRESETS
 from experiments.space import Range, Space

@@ -24,7 +24,7 @@ from dreamer.wake.policy import live_one
 from experiments.sessions.coded import make_coded
 from experiments.sessions.config import DistillationConfig
 from experiments.sessions.failures import SelfConditioning, self_conditioning
-from experiments.sessions.measure import having, returns, with_and_without
+from experiments.sessions.measure import having, of_success, returns, with_and_without
 
 
 def make_asked(
@@ -56,7 +56,7 @@ def make_asked(
     def success(learned: PyTree, numbers: jax.Array, night: jax.Array) -> jax.Array:
         def one(student: Carried, number: jax.Array, seed: jax.Array) -> jax.Array:
             same = {"seed": sessions.evaluation_seed(seed, night), "num_episodes": config.episodes}
-            return returns(slot, of_job(config.env, number), student, **same)
+            return returns(slot, of_job(of_success(config.env), number), student, **same)
 
         return jax.vmap(one)(carried(learned, first), numbers, seeds)
 
@@ -116,7 +116,7 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
     changes = round(config.drift * config.env.jobworld.num_keys)
 
     def job(times: int, number: jax.Array, seed: jax.Array) -> JaxEnv:
-        world, own = _longer(config.env, times), config.env.jobworld
+        world, own = _longer(of_success(config.env), times), config.env.jobworld
         if not config.drift:
             return of_job(world, number)
         key = streams.stream(seed, "drift", number)

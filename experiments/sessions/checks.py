@@ -9,7 +9,7 @@ from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import DREAMED
 from dreamer.sleep.teachers import PLANNERS, STILL, TeacherConfig
 from dreamer.wake.envs.jobs import pool_jobs
-from experiments.config import differences
+from experiments.fields import differences
 from experiments.sessions.pretraining_config import check
 
 HORIZONS = (2, 4, 8, 16)
@@ -25,6 +25,8 @@ def check_distillation(config: Any) -> None:
       ValueError: names the setting, and what to give instead.
     """
     check(config, ("num_jobs", "sequence", "episodes"))
+    if not -1 <= config.min_context_gain <= 1:
+        raise ValueError(f"min_context_gain is {config.min_context_gain}: give a difference of shares, from -1 to 1")
     world, pool = config.env.job_world, len(pool_jobs(config.env.job_world))
     wanted, suite = config.num_jobs * config.sequence, config.env.suite
     asked = f"env.{suite}.job is {world.job}, num_jobs {config.num_jobs} and sequence {config.sequence}"
@@ -82,7 +84,7 @@ def _check_taught(config: Any) -> None:
                 "take what it sees for something else: give that, or pre-train another"
             )
     if suite == "jobworld":
-        return
+        return _check_chains(config)
     _allow(
         "only the suite 'jobworld' has dreams of jobs and codebooks",
         ("consolidation.states", config.consolidation.states, ("student", "session")),
@@ -92,6 +94,27 @@ def _check_taught(config: Any) -> None:
         ("horizons", config.horizons, ((),)),
         ("self_conditioning", config.self_conditioning, (0,)),
     )
+
+
+def _check_chains(config: Any) -> None:
+    """Refuses days too short for a chain, and rewards that a memory would not have been taught to read."""
+    world, night, taught = config.env.jobworld, config.consolidation, config.agent.env.jobworld
+    if night.session_length and world.feedback != taught.feedback:
+        raise ValueError(
+            f"env.jobworld.feedback is {world.feedback!r}, but the agent was pre-trained where it is "
+            f"{taught.feedback!r}, and reads rewards: give that, or consolidation.session_length 0"
+        )
+    if config.env.max_steps is not None and config.env.max_steps < world.chain_length:
+        raise ValueError(
+            f"env.max_steps is {config.env.max_steps}, but a chain has {world.chain_length} keys, and nobody could "
+            "finish it: give as many or more"
+        )
+    asks = (night.objective == "reinforce" and not night.credit_window) or config.refine.arm == "drop_failures"
+    if asks and night.states_length < world.chain_length:
+        raise ValueError(
+            f"consolidation.states_length is {night.states_length}, but a chain has {world.chain_length} keys, and no "
+            "episode could come to its end: give as many or more"
+        )
 
 
 def _check_self_conditioning(config: Any) -> None:
@@ -157,6 +180,11 @@ def _check_objective(config: Any) -> None:
                 f"distill.reinforce_weight is {config.distill.reinforce_weight} and consolidation.states "
                 f"{night.states!r}, but rewards speak for what the student really did: give 0, or states 'student'"
             )
+        if config.distill.reinforce_weight and night.late_rewards >= night.states_length:
+            raise ValueError(
+                f"consolidation.late_rewards is {night.late_rewards} with a distill.reinforce_weight, but the student "
+                f"lives {night.states_length} decisions on end, and nothing that it does would ever be paid: give fewer"
+            )
         return
     anchored = DistillConfig(anchor_weight=config.distill.anchor_weight)
     for name, changed in (("teacher", config.teacher != TeacherConfig()), ("distill", config.distill != anchored)):
@@ -206,6 +234,7 @@ def _check_refine(config: Any) -> None:
             ("teacher.weights", config.teacher.weights, STILL),
             ("nap.places", config.nap.places, (0,)),
             ("consolidation.objective", night.objective, ("distil",)),
+            ("env.jobworld.feedback", world.feedback, ("end",)),
         )
     asks = config.horizons or config.recovery_episodes
     if (asks or config.refine.arm != "raw") and config.env.max_steps is not None:
@@ -213,17 +242,13 @@ def _check_refine(config: Any) -> None:
             f"env.max_steps is {config.env.max_steps}, but horizons, recovery_episodes and refine.arm go by the "
             "world's own deadline: give None"
         )
-    if asks and world.feedback != "end":
-        raise ValueError(
-            f"horizons and recovery_episodes ask for success, but env.jobworld.feedback is {world.feedback!r}: give "
-            "'end'"
-        )
     if config.refine.arm == "raw":
         return
     _allow(
         f"refine.arm is {config.refine.arm!r}, which refines states that the student came to, for a teacher with the "
         "session",
         ("env.jobworld.feedback", world.feedback, ("end",)),
+        ("consolidation.late_rewards", night.late_rewards, (0,)),
         ("consolidation.objective", night.objective, ("distil",)),
         ("consolidation.states", night.states, ("student",)),
         ("teacher.kind", config.teacher.kind, ("session",)),
@@ -276,7 +301,7 @@ def _check_carrier(config: Any) -> None:
             ("distill", config.distill, (DistillConfig(),)),
             ("consolidation.states", night.states, ("session",)),
         )
-    if size > (most := night.session_length if kind == "retrieval" else places):
+    if size > (most := night.session_length if kind == "table" else places):
         raise ValueError(f"{said}, but a session leaves {most} places: give that many or less")
 
 

@@ -11,7 +11,8 @@ from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import UpdateConfig
 from dreamer.wake.envs import EnvConfig
 from dreamer.wake.envs.jobs import pool_jobs
-from experiments.config import RunConfig, config_hash, restore, to_dict
+from experiments.config import RunConfig, config_hash, to_dict
+from experiments.fields import restore
 from experiments.sessions.checks import check_distillation
 from experiments.sessions.pretraining_config import WORLD, PretrainingConfig, identity_of
 

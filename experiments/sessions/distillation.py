@@ -27,7 +27,7 @@ from experiments.sessions.config import DistillationConfig, sessions_to_dict
 from experiments.sessions.dreams import make_dream
 from experiments.sessions.failures import CUTS, STEPS, Recovery, Told, recovery, told
 from experiments.sessions.ledger import Ledger, make_ledger
-from experiments.sessions.measure import having, returns
+from experiments.sessions.measure import having, of_success, returns
 from experiments.sessions.pretraining import Watch, require_finite, summary
 
 
@@ -121,10 +121,12 @@ def make_turn(
         belief = ledger.read(standing.belief, night, _of_the_job(config, lived))
         same = {"seed": sessions.evaluation_seed(jobs.seed, number), "num_episodes": config.episodes}
         after = carrier.carried(learner.student.params, first)
-        without = jax.vmap(lambda job: returns(slot, of_job(config.env, job), after, **same))(jobs.number)
+        asked = of_success(config.env)
+        without = jax.vmap(lambda job: returns(slot, of_job(asked, job), after, **same))(jobs.number)
         its_own = lived.session != () and config.teacher.kind != "other_job"
         reader = first if config.consolidation.lived_by == "first" else deployed
-        within = returns(slot, env, having(slot, reader, lived.session), **same) if its_own else jnp.nan
+        knowing = having(slot, reader, lived.session)
+        within = returns(slot, of_job(asked, jobs.number[stage]), knowing, **same) if its_own else jnp.nan
         repaired, said = (), ()
         if config.recovery_episodes:
             same |= {"num_episodes": config.recovery_episodes}

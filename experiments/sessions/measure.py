@@ -3,6 +3,7 @@
 Letters: J jobs, T decisions of a session, K keys, A answers; of lakes N maps, C cells, A actions.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -43,6 +44,11 @@ def returns(slot: SessionAgent, env: JaxEnv, agent: Carried, *, seed: jax.Array,
     return sessions.episode_returns(env, act, agent.params, seed=seed, num_episodes=num_episodes, memory=memory).mean()
 
 
+def of_success(config: EnvConfig) -> EnvConfig:
+    """Returns the world in which success is asked: an episode is paid as it ends, whatever pays for it by day."""
+    return dataclasses.replace(config, jobworld=dataclasses.replace(config.jobworld, feedback="end"))
+
+
 def with_and_without(
     slot: SessionAgent, config: EnvConfig, *, session_length: int, num_episodes: int
 ) -> Callable[[PyTree, jax.Array, jax.Array], Measured]:
@@ -53,6 +59,7 @@ def with_and_without(
         own_seed = jax.random.bits(session_key, dtype=jnp.uint32)
         lived = live_one(slot, env, params, seed=own_seed, num_steps=session_length, remembers=True)
         same = {"seed": sessions.evaluation_seed(seed), "num_episodes": num_episodes}
+        env = of_job(of_success(config), number)
         return Measured(*(returns(slot, env, having(slot, params, known), **same) for known in ((), lived)))
 
     return measure

@@ -5,17 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import config, published, table
+from experiments import published, table
 from experiments.ablations import analysis as ablations_analysis
 from experiments.ablations import runs as ablations_runs
 from experiments.components import analysis as components_analysis
 from experiments.components import runs as components_runs
 from experiments.compression import analysis as compression_analysis
+from experiments.config import to_dict
 from experiments.consolidation import analysis as sessions_analysis
 from experiments.consolidation import runs as sessions_runs
 from experiments.dream_scaling import analysis as scaling_analysis
 from experiments.dream_scaling import fit as scaling_fit
 from experiments.dream_scaling import runs as scaling_runs
+from experiments.fields import changed
 from experiments.figures import arms as arms_figure
 from experiments.figures import learning_curve, surface
 from experiments.horizon import analysis as horizon_analysis
@@ -170,9 +172,9 @@ def test_arms_of_two_budgets_share_no_figure(tmp_path):
 
 @pytest.mark.parametrize("arms", components_runs.ARMS.values(), ids=components_runs.ARMS)
 def test_each_arm_changes_something_and_keeps_the_budget(arms):
-    reference = config.to_dict(arms[components_runs.REFERENCE])
-    for arm, changed in arms.items():
-        tree = config.to_dict(changed)
+    reference = to_dict(arms[components_runs.REFERENCE])
+    for arm, config in arms.items():
+        tree = to_dict(config)
         differing = {name for name in tree if tree[name] != reference[name]}
         assert (arm == components_runs.REFERENCE) == (not differing)
         assert differing <= {"model", "targets", "replay", "loop", "search"}
@@ -186,7 +188,7 @@ def test_each_ablation_changes_one_thing_of_what_it_is_held_against():
         assert list(arms) == [ablations_runs.REFERENCE, *ablations_runs.CHANGES]
         for arm, (against, values) in ablations_runs.CHANGES.items():
             assert len(values) == 1 + (arm == ablations_runs.HELD_BACK)
-            assert arms[arm] == config.changed(arms[against], values) != arms[against]
+            assert arms[arm] == changed(arms[against], values) != arms[against]
             assert arms[arm].loop.real_transitions == 1000 and arms[arm].loop.dream_ratio == ratio
             assert arms[arm].loop.num_updates == reference.loop.num_updates
 
@@ -288,7 +290,7 @@ def test_all_periods_live_as_many_days():
     assert {own.num_nights for own in arms.values()} == {sessions_runs.DAYS}
     assert [arms[arm].consolidation.num_nights for arm in arms] == [1, 2, 4, 8, sessions_runs.DAYS]
     for arm, kept in sessions_runs.ARMS[sessions_runs.KEPT].items():
-        assert kept == config.changed(arms[arm], {"name": kept.name, "teacher.weights": "first"})
+        assert kept == changed(arms[arm], {"name": kept.name, "teacher.weights": "first"})
 
 
 def test_worlds_differ_in_one_thing_and_live_as_much():
@@ -300,7 +302,7 @@ def test_worlds_differ_in_one_thing_and_live_as_much():
     for world, values in replay_runs.WORLDS.items():
         for ratio in (replay_runs.ONCE, replay_runs.FEW, replay_runs.MANY):
             made = arms[replay_runs.arm(world, ratio)]
-            assert made.env == config.changed(once[ratio], values | {"loop.steps_per_day": 1}).env
+            assert made.env == changed(once[ratio], values | {"loop.steps_per_day": 1}).env
             assert made.loop == dataclasses.replace(once[ratio].loop, steps_per_day=made.loop.steps_per_day)
             assert made.loop.steps_per_day * made.env.num_envs == replay_runs.PER_DAY
             assert made.loop.real_transitions == replay_runs.REAL and made.loop.dream_ratio == ratio
@@ -360,7 +362,7 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
 
 def test_each_cause_of_the_failure_is_brought_about_alone():
     def all_but(changes, task, arm):
-        return config.changed(refinement_runs.ARMS[task][arm], {"name": "", **changes})
+        return changed(refinement_runs.ARMS[task][arm], {"name": "", **changes})
 
     learned_by = {"agent.lived_by": "agent"}
     for arm in refinement_runs.ARMS["imitated"]:

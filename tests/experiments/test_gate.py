@@ -20,9 +20,9 @@ from dreamer.sleep.imagine import ImagineConfig
 from dreamer.wake import Deployed
 from experiments import resume, run
 from experiments.build import build
-from experiments.config import changed
 from experiments.drivers import sleeping
 from experiments.evaluate import evaluate
+from experiments.fields import changed
 from experiments.recover import saved_state
 from experiments.versions import lineage, put_in_force
 from tests import runs

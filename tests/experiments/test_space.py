@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from experiments.config import changed
+from experiments.fields import changed
 from experiments.presets import PRESETS
 from experiments.sample_efficiency.runs import SPACE
 from experiments.space import Range, Space, flags
@@ -36,6 +36,11 @@ def test_a_space_is_named_by_all_that_is_searched():
     [
         (lambda: Space(BASE, {"update.rate": (1,)}), "no field 'rate' in UpdateConfig: choose from .*learning_rate"),
         (lambda: Space(BASE, {"seed.x": (1,)}), "no field 'x' in int"),
+        (lambda: Space(BASE, {"loop.batch_size": ("8",)}), "loop.batch_size is '8': give int"),
+        (lambda: Space(BASE, {"loop.batch_size": (8.0,)}), "loop.batch_size is 8.0: give int"),
+        (lambda: Space(BASE, {"targets.gamma": (True,)}), "targets.gamma is True: give float"),
+        (lambda: Space(BASE, {"env.kwargs": ({"size": 10},)}), "env.kwargs is .*: give tuple"),
+        (lambda: Space(BASE, {"env.max_steps": ("none",)}), r"env.max_steps is 'none': give int \| None"),
         (lambda: Space(BASE, {"loop.batch_size": (8, 0)}), "loop.batch_size is 0: give 1 or more"),
         (lambda: Space(BASE, {"loop.batch_size": Range(0, 8)}), "loop.batch_size is 0: give 1 or more"),
         (lambda: Space(BASE, {"loop.batch_size": ()}), "has no values for loop.batch_size"),

@@ -7,8 +7,8 @@ import pytest
 
 from dreamer.core.types import Meters
 from dreamer.io import Checkpoints, FactsError
-from experiments.config import changed
 from experiments.diary import DivergedError
+from experiments.fields import changed
 from experiments.run import Progress
 from experiments.space import Range, Space
 from experiments.sweep import SweepError

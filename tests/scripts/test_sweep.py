@@ -17,7 +17,7 @@ import yaml
 
 from experiments import PRESETS
 from experiments.components import runs as components
-from experiments.config import changed
+from experiments.fields import changed
 from experiments.results import read_rows
 from experiments.sample_efficiency import runs as sample_efficiency
 from experiments.space import flags

@@ -11,7 +11,7 @@ from agents.session_slot import SessionSlotConfig, make_session_slot
 from dreamer.core.ports import in_copies
 from dreamer.core.types import Transition
 from dreamer.sleep import carriers
-from dreamer.sleep.carriers import CarrierConfig, make_carrier
+from dreamer.sleep.carriers import CarrierConfig, make_carrier, spread
 from tests import tiny
 
 SPEC = tiny.spec()
@@ -85,16 +85,24 @@ def test_a_short_one_holds_the_last_places():
     assert memory.count.tolist() == [2]
 
 
-def test_retrieval_plays_what_the_reader_did_at_the_nearest_observation():
-    carrier = make_carrier(CarrierConfig("retrieval", 3), SLOT)
+def test_a_table_plays_what_the_reader_did_at_the_nearest_observation():
+    carrier = make_carrier(CarrierConfig("table", 3), SLOT)
     agent = carrier.carried(known(carrier), params())
     told = SLOT.agent.evaluate(params(), SLOT.recall_in(params(), session(), T), session().obs).logits
-    near = session().obs[[4, 2, 3]] + 1e-3
+    kept = spread(session().obs, 3)
+    near = session().obs[kept] + 1e-3
     said = SLOT.agent.evaluate(agent.params, in_copies(agent.memory, 3), near)
-    np.testing.assert_allclose(said.logits, told[np.array([4, 2, 3])], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(said.logits, told[kept], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(said.value, 0)
-    far = [((session().obs[2:] - obs) ** 2).sum(axis=-1).argmin() + 2 for obs in session().obs[:2]]  # not kept
-    np.testing.assert_allclose(logits(agent)[:2], told[np.array(far)], rtol=1e-4, atol=1e-5)
+    gaps = ((session().obs[:, None] - session().obs[kept]) ** 2).sum(axis=-1)  # of all to those that are kept
+    np.testing.assert_allclose(logits(agent), told[kept[gaps.argmin(axis=1)]], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_spread_by_hand():
+    # From the last, 1: the farthest is 9, the newer of the two; then 5, in the middle; nothing is kept twice before.
+    points = jnp.array([[9.0], [5.0], [9.0], [1.0], [2.0], [1.0]])
+    assert spread(points, 4).tolist() == [5, 2, 1, 4]
+    assert spread(points[None, :, 0].T, 1).tolist() == [5]
 
 
 def test_fast_weights_are_one_place_that_can_be_learned():
@@ -110,7 +118,7 @@ def test_fast_weights_are_one_place_that_can_be_learned():
 
 
 def test_only_what_is_as_it_was_lived_cannot_learn():
-    for kind, size in (("weights", 0), ("lora", 1), ("cartridge", 3), ("window", 3), ("retrieval", 3)):
+    for kind, size in (("weights", 0), ("lora", 1), ("cartridge", 3), ("window", 3), ("table", 3)):
         carrier = make_carrier(CarrierConfig(kind, size), SLOT)
         learned = known(carrier)
         grads = jax.grad(lambda learned, carrier=carrier: (logits(carrier.carried(learned, params())) ** 2).sum())(
@@ -123,7 +131,7 @@ def test_only_what_is_as_it_was_lived_cannot_learn():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"kind": "adapter"}, "carrier.kind is 'adapter': give one of weights, lora, cartridge, window, retrieval"),
+        ({"kind": "adapter"}, "carrier.kind is 'adapter': give one of weights, lora, cartridge, window, table"),
         ({"kind": "lora"}, "carrier.size is 0 where kind is 'lora': give 1 or more"),
         ({"kind": "weights", "size": 4}, "carrier.size is 4 where kind is 'weights': give 0"),
         ({"kind": "window", "size": -1}, "carrier.size is -1 where kind is 'window': give 1 or more"),
