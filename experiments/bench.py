@@ -199,8 +199,7 @@ def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats
     living = time.perf_counter() - began - starting
     learner, num_updates = last.state.learner, 10
     asleep = learner, last.state.replay, learner.updates, jnp.int32(num_updates), last.state.seed
-    targets = dataclasses.replace(parts.config.targets, research_fraction=0.0)
-    blind_parts = build(dataclasses.replace(parts.config, targets=targets))
+    blind_parts = build(without_search(parts.config))
     blind_parts.close()
     blind, multiply, matrix = jax.jit(blind_parts.night), jax.jit(jnp.matmul), jnp.ones((1024, 1024))
     calls = [
@@ -240,6 +239,19 @@ def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats
             + f" (from {short.real_transitions:,})",
         ),
     ]
+
+
+def without_search(config: Config) -> Config:
+    """Returns the experiment with as many updates, of which none searches: the policy learns what was done by day."""
+    targets = dataclasses.replace(
+        config.targets,
+        research_fraction=0.0,
+        unsearched_policy="action",
+        value_source="trace" if config.targets.value_source == "trace" else "n_step",
+        bootstrap="value",
+    )
+    loop = dataclasses.replace(config.loop, epsilon=0.0, spell=1)
+    return dataclasses.replace(config, targets=targets, loop=loop)
 
 
 def seeds_together(alone: Parts, group: Parts, repeats: int) -> Line:

@@ -133,6 +133,7 @@ def _wire(
     days, begin_at, spec = None, None, (world or host).spec
     empty, frames = _replays(config, spec, num_seeds)
     config.search.considered(spec.num_actions)
+    config.augment.require_images(spec.obs_shape)
     model, agent = _ports(config, spec)
     gamma = config.targets.gamma
     search = make_search(model, agent, config.search, gamma=gamma)
@@ -154,7 +155,7 @@ def _wire(
         spread=devices.spread,
     )
     gate, looks = _judges(config, model, agent)
-    sleep = sleeping(night, loops.make_judge(gate), looks)
+    sleep = sleeping(night, loops.make_judge(gate), looks, config.targets.learned)
     act = _actors(model, agent, search, greedy=False)[config.loop.actor]
     explore = make_explore(config.loop.epsilon, spell=config.loop.spell)
     if world is not None:

@@ -149,6 +149,12 @@ class Config:
                 f"loop.epsilon is {self.loop.epsilon} and targets.unsearched_policy 'action', but the policy would "
                 "learn the actions that were drawn at random: give epsilon 0, or unsearched_policy none"
             )
+        targets = self.targets
+        if not targets.research_fraction and targets.unsearched_policy == "none" and self.imagine.real_share == 1:
+            raise ValueError(
+                "targets.research_fraction is 0, unsearched_policy none and imagine.real_share 1, so no row teaches "
+                "the policy anything: give a share above 0, unsearched_policy action, or a real_share below 1"
+            )
         self._check_dreams()
 
     def _check_dreams(self) -> None:

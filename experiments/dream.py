@@ -20,6 +20,7 @@ from dreamer.wake import host_session, session
 from experiments.build import Parts
 from experiments.drivers import actor_of
 from experiments.evaluate import make_world, open_checkpoint
+from experiments.honesty import as_learned
 
 NUM_REPLAYED = 2000
 """N at most, observations that a dreamed state may be shown as, evenly spread over all that was lived."""
@@ -74,7 +75,7 @@ def dream(path: str | Path, *, horizon: int = 15, after: int = 0, seed: int = 0)
         raise ValueError(f"horizon is {horizon} and after is {after}: give 1 step or more, after 0 decisions or more")
     parts, acting, real = open_checkpoint(path)
     actor, episode_seed = actor_of(parts.config, acting), int(session.evaluation_seed(seed))
-    env = make_world(parts.config, real, num_envs=1, seed=episode_seed)
+    env = make_world(parts.config, real, as_learned(parts.config.env, 1), seed=episode_seed)
     try:
         student = jax.jit(make_student(parts.model, parts.agent, greedy=True))
         alive = host_session.HostSession(env, student, seed=episode_seed)
@@ -86,7 +87,7 @@ def dream(path: str | Path, *, horizon: int = 15, after: int = 0, seed: int = 0)
     end = min([after + horizon, *(over + 1)])
     if end <= after:
         raise ValueError(f"after is {after}, but the episode ends at decision {end}: give less, or another seed")
-    lived = jax.tree.map(lambda leaf: leaf[after:end], lived)
+    lived = parts.config.targets.learned(jax.tree.map(lambda leaf: leaf[after:end], lived))
     replayed = replayed_obs(FactLog.open(RunFolder.open(path).facts))
     said, latent = _dreamed(parts, actor, lived, jax.random.key(episode_seed))
     nearest = nearest_rows(latent, _encoded(parts, actor, replayed))

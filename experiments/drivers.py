@@ -18,7 +18,7 @@ from dreamer.core.types import PyTree, Transition
 from dreamer.sleep.gate import MakeLooks
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import envs, host_session, recorded, session
-from dreamer.wake.envs import HostEnv, JaxEnv
+from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
 from dreamer.wake.explore import Explore
 from experiments.config import Config
 from experiments.parallel import each_seed, seeds_of
@@ -31,11 +31,12 @@ def actor_of(config: Config, acting: LearnerState | loops.Deployment) -> Actor:
     return acting.params, acting.return_spread, config.loop.progress(acting.updates)
 
 
-def sleeping(night: loops.Night, judge: loops.Judge, looks: MakeLooks | None) -> Callable:
+def sleeping(night: loops.Night, judge: loops.Judge, looks: MakeLooks | None, learned: Callable) -> Callable:
     """Returns the pure `sleep(learner, replay, deployed, pending, made, num_updates, store, seed)`.
 
     It judges the last night by the pending day, stores the day and sleeps; or, with looks, sleeps with the day held
-    back and then stores it. It returns the deployment, the evidence, the learner, the replay and metrics.
+    back and then stores it. It returns the deployment, the evidence, the learner, the replay and metrics. Who judges
+    and who looks sees the day's rewards as they are `learned`; stored is what was paid.
     """
 
     def sleep(
@@ -52,10 +53,11 @@ def sleeping(night: loops.Night, judge: loops.Judge, looks: MakeLooks | None) ->
             return jax.lax.cond(store, replays.insert, lambda replay, _: replay, replay, pending)
 
         acting = loops.in_force(learner, deployed)  # who lived the day
-        deployed, evidence = judge(learner, deployed, pending, seed, store)
+        shown = learned(pending)
+        deployed, evidence = judge(learner, deployed, shown, seed, store)
         if looks is None:
             return deployed, evidence, *night(learner, stored(replay), made, num_updates, seed)
-        at_the_day = looks(acting.params, pending, return_spread=acting.return_spread)
+        at_the_day = looks(acting.params, shown, return_spread=acting.return_spread)
         learner, replay, metrics = night(learner, replay, made, num_updates, seed, at_the_day)
         return deployed, evidence, learner, stored(replay), metrics
 
@@ -151,7 +153,7 @@ def measured(
     on_host: Callable[[HostEnv, Actor, int], PyTree],
     config: Config,
     *,
-    num_copies: int,
+    host_world: EnvConfig,
     num_seeds: int,
     devices: mesh.Devices,
 ) -> Evaluate:
@@ -162,9 +164,9 @@ def measured(
     Args:
       env: what agents are measured in, on the device; None where it lives on the host.
       on_device: (env under the rules in force, actor, seed) -> what is measured. Pure.
-      on_host: the same in `num_copies` copies on the host.
+      on_host: the same on the host.
       config: the experiment.
-      num_copies: of an environment on the host.
+      host_world: the environment on the host.
       num_seeds: S.
       devices: that the run has.
     """
@@ -181,7 +183,7 @@ def measured(
 
     def measure_on_host(acting: LearnerState | loops.Deployment, real: int) -> PyTree:
         seed = int(session.evaluation_seed(config.seed, real))
-        env = envs.make_host(envs.for_evaluation(config.env, num_copies), seed)
+        env = envs.make_host(host_world, seed)
         try:
             return on_host(env, actor_of(config, acting), seed)
         finally:
@@ -199,7 +201,9 @@ def evaluation(env: JaxEnv | None, act: Act, config: Config, num_seeds: int, dev
         limit = env.max_steps or most
         return session.episode_returns(env, act, actor, seed=seed, num_episodes=num_episodes, max_steps=limit)
 
+    world = envs.for_evaluation(config.env, num_episodes)
+
     def on_host(env: HostEnv, actor: Actor, seed: int) -> np.ndarray:
         return host_session.host_episode_returns(env, jitted, actor, seed=seed, max_steps=env.max_steps or most)
 
-    return measured(env, on_device, on_host, config, num_copies=num_episodes, num_seeds=num_seeds, devices=devices)
+    return measured(env, on_device, on_host, config, host_world=world, num_seeds=num_seeds, devices=devices)

@@ -15,11 +15,11 @@ from dreamer.loop import Deployment, in_force
 from dreamer.sleep.honesty import Honesty
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import Deployed, envs, host_session, session
-from dreamer.wake.envs import HostEnv
+from dreamer.wake.envs import EnvConfig, HostEnv
 from experiments.build import Parts, build
 from experiments.config import Config, from_dict
 from experiments.drivers import actor_of
-from experiments.honesty import NUM_COPIES, on_host_of
+from experiments.honesty import NUM_COPIES, as_learned, on_host_of
 from experiments.recover import saved_state
 from experiments.results import config_of
 from experiments.sessions.config import SessionsConfig
@@ -46,7 +46,7 @@ def evaluate(
         raise ValueError(f"episodes is {num_episodes}: give 1 or more")
     config, act, params, real = _open(path, planner=planner, version=version)
     episode_seed = int(session.evaluation_seed(seed))
-    env = make_world(config, real, num_envs=num_episodes, seed=episode_seed)
+    env = make_world(config, real, envs.for_evaluation(config.env, num_episodes), seed=episode_seed)
     try:
         return _returns(env, act, params, config, episode_seed)
     finally:
@@ -79,7 +79,7 @@ def film(
     target = film_path(target, option="--film")
     config, act, params, real = _open(path, planner=planner, version=version)
     episode_seed = int(session.evaluation_seed(seed))
-    env = make_world(config, real, num_envs=1, seed=episode_seed, render=True)
+    env = make_world(config, real, envs.for_evaluation(config.env, 1), seed=episode_seed, render=True)
     filmed = _Filmed(env)
     try:
         (total,) = _returns(filmed, act, params, config, episode_seed)
@@ -101,10 +101,10 @@ def honesty(path: str | Path, *, seed: int = 0) -> Honesty:
     """
     parts, acting, real = open_checkpoint(path)
     episode_seed = int(session.evaluation_seed(seed))
-    env = make_world(parts.config, real, num_envs=NUM_COPIES, seed=episode_seed)
+    env = make_world(parts.config, real, as_learned(parts.config.env, NUM_COPIES), seed=episode_seed)
     try:
         student = make_student(parts.model, parts.agent, greedy=True)
-        return on_host_of(student, parts.model)(env, actor_of(parts.config, acting), episode_seed)
+        return on_host_of(student, parts.model, parts.config)(env, actor_of(parts.config, acting), episode_seed)
     finally:
         env.close()
 
@@ -146,14 +146,13 @@ class _Filmed:
         self.frames.append(frame)
 
 
-def make_world(config: Config, real: int, *, num_envs: int, seed: int, render: bool = False) -> HostEnv:
-    """Returns copies of what the run's agent is measured in after `real` transitions."""
-    task = envs.for_evaluation(config.env, num_envs)
+def make_world(config: Config, real: int, task: EnvConfig, *, seed: int, render: bool = False) -> HostEnv:
+    """Returns the copies of the run's world that `task` says, as it is after `real` transitions."""
     if not envs.is_jax(task):
         return envs.make_host(task, seed, render=render)
     copies = config.env.num_envs
     env = envs.settled(envs.make_jax(task), seed=config.seed, life=real // copies, num_envs=copies)
-    return envs.HostFromJax(env, num_envs=num_envs, seed=seed)
+    return envs.HostFromJax(env, num_envs=task.num_envs, seed=seed)
 
 
 def _returns(env: HostEnv, act: Act, params: PyTree, config: Config, seed: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Model honesty as every run reports it: the student lives held-out decisions, and the model dreams them open loop."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -11,8 +12,8 @@ from dreamer.core import mesh
 from dreamer.core.ports import WorldModel
 from dreamer.core.types import Transition
 from dreamer.sleep.honesty import Honesty, open_loop
-from dreamer.wake import host_session, session
-from dreamer.wake.envs import HostEnv, JaxEnv
+from dreamer.wake import envs, host_session, session
+from dreamer.wake.envs import EnvConfig, HostEnv, JaxEnv
 from experiments.config import Config
 from experiments.drivers import Evaluate, measured
 
@@ -41,13 +42,19 @@ def honesty(
     def on_device(env: JaxEnv, actor: Actor, seed: jax.Array) -> Honesty:
         state = session.begin(env, seed=seed, num_envs=NUM_COPIES)
         _, lived = session.live(env, act, actor, state, seed=seed, num_steps=NUM_DECISIONS)
-        return open_loop(model, actor[0].model, lived, horizon=HORIZON)
+        return open_loop(model, actor[0].model, config.targets.learned(lived), horizon=HORIZON)
 
-    on_host = on_host_of(act, model)
-    return measured(env, on_device, on_host, config, num_copies=NUM_COPIES, num_seeds=num_seeds, devices=devices)
+    on_host, world = on_host_of(act, model, config), as_learned(config.env, NUM_COPIES)
+    return measured(env, on_device, on_host, config, host_world=world, num_seeds=num_seeds, devices=devices)
 
 
-def on_host_of(act: Act, model: WorldModel) -> Callable[[HostEnv, Actor, int], Honesty]:
+def as_learned(config: EnvConfig, num_envs: int) -> EnvConfig:
+    """Returns what an agent is measured in, but that a life of Atari ends where the model was taught that it does."""
+    task = envs.for_evaluation(config, num_envs)
+    return dataclasses.replace(task, atari=config.atari)
+
+
+def on_host_of(act: Act, model: WorldModel, config: Config) -> Callable[[HostEnv, Actor, int], Honesty]:
     """Returns (environment of NUM_COPIES, actor, seed) -> Honesty [H] of NumPy arrays, by the host driver."""
     act, compare = jax.jit(act), jax.jit(functools.partial(open_loop, model, horizon=HORIZON))
 
@@ -55,7 +62,7 @@ def on_host_of(act: Act, model: WorldModel) -> Callable[[HostEnv, Actor, int], H
         alive = host_session.HostSession(env, act, seed=seed)
         alive.begin()
         lived: Transition = alive.live(actor, NUM_DECISIONS)
-        return jax.device_get(compare(actor[0].model, lived))
+        return jax.device_get(compare(actor[0].model, config.targets.learned(lived)))
 
     return measure
 

@@ -14,6 +14,7 @@ import pytest
 
 from agents.actor_critic import make_actor_critic
 from dreamer.core import supports
+from dreamer.core.types import DreamTargets
 from dreamer.sleep.augment import augment
 from dreamer.sleep.fit import fit_loss
 from dreamer.sleep.search import make_search
@@ -39,6 +40,10 @@ def small(name, num_updates):
             preset.update, warmup_updates=20, fall_after=preset.update.fall_after and num_updates * 3 // 4
         ),
     )
+
+
+def changed(config, **targets):
+    return dataclasses.replace(config, targets=dataclasses.replace(config.targets, **targets))
 
 
 def batch_of(config):
@@ -81,7 +86,7 @@ def overfit(config, num_updates):
     @functools.partial(jax.jit, compiler_options=tiny.QUICK)
     def prepare(batch):
         params = init(jax.random.key(0), batch.obs[:, 0])
-        keys = jax.random.split(jax.random.key(1), (NUM_ROWS, unroll + 1))
+        keys = jax.random.split(jax.random.key(1), (NUM_ROWS, config.targets.num_roots))
         # Of a network that says something, or all values would be 0 and all policies alike.
         dreams = make(tiny.shaken(params), batch, keys, return_spread=jnp.float32(1.0), progress=jnp.float32(1.0))
         return params, dreams, augment(config.augment, batch, jax.random.key(2), unroll_steps=unroll)
@@ -117,12 +122,50 @@ def overfit(config, num_updates):
 
 @pytest.mark.learn
 @pytest.mark.parametrize(
-    ("name", "num_updates"), [("atari100k-v1", 400), ("atari100k-v2", 400), ("minatar-100k", 1200)]
+    ("name", "num_updates", "change"),
+    [
+        ("atari100k-v1", 400, {}),
+        ("atari100k-v1", 400, {"bootstrap": "search"}),
+        ("atari100k-v2", 400, {}),
+        ("atari100k-v2", 400, {"value_prefix": 2}),  # restarted on the way
+        ("minatar-100k", 1200, {}),
+    ],
 )
-def test_one_batch_is_learned_by_heart(name, num_updates):
-    dreams, excess = overfit(small(name, num_updates), num_updates)
+def test_one_batch_is_learned_by_heart(name, num_updates, change):
+    config = small(name, num_updates)
+    if "value_prefix" in change:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, **change))
+    else:
+        config = changed(config, **change)
+    dreams, excess = overfit(config, num_updates)
     # The targets ask for something: no two states alike, and policies between certain and uniform.
     assert np.ptp(dreams.value[dreams.value_weight > 0]) > 1
     assert 0.4 < np.asarray(dreams.policy).max(axis=-1).mean() < 0.99
     for loss, above in excess.items():
         assert above[-1] < 0.03 and above[-1] < above[0] / 5, f"{loss} is {above[-1]} above its floor"
+
+
+@pytest.mark.parametrize(("name", "consistency"), [("atari100k-v1", 2), ("atari100k-v2", 5)])
+def test_what_an_untrained_network_loses_is_what_the_papers_weights_say(name, consistency):
+    # Sums over positions times 1 / 5, and 601 atoms: five prefixes and similarities, six policies and values.
+    config = small(name, 1)
+    spec = tiny.spec(obs_shape=(SIDE, SIDE, 4), obs_dtype="uint8", num_actions=NUM_ACTIONS)
+    model = make_efficientzero(spec, config.model, num_unroll_steps=5)
+    agent = make_actor_critic(spec, config.agent)
+    batch = batch_of(config)
+    whole = jnp.ones_like(batch.valid)
+    batch = batch.replace(valid=whole, terminated=~whole, weight=jnp.ones(NUM_ROWS))
+    seen = augment(config.augment, batch, jax.random.key(2), unroll_steps=5)
+    positions = (NUM_ROWS, 6)
+    certain = jax.nn.one_hot(jnp.ones(positions, jnp.int32), NUM_ACTIONS)
+    dreams = DreamTargets(certain, jnp.ones(positions), jnp.full(positions, 1.5), jnp.ones(positions))
+
+    @functools.partial(jax.jit, compiler_options=tiny.QUICK)
+    def lost(batch, seen, dreams):
+        params = init_params(model, agent, jax.random.key(0), batch.obs[:, 0])
+        return fit_loss(params, jax.random.key(3), seen, dreams, model=model, agent=agent, config=config.fit)
+
+    loss, (metrics, _) = lost(batch, seen, dreams)
+    told = np.log(601) + 6 / 5 * np.log(NUM_ACTIONS) + 0.25 * 6 / 5 * np.log(601) + np.log(2)  # and going on
+    np.testing.assert_allclose(loss, told + consistency * metrics["consistency_loss"], rtol=1e-5)
+    assert -1 <= metrics["consistency_loss"] <= 1

@@ -119,8 +119,7 @@ def make_night(
                 progress=jnp.minimum(1.0, learner.updates / max(1, loop.num_updates)),
             )
         )
-        if target.clip_rewards:  # here, so that targets and model learn from the same
-            batch = batch.replace(reward=jnp.sign(batch.reward))
+        batch = target.learned(batch)  # here, so that targets and model learn from the same
         learner, metrics, place, errors = learn_in_time(made, learner, batch, tuple(keys), seed)
         if optimise.reset_every:
             renew_key = streams.stream(seed, "renew", learner.updates)

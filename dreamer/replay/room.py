@@ -1,13 +1,19 @@
 """Whether the replay fits, said before anything of it is allocated."""
 
 import os
+from pathlib import Path
 
 import jax
 
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where a container says what it may take, by either version of control groups; `max` is no limit."""
+
 
 def host_bytes() -> int:
-    """Returns the bytes of memory that this host has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Returns the bytes of memory that this host has, or that its container may take."""
+    said = [path.read_text().strip() for path in LIMITS if path.exists()]
+    limits = [int(limit) for limit in said if limit.isdigit()]
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *limits])
 
 
 def device_bytes(device: jax.Device) -> int:

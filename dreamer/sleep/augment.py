@@ -32,6 +32,14 @@ class AugmentConfig:
         if not (math.isfinite(self.intensity) and 0 <= self.intensity <= 1 / _MAX_DEVIATION):
             raise ValueError(f"augment.intensity is {self.intensity}: give 0 (off) to {1 / _MAX_DEVIATION}")
 
+    def require_images(self, obs_shape: tuple[int, ...]) -> None:
+        """Raises ValueError where observations of that shape are no images, but are to be changed as such."""
+        if (self.shift or self.intensity) and len(obs_shape) != 3:
+            raise ValueError(
+                f"augment.shift is {self.shift}, intensity {self.intensity}, but observations of shape {obs_shape} are "
+                "no images [H, W, C]: give 0 for both"
+            )
+
 
 def augment(config: AugmentConfig, batch: SequenceBatch, key: jax.Array, *, unroll_steps: int) -> SequenceBatch:
     """Returns the first K rows of each sequence, with their images changed.
@@ -57,11 +65,7 @@ def augment(config: AugmentConfig, batch: SequenceBatch, key: jax.Array, *, unro
     batch = batch.replace(obs=batch.obs[:, : unroll_steps + 1])
     if not (config.shift or config.intensity):
         return batch
-    if batch.obs.ndim != 5:
-        raise ValueError(
-            f"augment.shift is {config.shift}, intensity {config.intensity}, but observations of shape "
-            f"{batch.obs.shape[2:]} are no images [H, W, C]: give 0 for both"
-        )
+    config.require_images(batch.obs.shape[2:])
     shift_key, intensity_key = jax.random.split(key)
     draws = (batch.obs.shape[0], 2)
     offset = jax.random.randint(shift_key, (*draws, 2), -config.shift, config.shift + 1)

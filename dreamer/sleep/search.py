@@ -85,7 +85,7 @@ class SearchConfig:
                 raise ValueError(f"search.{name} is {getattr(self, name)}: give 0 or more")
         if not self.temperatures or min(self.temperatures) <= 0:
             raise ValueError(f"search.temperatures is {self.temperatures}: give one or more positive numbers")
-        if len(self.cool_at) != len(self.temperatures) - 1 or list(self.cool_at) != sorted(self.cool_at):
+        if len(self.cool_at) + 1 != len(self.temperatures) or [0, *self.cool_at, 1] != sorted([0, *self.cool_at, 1]):
             raise ValueError(f"search.cool_at is {self.cool_at}: give rising shares, one fewer than temperatures")
 
     def simulations(self, num_actions: int) -> int:

@@ -6,6 +6,7 @@ Letters: B batch, S re-searched sequences (S <= B), K unroll steps, L rows of a 
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -73,6 +74,11 @@ class TargetsConfig:
                 f"targets.bootstrap is 'search', but value_source {self.value_source!r} gives them no windows: "
                 "give value, or choose n_step or mixed"
             )
+        if not self.research_fraction and (self.value_source in ("search", "mixed") or self.bootstrap == "search"):
+            raise ValueError(
+                f"targets.research_fraction is 0, but value_source is {self.value_source!r} and bootstrap "
+                f"{self.bootstrap!r}, which ask what search says: give a share above 0, or n_step (or trace) and value"
+            )
         if self.unsearched_policy not in UNSEARCHED:
             raise ValueError(f"targets.unsearched_policy is {self.unsearched_policy!r}: give one of {UNSEARCHED}")
         for name in ("trace_decay", "mixed_from"):
@@ -96,6 +102,10 @@ class TargetsConfig:
     def num_roots(self) -> int:
         """R, states searched in each such sequence: the K + 1 learned from, or all L + 1 that windows can end in."""
         return self.length + 1 if self.bootstrap == "search" else self.unroll_steps + 1
+
+    def learned(self, lived: Any) -> Any:
+        """Returns transitions, or rows of a batch, with the rewards that nights learn from, and models foretell."""
+        return lived.replace(reward=jnp.sign(lived.reward)) if self.clip_rewards else lived
 
     def num_searched(self, batch_size: int) -> int:
         """S, sequences of a batch that are searched again: the configured share, rounded up."""

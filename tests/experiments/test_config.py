@@ -79,6 +79,17 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
             dict(loop=dict(epsilon=0.1), targets=dict(unsearched_policy="action")),
             "epsilon is 0.1 and targets.unsearched_policy 'action', .* drawn at random: give epsilon 0",
         ),
+        (
+            dict(targets=dict(research_fraction=0.0)),
+            "research_fraction is 0, unsearched_policy none and imagine.real_share 1, so no row teaches the policy",
+        ),
+        (dict(targets=dict(research_fraction=0.0, value_source="mixed")), "value_source is 'mixed' .*ask what search"),
+        (
+            dict(targets=dict(research_fraction=0.0, value_source="n_step", bootstrap="search")),
+            "bootstrap 'search', which ask what search says",
+        ),
+        (dict(model=dict(torso="residual", num_channels=1)), "model.num_channels is 1, .*: give 2 or more"),
+        (dict(search=dict(cool_at=(5, 6))), r"search.cool_at is \(5, 6\): give rising shares"),
         (dict(search=dict(num_considered=0)), "num_considered is 0: give 1 or more"),
         (dict(update=dict(learning_rate=0.0)), "learning_rate is 0.0.* give positive numbers"),
     ],
@@ -106,6 +117,7 @@ def test_settings_of_measuring_and_writing_are_checked(make, message):
     ("change", "message"),
     [
         (dict(search=dict(num_considered=3)), "num_considered is 3, but the environment has 2 actions: give at most 2"),
+        (dict(augment=dict(shift=4)), r"augment.shift is 4, intensity 0.0, but observations of shape \(4,\) are no"),
         (dict(env=dict(id="CartPol-v1")), "unknown gymnax environment 'CartPol-v1'; did you mean: CartPole-v1"),
         (dict(env=dict(kwargs=(("colour", 1),))), "kwargs .*colour.* do not fit CartPole-v1"),
         (dict(env=EnvConfig("CartPol-v1", "gymnasium")), "unknown gymnasium environment 'CartPol-v1'; did you mean"),

@@ -9,7 +9,7 @@ import pytest
 
 from dreamer import replay
 from dreamer.core.types import Transition
-from dreamer.replay import ReplayConfig
+from dreamer.replay import ReplayConfig, room
 from dreamer.replay.draw import draw
 from dreamer.replay.frames import HostFrames
 
@@ -429,6 +429,15 @@ def test_what_does_not_fit_is_refused_before_it_is_allocated():
         replay.require_room(1001, 500, capacity=10, where="host")
     # Of a CPU those of the host, which has no allocator with a limit.
     assert replay.host_bytes() >= replay.device_bytes(jax.devices("cpu")[0]) > 2**28
+
+
+@pytest.mark.parametrize(("said", "limit"), [("1048576\n", 2**20), ("max\n", None), (f"{2**63 - 4096}", None)])
+def test_a_container_has_no_more_than_it_may_take(said, limit, tmp_path, monkeypatch):
+    whole = replay.host_bytes()
+    file = tmp_path / "memory.max"
+    file.write_text(said)
+    monkeypatch.setattr(room, "LIMITS", (tmp_path / "none", file))
+    assert replay.host_bytes() == limit or limit is None and replay.host_bytes() >= whole
 
 
 def test_a_ring_on_the_host_is_empty_before_its_first_frame_and_once_it_is_released():

@@ -118,6 +118,8 @@ def test_root_value_tends_to_the_true_value_of_the_action_considered():
     ("num_simulations", "num_considered", "expected"),
     [
         (16, 4, [6, 6, 2, 2]),  # 4 x 2, then 2 x 4
+        (16, 8, [4, 4, 2, 2, 1, 1, 1, 1]),  # 8 x 1, 4 x 1, 2 x 2
+        (4, 2, [2, 2]),
         (32, 16, [4] * 4 + [2] * 4 + [1] * 8),  # 16 x 1, 8 x 1, then what is left: 4 x 2
     ],
 )

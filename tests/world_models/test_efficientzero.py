@@ -52,6 +52,14 @@ def test_shapes_and_finite_losses(obs_shape, obs_dtype, torso):
     assert np.isfinite(loss).all() and all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
 
+def test_a_continuation_that_is_not_learned_is_certain():
+    model = make(dataclasses.replace(tiny.MODEL, continuation_weight=0.0))
+    obs = jnp.ones((2, 3))
+    params = tiny.shaken(jax.jit(model.init)(jax.random.key(0), obs))
+    *_, continuation = model.step(params, model.observe(params, obs), jnp.zeros(2, jnp.int32))
+    np.testing.assert_array_equal(continuation, 1.0)
+
+
 def test_relations_by_hand():
     board = np.zeros((2, 3, 2), bool)
     board[0, 0, 0] = board[1, 2, 0] = board[0, 1, 1] = True

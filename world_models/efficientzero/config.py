@@ -49,7 +49,7 @@ class EfficientZeroConfig:
     reward_weight: float = 1.0
     """Weight of the reward cross-entropy."""
     continuation_weight: float = 1.0
-    """Weight of the continuation cross-entropy."""
+    """Weight of the continuation cross-entropy; with 0 every dream goes on, as in the papers."""
     consistency_weight: float = 2.0
     """Weight of the SimSiam-style consistency between dreamed and observed latents."""
     compute_dtype: str = "float32"
@@ -64,6 +64,10 @@ class EfficientZeroConfig:
         for name in (*sizes, "projection_layers", *(("predictor_size",) if self.predictor_size is not None else ())):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} is {getattr(self, name)}: give a positive width")
+        if self.torso == "residual" and self.num_channels < 2:
+            raise ValueError(
+                f"model.num_channels is {self.num_channels}, which a large image is halved to: give 2 or more"
+            )
         for name in ("num_blocks", "action_embedding", "value_prefix"):
             if getattr(self, name) < 0:
                 raise ValueError(f"model.{name} is {getattr(self, name)}: give 0 or more")

@@ -65,6 +65,8 @@ def make_efficientzero(spec: EnvSpec, config: EfficientZeroConfig, *, num_unroll
 
     def step(params: PyTree, latent: Latent, action: jax.Array) -> tuple[Latent, jax.Array, jax.Array]:
         latent, reward, _, continuation_logit = dynamics.apply(params["dynamics"], latent, action)
+        if not config.continuation_weight:  # a head that learns nothing would say a half for ever
+            return latent, reward, jnp.ones_like(continuation_logit)
         return latent, reward, nn.sigmoid(continuation_logit)
 
     def unroll(params: PyTree, key: jax.Array, batch: SequenceBatch) -> tuple[Latent, jax.Array, Metrics]:
