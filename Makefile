@@ -25,7 +25,7 @@ $(STAMP): $(PINS)
 	    fi; \
 	  done; \
 	  if [ -z "$$python" ]; then \
-	    echo "error: none of ($(or $(PYTHON),python3, python3.12, python3.11)) is Python 3.11 or 3.12 with the venv module." >&2; \
+	    echo "error: none of ($(or $(PYTHON),python3 python3.12 python3.11)) is Python 3.11 or 3.12 with the venv module." >&2; \
 	    echo "  Install one (Debian, Ubuntu: apt install python3 python3-venv), or name it: make setup PYTHON=/path/to/python3.12" >&2; \
 	    exit 1; \
 	  fi; \

@@ -16,6 +16,7 @@ from dreamer.sleep.honesty import Honesty
 from dreamer.sleep.update import LearnerState
 from dreamer.wake import Deployed, envs, host_session, session
 from dreamer.wake.envs import EnvConfig, HostEnv
+from experiments import folders
 from experiments.build import Parts, build
 from experiments.config import Config, from_dict
 from experiments.drivers import actor_of
@@ -190,6 +191,7 @@ def _open(path: str | Path, *, planner: bool, version: int | None) -> tuple[Conf
     """Returns the run's config, who acts, with what, and after how many real transitions."""
     folder = RunFolder.open(path)
     config = config_of(folder)
+    folders.require_world(folder, config.env.id)
     if planner and version is not None:
         raise ValueError(
             f"version is {version}, but the planner is that of the newest checkpoint: leave out --planner or --version"
@@ -218,8 +220,9 @@ def open_checkpoint(path: str | Path) -> tuple[Parts, LearnerState | Deployment,
     That checkpoint must be whole: an older one is another agent. What lives on the host in the parts is freed.
     """
     folder = RunFolder.open(path)
-    checkpoints = Checkpoints(folder.checkpoints)
-    parts = build(from_dict(folder.config))
+    checkpoints, config = Checkpoints(folder.checkpoints), from_dict(folder.config)
+    folders.require_world(folder, config.env.id)
+    parts = build(config)
     try:
         like = jax.eval_shape(lambda: saved_state(parts.init()))
     finally:

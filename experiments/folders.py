@@ -32,6 +32,20 @@ def begun(config: Config | SessionsConfig) -> list[RunFolder]:
     return sorted(reversed(found), key=lambda folder: not folder.deployed.exists())
 
 
+def require_world(folder: RunFolder, id: str) -> None:
+    """Refuses a run that lived in another environment than the one that its config names, `id`.
+
+    Raises:
+      ValueError: says so, and how to go on.
+    """
+    if folder.spec.id != id:
+        raise ValueError(
+            f"{folder.path} lived in {folder.spec.id}, which was handed to it, but its config names {id}: "
+            "go on with it from Python, by `resume(path, parts=build(config, env))`, and measure it by its "
+            "`Parts.evaluate`"
+        )
+
+
 def _whole(config: Config | SessionsConfig) -> Iterator[RunFolder]:
     """Yields the folders of the config and its seed, in the order they were named in."""
     base = _base(config)

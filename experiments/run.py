@@ -139,6 +139,7 @@ def resume(
         RunFolder.open(path, write=True) as folder,
         _wired(from_dict(folder.config), parts, 1, num_devices) as parts,
     ):
+        folders.require_world(folder, parts.spec.id)
         facts = FactLog.open(folder.facts)
         past = Past(parts, facts)
         state = parts.init()

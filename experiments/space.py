@@ -61,5 +61,10 @@ def flags(config: Config) -> list[str]:
             part, dot, field = name.removeprefix("--").rpartition(".")
             words.append(f"--{part}{dot}{'' if value else 'no-'}{field}")
         else:
-            words += [name, *map(str, value if isinstance(value, tuple) else [value])]
+            words += [name, *_words(value)]
     return words
+
+
+def _words(value: Any) -> list[str]:
+    """Returns a value as it is typed: of a tuple its items in turn, of which pairs may be some."""
+    return [word for item in value for word in _words(item)] if isinstance(value, tuple) else [str(value)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dreamer.io import BusyError
+from experiments import one_change
 from experiments.config import Config
 from experiments.results import read_rows, rows_of, run_of, write_rows
 from experiments.run import Progress, run_or_resume
@@ -68,14 +69,25 @@ def runs_of(question: str) -> ModuleType:
     """Returns a question's `runs.py`.
 
     Raises:
-      ValueError: no such question; the message lists what there is.
+      ValueError: no such question, where the message lists what there is, or none of the runs that it should name.
     """
     try:
-        return importlib.import_module(f"experiments.{question}.runs")
+        module = importlib.import_module(f"experiments.{question}.runs")
     except ModuleNotFoundError as error:
         if error.name not in (f"experiments.{question}", f"experiments.{question}.runs"):
             raise
         raise ValueError(f"there is no question {question!r}: choose one of {', '.join(questions())}") from error
+    if not hasattr(module, "ARMS"):
+        raise ValueError(f"{module.__file__} has no ARMS: give {{task: {{arm: config}}}}, the first arm the reference")
+    return module
+
+
+def analyse(question: str) -> tuple[str, list[Path]]:
+    """Returns a question's table as Markdown, and the figures drawn: by its `analysis.py`, or by `one_change`."""
+    module = runs_of(question)
+    if (folder := Path(module.__file__).parent).joinpath("analysis.py").exists():
+        return importlib.import_module(f"experiments.{question}.analysis").analyse()
+    return one_change.analyse(folder, module.ARMS)
 
 
 def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds: range) -> list[Job]:
@@ -178,4 +190,4 @@ def _runs_in(results: Path) -> set[tuple[str, str, int]]:
 def _require(what: str, names: Iterable[str], known: dict) -> None:
     for name in names:
         if name not in known:
-            raise ValueError(f"there is no {what} {name!r}: choose from {', '.join(known)}")
+            raise ValueError(f"there is no {what} {name!r}: choose from {', '.join(map(repr, known))}")

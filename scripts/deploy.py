@@ -44,4 +44,4 @@ def _cells(row: dict) -> list[str]:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, prog="python -m scripts.deploy")

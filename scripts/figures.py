@@ -1,11 +1,10 @@
 """Redraws figures and prints tables from the recorded rows: `python -m scripts.figures [QUESTION ...]`."""
 
-import importlib
 from typing import Annotated
 
 import tyro
 
-from experiments.sweep import questions, runs_of
+from experiments.sweep import analyse, questions, runs_of
 from scripts.display import clear_errors, say
 
 
@@ -19,11 +18,11 @@ def main(chosen: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(
         for question in chosen:
             runs_of(question)
         for question in chosen or questions():
-            table, figures = importlib.import_module(f"experiments.{question}.analysis").analyse()
+            table, figures = analyse(question)
             say(f"{question}\n\n{table}\n")
             for path in figures:
                 say(f"drew {path}")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, prog="python -m scripts.figures")

@@ -95,4 +95,4 @@ def _search(question: str, url: str | None, *, num_trials: int, call_each: sweep
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, prog="python -m scripts.sweep")

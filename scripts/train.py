@@ -59,6 +59,8 @@ def _parse(words: list[str]) -> tuple[str, Train]:
         return preset, tyro.cli(Train, prog=program, default=default, args=words[1:])
     if words and not words[0].startswith("-"):
         raise unknown("preset", words[0], PRESETS)
+    if words and not {"-h", "--help"} & set(words):
+        raise ValueError(f"name a preset first, then options: one of {', '.join(PRESETS)}")
     choices = {name: (f"{config.env.suite} {config.env.id}", Train(config)) for name, config in PRESETS.items()}
     train = tyro.extras.overridable_config_cli(choices, prog="python -m scripts.train", args=words)
     return next(word for word in words if word in PRESETS), train

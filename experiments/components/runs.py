@@ -1,7 +1,8 @@
 """What is run: MinAtar with a part that the reference has taken away, or one that it lacks added.
 
-Breakout asks for the parts of EfficientZero, one at a time. Freeway, where a walk at random hardly ever arrives, asks
-for ways to explore, each arm one step beyond the one before it.
+Breakout asks for the parts of EfficientZero, one at a time: what each adds to our own preset, or what it has of it is
+worth, and in `minatar-breakout-v2` what is lost of all of V2's, at MinAtar's size, by taking one away. Freeway, where a
+walk at random hardly ever arrives, asks for ways to explore, each arm one step beyond the one before it.
 """
 
 from experiments.config import Config
@@ -20,6 +21,28 @@ _BREAKOUT = changed(
 _FREEWAY = changed(
     PRESETS["minatar-100k"], _BUDGET | {"env.id": "Freeway-MinAtar", "env.frame_stack": 6, "targets.gamma": 0.98}
 )
+# V2's parts, in the preset's sizes: values of search for what was lived 500 transitions ago and before, not 5,000: a
+# run is a tenth as long. Batches, optimiser and lag are the preset's.
+_V2 = changed(
+    PRESETS["minatar-100k"],
+    _BUDGET
+    | {
+        "name": "components-v2",
+        "replay.event_share": 0.0,
+        "replay.priority_exponent": 1.0,
+        "replay.importance_exponent": 1.0,
+        "replay.min_weight": 0.1,
+        "targets.research_fraction": 1.0,
+        "targets.value_source": "mixed",
+        "targets.mixed_from": 0.3,
+        "targets.mixed_after": 500,
+        "targets.td_steps": 5,
+        "model.value_prefix": 5,
+        "model.lstm_size": 64,
+        "model.consistency_weight": 5.0,
+    },
+)
+_N_STEP = {"targets.value_source": "n_step", "targets.mixed_from": 0.0, "targets.mixed_after": 5000}
 _SPELLS = {"loop.epsilon": 0.2, "loop.spell": 32}
 
 ARMS: dict[str, dict[str, Config]] = {
@@ -33,6 +56,18 @@ ARMS: dict[str, dict[str, Config]] = {
         "prioritised replay": changed(_BREAKOUT, {"replay.priority_exponent": 0.6, "replay.importance_exponent": 0.4}),
         "epsilon 0.1": changed(_BREAKOUT, {"loop.epsilon": 0.1}),
         "batches of 16": changed(_BREAKOUT, {"loop.batch_size": 16}),
+    },
+    "minatar-breakout-v2": {
+        "all of V2": _V2,
+        "no consistency": changed(_V2, {"model.consistency_weight": 0.0}),
+        "no reanalysis": changed(
+            _V2, _N_STEP | {"targets.research_fraction": 0.0, "targets.unsearched_policy": "action"}
+        ),
+        "no values of search": changed(_V2, _N_STEP),
+        "rewards one by one": changed(_V2, {"model.value_prefix": 0, "model.lstm_size": 512}),
+        "no priorities": changed(
+            _V2, {"replay.priority_exponent": 0.0, "replay.importance_exponent": 0.0, "replay.min_weight": 0.0}
+        ),
     },
     "minatar-freeway": {
         REFERENCE: _FREEWAY,

@@ -13,7 +13,8 @@ from dreamer.wake.envs import EnvConfig, KnobsConfig
 from experiments.build import build
 from experiments.config import to_dict
 from experiments.diary import deploy
-from experiments.evaluate import evaluate, film
+from experiments.evaluate import evaluate, film, honesty
+from experiments.run import resume
 from tests import runs, tiny, toys
 
 
@@ -63,6 +64,17 @@ def test_what_cannot_be_measured(tmp_path):
     (unfinished / "deployed.safetensors").unlink()
     with pytest.raises(ValueError, match="has not deployed an agent yet.*--resume"):
         evaluate(unfinished)
+
+
+def test_a_world_that_was_handed_to_a_run_is_not_taken_for_the_one_that_its_config_names(tmp_path):
+    config = tiny.config()
+    RunFolder.create(tmp_path / "own", to_dict(config), toys.constant_reward().spec).close()
+    for measure in (evaluate, functools.partial(evaluate, planner=True), honesty, resume):
+        with pytest.raises(
+            ValueError,
+            match="own lived in constant-reward, which was handed to it, but its config names CartPole-v1: go on",
+        ):
+            measure(tmp_path / "own")
 
 
 def test_a_run_measures_its_agent_in_the_task_under_the_rules_in_force():

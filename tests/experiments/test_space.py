@@ -69,6 +69,9 @@ def test_the_words_of_a_config_by_hand():
     assert flags(made) == [
         "cartpole-jax", "--name", "x", "--targets.clip-rewards", "--update.learning-rate", "0.5",
     ]  # fmt: skip
+    named = changed(BASE, {"env.kwargs": (("size", 10), ("flag", True)), "env.max_steps": 9})
+    words = flags(named)
+    assert words == ["cartpole-jax", "--env.max-steps", "9", "--env.kwargs", "size", "10", "flag", "True"]
     back = changed(PRESETS["atari-smoke"], {"targets.clip_rewards": False})
     assert flags(back) == ["atari-smoke", "--targets.no-clip-rewards"]
 

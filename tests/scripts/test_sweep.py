@@ -119,6 +119,7 @@ def cli(monkeypatch, tmp_path, capfd):
         sample_efficiency.ARMS["deep-sea"]["no dreams"],
         components.ARMS["minatar-breakout"]["value prefix"],
         changed(PRESETS["cartpole"], {"targets.clip_rewards": True, "seed": 7, "env.kwargs": ()}),
+        changed(PRESETS["deep-sea"], {"env.kwargs": (("size", 9), ("randomize_actions", False))}),
     ],
     ids=lambda config: config.name,
 )

@@ -98,7 +98,7 @@ def test_an_existing_folder(cli, tmp_path):
         (["tiny", "--resume", "nowhere"], "There is no run folder nowhere"),
         (["tiny", "--resume", "nowhere", "--seed", "1"], "leave out --control and all other fields"),
         (["tiny", "--resume", "nowhere", "--control"], "leave out --control and all other fields"),
-        (["--seed", "1"], "Unrecognized or misplaced options"),
+        (["--seed", "1"], "error: name a preset first, then options: one of cartpole, "),
         ([], "Expected one of {cartpole"),
     ],
 )
