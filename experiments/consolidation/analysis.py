@@ -30,6 +30,7 @@ _OF_SEQUENCES = (
 _OF_PERIODS = (
     "task", "arm", "seeds", "jobs", "bits an answer that yesterday's job leaves open",
     "success as a day begins, without memory: IQM [95 %]", "success that day, by session",
+    "as the first day of a job begins",
     "success without memory as the first job ends, as the last ends",
 )  # fmt: skip
 _FIRST = "the first agent, by a session"
@@ -90,16 +91,22 @@ def bits_left_open(days: int | None, num_answers: int) -> float:
     return abs(float(bits.privilege_floor(today, np.eye(num_answers))))  # of certainty it is -0.0
 
 
-def late_means(rows: list[dict]) -> tuple[float, float]:
+def late_means(rows: list[dict], days: int | None) -> tuple[float, float, float]:
     """Returns the mean success of one run over its last `LATE` days: as a day begins without memory, then by session.
 
     The first is what the student of last night does before it has lived anything of the day; where the job stays it is
-    what the student does in it.
+    what the student does in it. The third is the first of those days alone that begin a job; NaN where none does.
+
+    Args:
+      rows: of the run, one a day.
+      days: that a job lasts; None where it stays.
     """
     rows = sorted(rows, key=lambda row: row["real"])
     before = rows[-LATE - 1 : -1]
     begins = [row["student_return"] if row["next_return"] is None else row["next_return"] for row in before]
-    return float(np.mean(begins)), float(np.mean([row["session_return"] for row in rows[-LATE:]]))
+    new = [begin for day, begin in enumerate(begins, len(rows) - LATE) if days and day % days == 0]
+    within = [row["session_return"] for row in rows[-LATE:]]
+    return float(np.mean(begins)), float(np.mean(within)), float(np.mean(new)) if new else float("nan")
 
 
 def teacher_return(rows: list[dict]) -> float:
@@ -199,15 +206,17 @@ def _line_of_sequence(task: str, arm: str, rows: list[dict]) -> str:
     return table.joined([task, arm, str(len(last)), *cells])
 
 
-def _of_seeds(rows: list[dict]) -> list[tuple[float, float]]:
+def _of_seeds(arm: str, rows: list[dict]) -> list[tuple[float, float, float]]:
     """Returns `late_means` of every seed."""
-    return [late_means([row for row in rows if row["seed"] == seed]) for seed in sorted({row["seed"] for row in rows})]
+    seeds = sorted({row["seed"] for row in rows})
+    return [late_means([row for row in rows if row["seed"] == seed], PERIODS[arm]) for seed in seeds]
 
 
 def _line_of_period(task: str, arm: str, rows: list[dict]) -> str:
     """Returns the line of an arm by how long its jobs last: of its late days, and as its first and last job end."""
-    means, days = _of_seeds(rows), PERIODS[arm] or DAYS
-    said = [table.interval(interquartile_mean(values)) for values in zip(*means, strict=True)]
+    means, days = _of_seeds(arm, rows), PERIODS[arm] or DAYS
+    columns = zip(*means, strict=True)
+    said = [table.interval(interquartile_mean(own)) if np.isfinite(own).all() else "-" for own in columns]
     ends = sorted({row["real"] for row in rows})
     first, last = (
         table.interval(interquartile_mean([row["student_return"] for row in rows if row["real"] == real]))
@@ -224,7 +233,7 @@ def _open_bits(arm: str) -> float:
 
 def _draw_periods(ran: dict[str, list[dict]], path: Path) -> Path:
     """Draws success against the bits that yesterday leaves open, with and without the day's session in memory."""
-    points = [(_open_bits(arm), _of_seeds(rows)) for arm, rows in ran.items()]
+    points = [(_open_bits(arm), _of_seeds(arm, rows)) for arm, rows in ran.items()]
     lines = {
         said: [(x, [mean[place] for mean in means]) for x, means in points]
         for place, said in enumerate(("as a day begins, without memory", "that day, its session in memory"))

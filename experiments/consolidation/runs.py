@@ -63,10 +63,6 @@ _ARMS = {
     REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3}),
     PAID: changed(_REWARDS, _STEPS),
     AT_ONCE: changed(_REWARDS, _STEPS | {"consolidation.credit_window": 1}),
-    **{
-        f"session of {n}": changed(_JOBWORLD, {"consolidation.session_length": n, "consolidation.num_nights": 8})
-        for n in (8, 16)
-    },
     "cloned session": _arm("consolidation", objective="clone", **_OWN),
     "cloned successes": _arm("consolidation", objective="clone_successes", **_OWN),
     **{
@@ -122,6 +118,10 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         }
         for task, weights in (("period", "frozen"), (KEPT, "first"))
     },
+    "short-sessions": {
+        f"session of {n}": changed(_JOBWORLD, {"consolidation.session_length": n, "consolidation.num_nights": 8})
+        for n in (8, 16)
+    },
     "operators": {
         arm: changed(_JOBWORLD, {"name": "consolidation-operators"} | change)
         for arm, change in {
@@ -158,6 +158,7 @@ PANELS = {
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
         (REFERENCE, *(f"{name}{told}" for told in ("", _WRONG) for name, _ in _PLANNERS)),
         (REFERENCE, *_FIRST),
+        (REFERENCE, REWARDS, PAID, AT_ONCE),
     ),
     "lake": (
         (REFERENCE, "session, its own states", REWARDS),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from experiments import table
 from experiments.figures import against, arms
-from experiments.refinement.runs import ARMS, DEADLY, IMITATED, READING_ON, READS_ON, REAL, REFERENCE
+from experiments.refinement.runs import ARMS, DEADLY, FRESH, IMITATED, READING_ON, READS_ON, REAL, REFERENCE
 from experiments.results import newest_of
 from experiments.sessions.failures import CUTS, STEPS
 from experiments.statistics import interquartile_mean
@@ -23,8 +23,8 @@ _OF_REGRET = (
 )  # fmt: skip
 _OF_ARMS = (
     "task", "arm", "seeds", "success without memory after 128 real transitions: IQM [95 %]", "above raw, seed by seed",
-    "after 384", "above raw, seed by seed", "bits held of those told", "states an update: lived, dreamed",
-    "success in other jobs, by session",
+    "after 384", "above raw, seed by seed", "above the teacher's, fresh, seed by seed: after 128, after 384",
+    "bits held of those told", "states an update: lived, dreamed", "success in other jobs, by session",
 )  # fmt: skip
 _EARLY, _LATE = REAL
 _SAID = {
@@ -54,8 +54,8 @@ def analyse() -> tuple[str, list[Path]]:
                 failures.append(_line_of_failures(task, arm, night, asked))
                 if _values(asked, "regret_0"):
                     regrets.append(_line_of_regret(task, arm, night, asked))
-        raw = ran[task].get(REFERENCE, [])
-        lines += [_line(task, arm, own, raw) for arm, own in ran[task].items()]
+        raw, fresh = (ran[task].get(arm, []) for arm in (REFERENCE, FRESH))
+        lines += [_line(task, arm, own, raw, fresh) for arm, own in ran[task].items()]
     figures = []
     for name, tasks in _FIGURES.items():
         if shown := {task: failed for task in tasks if (failed := _failed(ran[task]))}:
@@ -122,12 +122,12 @@ def _more(rows: list[dict], raw: list[dict], real: int) -> list[float]:
     ]
 
 
-def _above(rows: list[dict], raw: list[dict], real: int) -> str:
-    more = _more(rows, raw, real)
-    return table.interval(interquartile_mean(more)) if more and rows is not raw else ""
+def _above(rows: list[dict], against: list[dict], real: int) -> str:
+    more = _more(rows, against, real)
+    return table.interval(interquartile_mean(more)) if more and rows is not against else ""
 
 
-def _line(task: str, arm: str, rows: list[dict], raw: list[dict]) -> str:
+def _line(task: str, arm: str, rows: list[dict], raw: list[dict], fresh: list[dict]) -> str:
     final = _after(rows, _LATE)
     updates = final[0]["updates"]
     held, told, lived, dreamed = (
@@ -139,6 +139,7 @@ def _line(task: str, arm: str, rows: list[dict], raw: list[dict]) -> str:
         _above(rows, raw, _EARLY),
         _said(final, "student_return"),
         _above(rows, raw, _LATE),
+        ", ".join(said for real in REAL if (said := _above(rows, fresh, real))),
         f"{held:.1f} of {told:.1f}",
         f"{lived / updates:.0f}, {dreamed / updates:.0f}",
         _said(final, "other_session_return"),

@@ -25,6 +25,8 @@ READING_ON = {"reading-on": "agent", "reading-on-imitated": "reader"}
 """Tasks of a teacher that goes on reading -> who lived the sessions that the agent was pre-trained in."""
 REFERENCE = "raw"
 """The arm that the others are held against, and by whose nights the failure itself is measured."""
+FRESH = "the teacher's, fresh"
+"""The arm that has better data, and none of the student's."""
 READS_ON = "raw, read on"
 """The same, labelled by a teacher that goes on reading; measured as well."""
 NIGHTS = 3
@@ -52,11 +54,11 @@ _CHANGES = {
     "failures dropped": {"refine.arm": "drop_failures"},
     "rewritten": {"refine.arm": "rewrite"},
     "recovered": {"refine.arm": "recover"},
-    "the teacher's, fresh": {"refine.arm": "fresh"},
+    FRESH: {"refine.arm": "fresh"},
     "rewritten and recovered": {"refine.arm": "both"},
     "the session's own states": {"consolidation.states": "session", "consolidation.states_length": 0} | _HALVED,
 }
-_DREAMING = ("rewritten", "recovered", "the teacher's, fresh", "rewritten and recovered")
+_DREAMING = ("rewritten", "recovered", FRESH, "rewritten and recovered")
 _WRONG = {"half of the dream at random": 0.5, "dream at random": 1.0}
 _RANDOM = {
     f"{arm}, {said}": _CHANGES[arm] | {"dream_error": error} for said, error in _WRONG.items() for arm in _DREAMING

@@ -280,9 +280,10 @@ def test_days_of_a_job_by_hand(tmp_path, monkeypatch):
     for arm, days in sessions_runs.PERIODS.items():
         share, jobs = (1 - 1 / days, 24 // days) if days else (1.0, 1)
         assert lines[arm][0] == str(jobs)
-        assert lines[arm][2:4] == [f"{share:.2f} [{share:.2f}, {share:.2f}]", "0.48 [0.48, 0.48]"]
-    assert lines["a job a day"][4] == "0.50 [0.50, 0.50], 0.04 [0.04, 0.04] |"
-    assert lines["4 days a job"][4].startswith("0.44 [0.44, 0.44], 0.04") and lines["one job"][1] == "0.00"
+        first = "0.00 [0.00, 0.00]" if days else "-"
+        assert lines[arm][2:5] == [f"{share:.2f} [{share:.2f}, {share:.2f}]", "0.48 [0.48, 0.48]", first]
+    assert lines["a job a day"][5] == "0.50 [0.50, 0.50], 0.04 [0.04, 0.04] |"
+    assert lines["4 days a job"][5].startswith("0.44 [0.44, 0.44], 0.04") and lines["one job"][1] == "0.00"
     assert figures == [tmp_path / "figures" / "period.png"] and figures[0].stat().st_size > 10_000
 
 
@@ -352,7 +353,7 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
     tasks = ("dead-ends-0", "dead-ends-100")
     assert [line[:2] for line in arms] == [[task, arm] for task in tasks for arm in ("raw", "rewritten")]
     early, late = ["0.40 [0.40, 0.40]", "0.20 [0.20, 0.20]"], ["0.80 [0.80, 0.80]", "-0.10 [-0.10, -0.10]"]
-    assert arms[1][3:] == [*early, *late, "8.0 of 16.0", "4, 2", "0.50 [0.50, 0.50]"]
+    assert arms[1][3:] == [*early, *late, "", "8.0 of 16.0", "4, 2", "0.50 [0.50, 0.50]"]
     assert [arms[0][place] for place in (4, 6)] == ["", ""]
     for arms_of in refinement_runs.ARMS.values():
         for name, config_of in arms_of.items():
