@@ -65,8 +65,7 @@ JOBWORLD = dataclasses.replace(
 
 
 def _minatar(name: str, *, real_transitions: int) -> Config:
-    """Far from the papers: boards read by relations, half of the rows around events, a vector as latent, rewards one by
-    one, traced values, AdamW, a quarter searched again."""
+    """Returns a preset of MinAtar; what `PAPERS` says of it holds of all."""
     return Config(
         name=name,
         env=EnvConfig("Breakout-MinAtar", "gymnax", num_envs=10),
@@ -140,8 +139,6 @@ ATARI_V2 = Config(
     agent=ActorCriticConfig(hidden_size=32, value_support=_ATOMS, compute_dtype="bfloat16"),
     evaluation=EvaluationConfig(every=10_000),
 )
-"""EfficientZero V2, but for: LayerNorm for BatchNorm, a learned continuation, ReLU in heads, targets lag 0 to 200."""
-
 ATARI_V1 = dataclasses.replace(
     ATARI_V2,
     name="atari100k-v1",
@@ -152,8 +149,6 @@ ATARI_V1 = dataclasses.replace(
     search=SearchConfig(method="puct", num_simulations=50, relative_q_range=0.0),
     model=dataclasses.replace(ATARI_V2.model, action_embedding=0, predictor_size=512, consistency_weight=2.0),
 )
-"""EfficientZero, but for what V2 lists, frames kept raw, and all rows searched again, not 99 in 100."""
-
 ATARI_SMOKE = dataclasses.replace(
     ATARI_V2,
     name="atari-smoke",
@@ -175,8 +170,6 @@ ATARI_SMOKE = dataclasses.replace(
     agent=dataclasses.replace(ATARI_V2.agent, compute_dtype="float32"),
     evaluation=EvaluationConfig(episodes=2, every=1000),
 )
-"""All of V2's parts but bfloat16, small enough for a laptop. It shows that they run; so little teaches nothing."""
-
 _ALL = (
     CARTPOLE,
     dataclasses.replace(CARTPOLE, name="cartpole-jax", env=EnvConfig("CartPole-v1", "gymnax")),
@@ -198,6 +191,25 @@ _ALL = (
         evaluation=EvaluationConfig(every=2000),
     ),
 )
+
+_OURS = (
+    "LayerNorm for BatchNorm, a learned continuation, ReLU in heads, targets that lag 0 to 200 updates, rows drawn "
+    "with replacement, 0 to 30 no-ops, games cut at 27,000 decisions in training too, truncation bootstraps, last "
+    "states learn nothing, Q scaled by means of edges"
+)
+PAPERS = {
+    "atari100k-v2": f"EfficientZero V2, but for: {_OURS}.",
+    "atari100k-v1": f"EfficientZero, but for: {_OURS}; frames kept raw, all rows searched again (not 99 in 100), "
+    "search with the untrained network before the first update (not random actions).",
+    "atari-smoke": "All parts of atari100k-v2 but bfloat16, small enough for a laptop: it shows that they run, and so "
+    "little teaches nothing.",
+    "minatar-100k": (
+        _MINATAR := "Far from the papers: boards read by relations, half of the rows around events, a "
+        "vector as latent, rewards one by one, traced values, AdamW, a quarter searched again."
+    ),
+    "minatar-1m": _MINATAR,
+}
+"""Preset -> how it differs from the papers, as its `--help` says; part by part in docs/efficientzero.md."""
 
 PRESETS: dict[str, Config] = {
     config.name: dataclasses.replace(config, run=RunConfig(preset=config.name)) for config in _ALL

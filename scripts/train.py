@@ -14,6 +14,7 @@ from experiments import PRESETS, Config, Result, resume, run_seeds
 from experiments.config import from_dict
 from experiments.control import SUFFIX, without_dreams
 from experiments.figures import learning_curve
+from experiments.presets import PAPERS
 from experiments.results import rows_of
 from scripts.display import INTERPRETER, Watch, clear_errors, say, show_results
 
@@ -56,7 +57,8 @@ def _parse(words: list[str]) -> tuple[str, Train]:
     if words and words[0] in PRESETS:
         preset, default = words[0], Train(PRESETS[words[0]])
         program = f"python -m scripts.train {preset}"
-        return preset, tyro.cli(Train, prog=program, default=default, args=words[1:])
+        told = f"{Train.__doc__} {PAPERS.get(preset, '')}".strip()
+        return preset, tyro.cli(Train, prog=program, description=told, default=default, args=words[1:])
     if words and not words[0].startswith("-"):
         raise unknown("preset", words[0], PRESETS)
     if words and not {"-h", "--help"} & set(words):

@@ -12,6 +12,7 @@ from experiments.build import build
 from experiments.config import EvaluationConfig, RunConfig, from_dict, to_dict
 from experiments.control import without_dreams
 from experiments.cost import cost_of
+from experiments.presets import PAPERS
 from tests import runs, tiny
 
 
@@ -22,6 +23,7 @@ def test_json_and_back(config):
 
 
 def test_presets_have_their_own_name():
+    assert set(PAPERS) == {name for name in PRESETS if name.startswith(("atari", "minatar"))}
     assert {name: config.name for name, config in PRESETS.items()} == {name: name for name in PRESETS}
 
 

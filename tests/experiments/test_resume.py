@@ -13,9 +13,10 @@ from dreamer.wake import Deployed
 from dreamer.wake.envs import EnvConfig, KnobsConfig
 from dreamer.wake.explore import make_explore
 from dreamer.wake.host_session import HostSession
-from experiments import resume, run
+from experiments import PRESETS, resume, run
 from experiments.build import build
 from experiments.diary import DivergedError
+from experiments.fields import changed
 from experiments.honesty import NUM_DECISIONS
 from experiments.recover import Past, saved_state
 from experiments.results import rows_of
@@ -363,3 +364,47 @@ def test_the_watcher_hears_of_every_night(monkeypatch, tmp_path):
     assert [progress.evaluated_after for progress in heard] == [0] * 3 + [24] * 3 + [48]
     assert heard[-1].student_return == result.student.mean()
     assert dataclasses.replace(heard[-1].meters, seconds=0) == dataclasses.replace(result.meters, seconds=0)
+
+
+@pytest.mark.learn
+@pytest.mark.parametrize("name", ["atari100k-v1", "atari100k-v2"])
+def test_a_preset_of_the_papers_goes_on_with_all_of_its_parts(monkeypatch, tmp_path, name):
+    """Pictures, augmentation, priorities, value prefix, bfloat16, lagged copies and updates after the last day."""
+    made = changed(
+        PRESETS[name],
+        {
+            "name": "small",
+            "env": EnvConfig("Breakout-MinAtar", "gymnax", num_envs=2, frame_stack=2),
+            "loop.real_transitions": 48,
+            "loop.steps_per_day": 4,
+            "loop.learn_after": 16,
+            "loop.dream_ratio": 2,
+            "loop.batch_size": 4,
+            "loop.final_updates": 3,
+            "replay.capacity": 64,
+            "search.num_simulations": 4,
+            "search.num_considered": 2,
+            "update.warmup_updates": 4,
+            "update.fall_after": 10,
+            "update.target_period": 5,
+            "model.num_channels": 8,
+            "model.lstm_size": 8,
+            "model.projection_size": 8,
+            "model.predictor_size": 8,
+            "evaluation.episodes": 2,
+            "evaluation.every": 48,
+            "evaluation.max_steps": 20,
+            "run.wandb": "disabled",
+            "run.checkpoint_every": 16,
+        },
+    )
+    parts = build(made)
+    whole = run(runs.in_folder(made, tmp_path / "whole"), parts=parts)
+    with runs.interrupt(monkeypatch, FactLog, "append", call=4, done=True), pytest.raises(KeyboardInterrupt):
+        run(runs.in_folder(made, tmp_path / "cut"), parts=parts)
+    resumed = resume(tmp_path / "cut", parts=parts)
+    like = jax.eval_shape(lambda: saved_state(parts.init()))
+    trained = [Checkpoints(one.folder / "checkpoints").restore(like).tree for one in (whole, resumed)]
+    assert trees.digest(trained[0]) == trees.digest(trained[1])
+    assert runs.rows(whole.folder) == runs.rows(resumed.folder)
+    assert whole.meters.updates == made.loop.num_updates
