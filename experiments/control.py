@@ -24,7 +24,7 @@ def without_dreams(config: Config) -> Config:
         loop=loop,
         update=dataclasses.replace(config.update, warmup_updates=warmup_updates),
         targets=dataclasses.replace(
-            config.targets, research_fraction=0.0, value_source="n_step", unsearched_policy="action"
+            config.targets, research_fraction=0.0, value_source="n_step", bootstrap="value", unsearched_policy="action"
         ),
         imagine=ImagineConfig(),
         run=dataclasses.replace(config.run, folder=config.run.folder and config.run.folder + SUFFIX),

@@ -41,6 +41,8 @@ def _is_of(value: Any, hint: Any) -> bool:
         return any(_is_of(value, one) for one in typing.get_args(hint))
     if origin is tuple:
         return isinstance(value, tuple)
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
     if hint in (int, float):
         return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
     return isinstance(value, origin or hint)

@@ -20,6 +20,8 @@ def free(config: Config | SessionsConfig) -> Path:
 def begun(config: Config | SessionsConfig) -> list[RunFolder]:
     """Returns the folders that this very code began for the config and its seed: finished ones first, then the newest.
 
+    Those that lived in a world of somebody's own are not among them.
+
     A newer one was begun because no older one could go on.
 
     Raises:
@@ -27,22 +29,23 @@ def begun(config: Config | SessionsConfig) -> list[RunFolder]:
     """
     wanted = config.hash(), config.seed, code_commit()
     found = [
-        folder for folder in _whole(config) if (folder.config_hash, folder.config["seed"], folder.commit) == wanted
+        folder
+        for folder in _whole(config)
+        if (folder.config_hash, folder.config["seed"], folder.commit) == wanted and folder.spec.id == config.env.id
     ]
     return sorted(reversed(found), key=lambda folder: not folder.deployed.exists())
 
 
 def require_world(folder: RunFolder, id: str) -> None:
-    """Refuses a run that lived in another environment than the one that its config names, `id`.
+    """Refuses a run that lived in another environment than `id`, the one at hand.
 
     Raises:
       ValueError: says so, and how to go on.
     """
     if folder.spec.id != id:
         raise ValueError(
-            f"{folder.path} lived in {folder.spec.id}, which was handed to it, but its config names {id}: "
-            "go on with it from Python, by `resume(path, parts=build(config, env))`, and measure it by its "
-            "`Parts.evaluate`"
+            f"{folder.path} lived in {folder.spec.id}, but what was made for it is {id}: your own is handed over "
+            "from Python, by `resume(path, parts=build(config, env))`, and measured by `Parts.evaluate`"
         )
 
 

@@ -401,7 +401,7 @@ def test_the_engine_remembers_stacks_by_their_frames_and_learns_from_augmented_o
     settings = tiny.config(
         loop={"real_transitions": 60, "actor": "student", "dream_ratio": 2},
         replay={"capacity": 32, "priority_exponent": 0.5, "importance_final": 1.0},
-        targets={"research_fraction": 0.0},
+        targets={"research_fraction": 0.0, "unsearched_policy": "action"},
         augment={"shift": 1, "intensity": 0.05},
     )
     parts, lived = build(settings, env=toys.stacked()), []

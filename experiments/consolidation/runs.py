@@ -25,7 +25,7 @@ _OWN = {"states": "session", "states_length": 0, **_SHORT}
 REFERENCE = "session, student's states"
 """On-policy self-distillation as published: the arm that the others are held against."""
 REWARDS = "policy gradient"
-PAID, AT_ONCE = "policy gradient, each answer paid", "the same, for itself"
+PAID, AT_ONCE = "policy gradient, each answer paid", "the same, for two decisions"
 
 _JOBWORLD = _arm("consolidation", num_nights=6)
 _REWARDS = _arm("consolidation", objective="reinforce", session_length=0, num_nights=32, num_updates=16)

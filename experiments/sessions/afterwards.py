@@ -115,8 +115,8 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
     """
     changes = round(config.drift * config.env.jobworld.num_keys)
 
-    def job(times: int, number: jax.Array, seed: jax.Array) -> JaxEnv:
-        world, own = _longer(of_success(config.env), times), config.env.jobworld
+    def job(world: EnvConfig, number: jax.Array, seed: jax.Array) -> JaxEnv:
+        own = config.env.jobworld
         if not config.drift:
             return of_job(world, number)
         key = streams.stream(seed, "drift", number)
@@ -127,7 +127,8 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
     def measured(students: Carried, numbers: jax.Array, times: int) -> jax.Array:
         def one(student: Carried, number: jax.Array, seed: jax.Array) -> jax.Array:
             same = {"seed": sessions.evaluation_seed(seed), "num_episodes": config.episodes}
-            return returns(slot, job(times, number, seed), student, **same)
+            world = _longer(of_success(config.env), times)
+            return returns(slot, job(world, number, seed), student, **same)
 
         return jax.vmap(one)(students, numbers, seeds)
 
@@ -135,7 +136,7 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
     def adapted(students: Carried, numbers: jax.Array) -> Carried:
         def one(student: Carried, number: jax.Array, seed: jax.Array) -> Carried:
             lives = {"seed": session_seed(seed, number), "num_steps": config.agent.session_length}
-            lived = live_one(slot, job(1, number, seed), student.params, **lives, remembers=True)
+            lived = live_one(slot, job(config.env, number, seed), student.params, **lives, remembers=True)
             return having(slot, student.params, lived)
 
         return jax.vmap(one)(students, numbers, seeds)

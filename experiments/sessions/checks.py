@@ -109,8 +109,15 @@ def _check_chains(config: Any) -> None:
             f"env.max_steps is {config.env.max_steps}, but a chain has {world.chain_length} keys, and nobody could "
             "finish it: give as many or more"
         )
-    asks = (night.objective == "reinforce" and not night.credit_window) or config.refine.arm == "drop_failures"
-    if asks and night.states_length < world.chain_length:
+    if night.objective == "clone_successes" and world.feedback != "end":
+        raise ValueError(
+            f"env.jobworld.feedback is {world.feedback!r}, but objective 'clone_successes' takes whatever was paid for "
+            "a success: give 'end'"
+        )
+    rewarded = night.objective == "reinforce" or config.distill.reinforce_weight > 0
+    if (
+        (rewarded and not night.credit_window) or config.refine.arm == "drop_failures"
+    ) and night.states_length < world.chain_length:
         raise ValueError(
             f"consolidation.states_length is {night.states_length}, but a chain has {world.chain_length} keys, and no "
             "episode could come to its end: give as many or more"

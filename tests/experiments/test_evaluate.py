@@ -72,7 +72,7 @@ def test_a_world_that_was_handed_to_a_run_is_not_taken_for_the_one_that_its_conf
     for measure in (evaluate, functools.partial(evaluate, planner=True), honesty, resume):
         with pytest.raises(
             ValueError,
-            match="own lived in constant-reward, which was handed to it, but its config names CartPole-v1: go on",
+            match="own lived in constant-reward, but what was made for it is CartPole-v1: your own",
         ):
             measure(tmp_path / "own")
 

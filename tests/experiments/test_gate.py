@@ -241,6 +241,7 @@ def test_looks_go_by_who_lived_the_day_though_another_be_deployed_after_it():
         night=lambda learner, replay, made, num_updates, seed, looks: (looks, replay, {}),
         judge=lambda learner, deployed, day, seed, due: (after, {}),
         looks=lambda params, day, return_spread: (params, return_spread),
+        learned=lambda day: day,
     )
     rest = jnp.int32(0), jnp.int32(1), jnp.bool_(False), state.seed
     deployed, _, looks, *_ = sleep(state.learner, state.replay, before, state.pending, *rest)

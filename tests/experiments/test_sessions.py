@@ -652,6 +652,18 @@ def test_configs_are_what_was_written():
             | {"consolidation.states": "session", "consolidation.states_length": 0},
             "late_rewards is 2, but objective 'clone_successes' asks which episode was paid",
         ),
+        (
+            DISTIL,
+            {"distill.reinforce_weight": 1.0, "consolidation.states_length": 1},
+            "no episode could come to its end",
+        ),
+        (
+            DISTIL,
+            {"consolidation.objective": "clone_successes", "env.jobworld.feedback": "step"}
+            | {"consolidation.states": "session", "consolidation.states_length": 0}
+            | {"agent.env.jobworld.feedback": "step"},
+            "feedback is 'step', but objective 'clone_successes' takes whatever was paid",
+        ),
         (DISTIL, {"min_context_gain": float("nan")}, "min_context_gain is nan: give a difference of shares"),
         (DISTIL, {"nap.places": 2, "nap.learning_rate": float("nan")}, "nap.learning_rate is nan"),
         (DISTIL_LAKE, {"self_conditioning": 1}, "self_conditioning is 1, but only the suite 'jobworld'"),

@@ -1,9 +1,13 @@
+import dataclasses
+
 import pytest
 import yaml
 
 from experiments.fields import changed
 from experiments.presets import PRESETS
 from experiments.sample_efficiency.runs import SPACE
+from experiments.sessions.config import DistillationConfig
+from experiments.sessions.pretraining_config import PretrainingConfig
 from experiments.space import Range, Space, flags
 from experiments.wandb_file import wandb_file
 
@@ -15,6 +19,22 @@ def test_fields_are_changed_by_path():
     assert (made.seed, made.update.learning_rate, made.loop.batch_size, made.loop.dream_ratio) == (3, 0.5, 8, 16)
     assert changed(made, {"seed": 0, "update": BASE.update, "loop": BASE.loop}) == BASE
     assert changed(BASE, {}) == BASE
+
+
+@pytest.mark.parametrize("config", [*PRESETS.values(), PretrainingConfig(), DistillationConfig()])
+def test_each_field_may_be_what_it_is(config):
+    def paths(part, above=""):
+        for field in dataclasses.fields(part):
+            value, path = getattr(part, field.name), f"{above}{field.name}"
+            yield from paths(value, f"{path}.") if dataclasses.is_dataclass(value) else [(path, value)]
+
+    for path, value in paths(config):
+        assert changed(config, {path: value}) == config, path
+    if hasattr(config, "search"):
+        by_count = {"search.num_considered": "by_count", "search.num_simulations": "by_count"}
+        assert changed(config, by_count).search.num_considered == "by_count"
+        with pytest.raises(ValueError, match="search.num_simulations is 'many': give"):
+            changed(config, {"search.num_simulations": "many"})
 
 
 def test_a_space_is_named_by_all_that_is_searched():

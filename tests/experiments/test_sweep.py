@@ -52,8 +52,8 @@ def test_what_has_rows_is_not_run_again(one_task):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: jobs(tasks=("tinny",)), "no task 'tinny': choose from tiny"),
-        (lambda: jobs(arms=("awake",)), "no arm 'awake': choose from dreaming, other"),
+        (lambda: jobs(tasks=("tinny",)), "no task 'tinny': choose from 'tiny'"),
+        (lambda: jobs(arms=("awake",)), "no arm 'awake': choose from 'dreaming', 'other'"),
         (
             lambda: sweep.jobs("why", tasks=(), arms=(), seeds=range(1)),
             "no question 'why': choose .* sample_efficiency",

@@ -217,10 +217,6 @@ def test_windows_that_end_in_search_by_hand(settings, expected):
     np.testing.assert_array_equal(made.policy * searched[..., None], parity * searched[..., None])
 
 
-def test_windows_that_no_row_is_searched_for_end_in_the_value_head():
-    np.testing.assert_allclose(make(research_fraction=0.0, bootstrap="search")(params()).value, N_STEP)
-
-
 def test_no_gradient_reaches_whoever_made_the_targets():
     make_made = make(research_fraction=0.5, value_source="search")
 
