@@ -46,6 +46,8 @@ def returns(slot: SessionAgent, env: JaxEnv, agent: Carried, *, seed: jax.Array,
 
 def of_success(config: EnvConfig) -> EnvConfig:
     """Returns the world in which success is asked: an episode is paid as it ends, whatever pays and costs by day."""
+    if config.suite != "jobworld":
+        return config
     return dataclasses.replace(config, jobworld=dataclasses.replace(config.jobworld, feedback="end", look_cost=0.0))
 
 
