@@ -53,8 +53,9 @@ def batch_of(config):
     ends = np.where(np.arange(NUM_ROWS) < 4, length, np.arange(NUM_ROWS) - 2)  # rows lived: all, or 2 to 5
     valid = np.arange(length) < ends[:, None]
     terminated = (np.arange(length) == ends[:, None] - 1) & (np.arange(NUM_ROWS)[:, None] % 2 == 0)
+    obs = rng.integers(256, size=(NUM_ROWS, length + 1, SIDE, SIDE, 4), dtype=np.uint8)
     batch = tiny.sequence(
-        rng.integers(256, size=(NUM_ROWS, length + 1, SIDE, SIDE, 4), dtype=np.uint8),
+        obs > 127 if config.model.torso == "relational" else obs,
         rng.integers(NUM_ACTIONS, size=rows),
         reward=rng.integers(-2, 3, size=rows) * valid,
         terminated=terminated,
@@ -74,7 +75,8 @@ def floor_of(support, x):
 
 def overfit(config, num_updates):
     """Returns each loss above what it cannot fall below, before and after."""
-    spec = tiny.spec(obs_shape=(SIDE, SIDE, 4), obs_dtype="uint8", num_actions=NUM_ACTIONS)
+    dtype = "bool" if config.model.torso == "relational" else "uint8"
+    spec = tiny.spec(obs_shape=(SIDE, SIDE, 4), obs_dtype=dtype, num_actions=NUM_ACTIONS)
     unroll = config.targets.unroll_steps
     model = make_efficientzero(spec, config.model, num_unroll_steps=unroll)
     agent = make_actor_critic(spec, config.agent)
