@@ -1,8 +1,9 @@
-"""What is run: MinAtar with a part that the reference has taken away, or one that it lacks added.
+"""What is run: a preset with one part taken away, or one that it lacks added.
 
 Breakout asks for the parts of EfficientZero, one at a time: what each adds to our own preset, or what it has of it is
 worth, and in `minatar-breakout-v2` what is lost of all of V2's, at MinAtar's size, by taking one away. Freeway, where a
-walk at random hardly ever arrives, asks for ways to explore, each arm one step beyond the one before it.
+walk at random hardly ever arrives, asks for ways to explore, each arm one step beyond the one before it. CartPole asks
+for its step size, since some of its agents lose again what they had.
 """
 
 from experiments.config import Config
@@ -45,6 +46,7 @@ _V2 = changed(
     },
 )
 _N_STEP = {"targets.value_source": "n_step", "targets.mixed_from": 0.0, "targets.mixed_after": 5000}
+_CARTPOLE = changed(PRESETS["cartpole"], {"name": "components-cartpole"})
 _SPELLS = {"loop.epsilon": 0.2, "loop.spell": 32}
 
 ARMS: dict[str, dict[str, Config]] = {
@@ -70,6 +72,10 @@ ARMS: dict[str, dict[str, Config]] = {
         "no priorities": changed(
             _V2, {"replay.priority_exponent": 0.0, "replay.importance_exponent": 0.0, "replay.min_weight": 0.0}
         ),
+    },
+    "cartpole": {
+        REFERENCE: _CARTPOLE,
+        **{f"step size {size:g}": changed(_CARTPOLE, {"update.learning_rate": size}) for size in (3e-3, 1e-2)},
     },
     "minatar-freeway": {
         REFERENCE: _FREEWAY,

@@ -179,7 +179,7 @@ def test_each_arm_changes_something_and_keeps_the_budget(arms):
         tree = to_dict(config)
         differing = {name for name in tree if tree[name] != reference[name]}
         assert (arm == first) == (not differing)
-        assert differing <= {"model", "targets", "replay", "loop", "search"}
+        assert differing <= {"model", "targets", "replay", "loop", "search", "update"}
         assert all(tree["loop"][name] == reference["loop"][name] for name in ("real_transitions", "dream_ratio"))
 
 
