@@ -22,6 +22,7 @@ from dreamer.sleep.update import LearnerState
 from dreamer.wake import envs, host_session, session
 from experiments.build import Parts, build
 from experiments.config import Config
+from experiments.control import without_search
 from experiments.drivers import actor_of
 
 Line = tuple[str, str, str]
@@ -239,19 +240,6 @@ def _shares(parts: Parts, state: loops.LoopState, compiled: list[float], repeats
             + f" (from {short.real_transitions:,})",
         ),
     ]
-
-
-def without_search(config: Config) -> Config:
-    """Returns the experiment with as many updates, of which none searches: the policy learns what was done by day."""
-    targets = dataclasses.replace(
-        config.targets,
-        research_fraction=0.0,
-        unsearched_policy="action",
-        value_source="trace" if config.targets.value_source == "trace" else "n_step",
-        bootstrap="value",
-    )
-    loop = dataclasses.replace(config.loop, epsilon=0.0, spell=1)
-    return dataclasses.replace(config, targets=targets, loop=loop)
 
 
 def seeds_together(alone: Parts, group: Parts, repeats: int) -> Line:

@@ -7,30 +7,25 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def changed(config: Any, values: Mapping[str, Any]) -> Any:
+def changed(config: Any, values: Mapping[str, Any], path: str = "") -> Any:
     """Returns the config, or a part of it, with fields replaced: `changed(config, {"update.learning_rate": 1e-3})`.
 
     Raises:
       ValueError: no such field, a value of another type than the field's, or values that do not fit together.
     """
-    return _changed(config, values, "")
-
-
-def _changed(config: Any, values: Mapping[str, Any], above: str) -> Any:
-    """Returns the config that lies at the path `above` with its fields replaced."""
     parts: dict[str, dict[str, Any]] = {}
     names = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
-    for path, value in values.items():
-        name, _, rest = path.partition(".")
+    for field, value in values.items():
+        name, _, rest = field.partition(".")
         if name not in names:
-            raise ValueError(f"there is no field {path!r} in {type(config).__name__}: choose from {', '.join(names)}")
+            raise ValueError(f"there is no field {field!r} in {type(config).__name__}: choose from {', '.join(names)}")
         parts.setdefault(name, {})[rest] = value
     new, hints = {}, typing.get_type_hints(type(config))
     for name, part in parts.items():
-        new[name] = part[""] if "" in part else _changed(getattr(config, name), part, f"{above}{name}.")
+        new[name] = part[""] if "" in part else changed(getattr(config, name), part, f"{path}{name}.")
         if not _is_of(new[name], hints[name]):
             wanted = getattr(hints[name], "__name__", str(hints[name]))
-            raise ValueError(f"{above}{name} is {new[name]!r}: give {wanted}")
+            raise ValueError(f"{path}{name} is {new[name]!r}: give {wanted}")
     return dataclasses.replace(config, **new)
 
 

@@ -8,17 +8,14 @@ from experiments.figures import arms as arms_figure
 from experiments.results import newest_of
 
 
-def analyse(
-    folder: Path, tasks: Mapping[str, Iterable[str]], *, reference: str | None = None
-) -> tuple[str, list[Path]]:
+def analyse(folder: Path, tasks: Mapping[str, Iterable[str]]) -> tuple[str, list[Path]]:
     """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
 
     Tasks and arms without rows are left out.
 
     Args:
       folder: the question's, with `results/` and `figures/`.
-      tasks: task -> its arms, in order.
-      reference: the arm that the others are held against; None is the first of each task.
+      tasks: task -> its arms, in order; the others are held against the first.
     """
     lines = table.head("search calls")
     figures = []
@@ -29,11 +26,8 @@ def analyse(
             continue
         lines += [table.line(task, arm, own, _searched(own)) for arm, own in ran.items()]
         rows = [row for rows in ran.values() for row in rows]
-        figures.append(
-            arms_figure.draw(
-                rows, folder / "figures" / f"{task}.png", arms=list(ran), reference=reference or next(iter(arms))
-            )
-        )
+        path, reference = folder / "figures" / f"{task}.png", next(iter(arms))
+        figures.append(arms_figure.draw(rows, path, arms=list(ran), reference=reference))
     return "\n".join(lines), figures
 
 

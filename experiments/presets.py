@@ -139,6 +139,7 @@ ATARI_V2 = Config(
     agent=ActorCriticConfig(hidden_size=32, value_support=_ATOMS, compute_dtype="bfloat16"),
     evaluation=EvaluationConfig(every=10_000),
 )
+
 ATARI_V1 = dataclasses.replace(
     ATARI_V2,
     name="atari100k-v1",
@@ -149,6 +150,7 @@ ATARI_V1 = dataclasses.replace(
     search=SearchConfig(method="puct", num_simulations=50, relative_q_range=0.0),
     model=dataclasses.replace(ATARI_V2.model, action_embedding=0, predictor_size=512, consistency_weight=2.0),
 )
+
 ATARI_SMOKE = dataclasses.replace(
     ATARI_V2,
     name="atari-smoke",
@@ -170,6 +172,7 @@ ATARI_SMOKE = dataclasses.replace(
     agent=dataclasses.replace(ATARI_V2.agent, compute_dtype="float32"),
     evaluation=EvaluationConfig(episodes=2, every=1000),
 )
+
 _ALL = (
     CARTPOLE,
     dataclasses.replace(CARTPOLE, name="cartpole-jax", env=EnvConfig("CartPole-v1", "gymnax")),
@@ -192,6 +195,10 @@ _ALL = (
     ),
 )
 
+_MINATAR = (
+    "Far from the papers: boards read by relations, half of the rows around events, a vector as latent, rewards one by "
+    "one, traced values, AdamW, a quarter searched again."
+)
 _OURS = (
     "LayerNorm for BatchNorm, a learned continuation, ReLU in heads, targets that lag 0 to 200 updates, rows drawn "
     "with replacement, 0 to 30 no-ops, games cut at 27,000 decisions in training too, truncation bootstraps, last "
@@ -203,10 +210,7 @@ PAPERS = {
     "search with the untrained network before the first update (not random actions).",
     "atari-smoke": "All parts of atari100k-v2 but bfloat16, small enough for a laptop: it shows that they run, and so "
     "little teaches nothing.",
-    "minatar-100k": (
-        _MINATAR := "Far from the papers: boards read by relations, half of the rows around events, a "
-        "vector as latent, rewards one by one, traced values, AdamW, a quarter searched again."
-    ),
+    "minatar-100k": _MINATAR,
     "minatar-1m": _MINATAR,
 }
 """Preset -> how it differs from the papers, as its `--help` says; part by part in docs/efficientzero.md."""

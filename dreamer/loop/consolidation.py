@@ -89,11 +89,6 @@ class ConsolidationConfig:
                 f"{max(self.session_length, self.states_length)} decisions are lived on end, and nothing would ever be "
                 "paid: give fewer"
             )
-        if self.objective == "reinforce" and self.late_rewards >= self.states_length:
-            raise ValueError(
-                f"consolidation.late_rewards is {self.late_rewards}, but the student lives {self.states_length} "
-                "decisions on end, and nothing that it does would ever be paid: give fewer"
-            )
         if self.late_rewards and self.objective == "clone_successes":
             raise ValueError(
                 f"consolidation.late_rewards is {self.late_rewards}, but objective 'clone_successes' asks which "

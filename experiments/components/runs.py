@@ -23,8 +23,7 @@ _FREEWAY = changed(
     PRESETS["minatar-100k"], _BUDGET | {"env.id": "Freeway-MinAtar", "env.frame_stack": 6, "targets.gamma": 0.98}
 )
 # V2's parts, in the preset's sizes: values of search for what was lived 500 transitions ago and before, not 5,000: a
-# run is a tenth as long. The board is laid out, as above; batches, optimiser
-# and lag are the preset's.
+# run is a tenth as long. The board is laid out, as above; batches, optimiser and lag are the preset's.
 _V2 = changed(
     PRESETS["minatar-100k"],
     _BUDGET

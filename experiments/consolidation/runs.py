@@ -25,12 +25,12 @@ _OWN = {"states": "session", "states_length": 0, **_SHORT}
 REFERENCE = "session, student's states"
 """On-policy self-distillation as published: the arm that the others are held against."""
 REWARDS = "policy gradient"
-PAID, AT_ONCE = "policy gradient, each answer paid", "the same, for two decisions"
+PAID, SOON = "policy gradient, each answer paid", "the same, for two decisions"
 
 _JOBWORLD = _arm("consolidation", num_nights=6)
 _REWARDS = _arm("consolidation", objective="reinforce", session_length=0, num_nights=32, num_updates=16)
-DAYS = 24
 _STEPS = {"update.learning_rate": 1e-3, "env.jobworld.feedback": "step"}
+DAYS = 24
 PERIODS = {"a job a day": 1, **{f"{days} days a job": days for days in (2, 4, 8)}, "one job": None}
 """Arm of the tasks `period` and `period-first` -> days, each with a night, that a job lasts; None is all of them."""
 KEPT = "period-first"
@@ -62,7 +62,7 @@ _ARMS = {
     ),
     REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3}),
     PAID: changed(_REWARDS, _STEPS),
-    AT_ONCE: changed(_REWARDS, _STEPS | {"consolidation.credit_window": 1}),
+    SOON: changed(_REWARDS, _STEPS | {"consolidation.credit_window": 1}),
     "cloned session": _arm("consolidation", objective="clone", **_OWN),
     "cloned successes": _arm("consolidation", objective="clone_successes", **_OWN),
     **{
@@ -158,7 +158,7 @@ PANELS = {
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
         (REFERENCE, *(f"{name}{told}" for told in ("", _WRONG) for name, _ in _PLANNERS)),
         (REFERENCE, *_FIRST),
-        (REFERENCE, REWARDS, PAID, AT_ONCE),
+        (REFERENCE, REWARDS, PAID, SOON),
     ),
     "lake": (
         (REFERENCE, "session, its own states", REWARDS),

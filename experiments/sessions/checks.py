@@ -115,9 +115,8 @@ def _check_chains(config: Any) -> None:
             "a success: give 'end'"
         )
     rewarded = night.objective == "reinforce" or config.distill.reinforce_weight > 0
-    if (
-        (rewarded and not night.credit_window) or config.refine.arm == "drop_failures"
-    ) and night.states_length < world.chain_length:
+    asks_ends = (rewarded and not night.credit_window) or config.refine.arm == "drop_failures"
+    if asks_ends and night.states_length < world.chain_length:
         raise ValueError(
             f"consolidation.states_length is {night.states_length}, but a chain has {world.chain_length} keys, and no "
             "episode could come to its end: give as many or more"

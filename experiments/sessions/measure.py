@@ -61,8 +61,8 @@ def with_and_without(
         own_seed = jax.random.bits(session_key, dtype=jnp.uint32)
         lived = live_one(slot, env, params, seed=own_seed, num_steps=session_length, remembers=True)
         same = {"seed": sessions.evaluation_seed(seed), "num_episodes": num_episodes}
-        env = of_job(of_success(config), number)
-        return Measured(*(returns(slot, env, having(slot, params, known), **same) for known in ((), lived)))
+        asked = of_job(of_success(config), number)
+        return Measured(*(returns(slot, asked, having(slot, params, known), **same) for known in ((), lived)))
 
     return measure
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from experiments import published, table
-from experiments.ablations import analysis as ablations_analysis
 from experiments.ablations import runs as ablations_runs
 from experiments.components import runs as components_runs
 from experiments.compression import analysis as compression_analysis
@@ -196,11 +195,11 @@ def test_each_ablation_changes_one_thing_of_what_it_is_held_against():
 
 
 def test_ablations_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablations_analysis, "FOLDER", tmp_path)
+    monkeypatch.setattr(ablations_runs, "__file__", str(tmp_path / "runs.py"))
     written = rows("one night", {0: [5], 1: [5]}) + rows(ablations_runs.REFERENCE, {0: [3], 1: [7], 2: [8], 3: [9]})
     written += rows("an arm of older code", {0: [1]})
     write_rows(tmp_path / "results" / "ratio-16.csv", [row | {"searched": 1234} for row in written])
-    table, figures = ablations_analysis.analyse()
+    table, figures = analyse("ablations")
     _, _, *lines = table.splitlines()
     assert len(lines) == 2  # arms in their order, none that is no longer asked for; a task without rows is left out
     assert lines[0].startswith("| ratio-16 | as reference | 4 | 100 | 7.50 [")
