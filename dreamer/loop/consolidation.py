@@ -163,6 +163,7 @@ def make_day_and_night(
     refine: RefineConfig,
     carrier: Carrier,
     nap: NapConfig,
+    shared: str | None = None,
 ) -> Night:
     """Returns the pure `day_and_night(learner, first, env, taught_in, seed, number, old)`, for one job.
 
@@ -178,6 +179,7 @@ def make_day_and_night(
       refine: what becomes of the student's trajectories before.
       carrier: what of the student is learned.
       nap: what the session is folded into before it teaches.
+      shared: the axis of a map over jobs that share a student, each with its own day: a night learns from those of all.
 
     Args of the function:
       learner: who learns; a teacher that teaches on begins as the agent that was deployed first.
@@ -263,7 +265,7 @@ def make_day_and_night(
             now = carrier.carried(student.params, first).params
             policy = labels(now, teaching) if fixed is None else fixed
             loss = functools.partial(loss_of, first=first, rows=rows, before=before, policy=policy, old=old)
-            student, metrics, grad_norm = train_step(student, loss, optimizer=optimizer)
+            student, metrics, grad_norm = train_step(student, loss, optimizer=optimizer, axis=shared)
             follows = follow(teacher, teaching, carrier.carried(student.params, first).params)
             return (student, follows), metrics | {"grad_norm": grad_norm}
 

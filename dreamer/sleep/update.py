@@ -133,13 +133,21 @@ def init_train_state(params: PyTree, optimizer: Optimizer) -> TrainState:
 
 
 def train_step(
-    state: TrainState, loss: Callable[[PyTree], tuple[jax.Array, PyTree]], *, optimizer: Optimizer
+    state: TrainState,
+    loss: Callable[[PyTree], tuple[jax.Array, PyTree]],
+    *,
+    optimizer: Optimizer,
+    axis: str | None = None,
 ) -> tuple[TrainState, PyTree, jax.Array]:
     """Takes one step down the gradient of `loss`, a function of the parameters with an auxiliary output.
+
+    Under a map that names an `axis`, whose members have the same state and losses of their own, the step is down their
+    mean, the same for all.
 
     Returns: the state after it, the auxiliary output, and the norm [] of the gradients before they are clipped.
     """
     grads, aux = jax.grad(loss, has_aux=True)(state.params)
+    grads = grads if axis is None else jax.lax.pmean(grads, axis)
     steps, opt_state = optimizer.update(grads, state.opt_state, state.params)
     return TrainState(optax.apply_updates(state.params, steps), opt_state), aux, optax.tree.norm(grads)
 

@@ -1,11 +1,13 @@
 """How it is scored: what the student without memory can do against real transitions, and what it holds of the job."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 
+from dreamer.wake.envs.jobs import codebook
 from experiments import table
-from experiments.consolidation.runs import ARMS, DAYS, KEPT, LATE, PANELS, PERIODS
+from experiments.consolidation.runs import ARMS, DAYS, KEPT, LATE, PANELS, PERIODS, SHARING
 from experiments.figures import against, learning_curve
 from experiments.measures import bits
 from experiments.results import newest_of
@@ -33,6 +35,11 @@ _OF_PERIODS = (
     "as the first day of a job begins",
     "success without memory as the first job ends, as the last ends",
 )  # fmt: skip
+_OF_SHARED = (
+    "task", "arm", "seeds", "real transitions of a student", "bits an answer that its jobs leave open, I(A; Z | S)",
+    "bits an answer: held, that one policy can hold, told", "success without memory: IQM [95 %]",
+    "success that day, by session", "success in other jobs, by session",
+)  # fmt: skip
 _FIRST = "the first agent, by a session"
 
 
@@ -41,7 +48,7 @@ def analyse() -> tuple[str, list[Path]]:
 
     Tasks and arms without rows are left out. What was not asked over many nights in one job has tables of its own.
     """
-    tables, figures = {_COLUMNS: [], _OF_STATES: [], _OF_SEQUENCES: [], _OF_PERIODS: []}, []
+    tables, figures = {_COLUMNS: [], _OF_STATES: [], _OF_SEQUENCES: [], _OF_PERIODS: [], _OF_SHARED: []}, []
     for task, arms in ARMS.items():
         rows = newest_of(FOLDER / "results" / f"{task}.csv")
         ran = {arm: own for arm in arms if (own := [row for row in rows if row["arm"] == arm])}
@@ -61,6 +68,9 @@ def analyse() -> tuple[str, list[Path]]:
         elif task in ("period", KEPT):
             tables[_OF_PERIODS] += [_line_of_period(task, arm, own) for arm, own in ran.items()]
             figures.append(_draw_periods(ran, FOLDER / "figures" / f"{task}.png"))
+        elif task == "shared":
+            tables[_OF_SHARED] += [_line_of_shared(task, arm, own) for arm, own in ran.items()]
+            figures += _draw_shared(ran)
         else:
             common = min(max(row["real"] for row in own) for own in ran.values())
             teacher = teacher_return(rows)
@@ -229,6 +239,57 @@ def _line_of_period(task: str, arm: str, rows: list[dict]) -> str:
 
 def _open_bits(arm: str) -> float:
     return bits_left_open(PERIODS[arm], ARMS["period"][arm].env.jobworld.num_answers)
+
+
+def shared_bits(arm: str) -> float:
+    """Returns the bits an answer that nobody can know who does the jobs of a shared student and is not told which it is
+    in, I(A; Z | S): the mean over the students of an arm."""
+    config = ARMS["shared"][arm]
+    world, number = config.env.jobworld, SHARING[arm]
+    books = np.array([codebook(world, job) for job in config.jobs]).reshape(-1, number, world.num_keys)
+    return float(np.mean([bits.shared_floor(own, num_answers=world.num_answers) for own in books]))
+
+
+def _held_of_told(rows: list[dict], arm: str) -> tuple[list[float], list[float], float]:
+    """Returns bits an answer of the last night: held and told, one a seed, and the most that one policy can hold."""
+    world = ARMS["shared"][arm].env.jobworld
+    held, told = ([row[name] / world.num_keys for row in rows] for name in ("retained_bits", "available_bits"))
+    return held, told, math.log2(world.num_answers) - shared_bits(arm)
+
+
+def _line_of_shared(task: str, arm: str, rows: list[dict]) -> str:
+    final = [row for row in rows if row["final"]]
+    held, told, most = _held_of_told(final, arm)
+    success, within, elsewhere = (
+        table.interval(interquartile_mean([row[name] for row in final]))
+        for name in ("student_return", "session_return", "other_session_return")
+    )
+    said = f"{table.interval(interquartile_mean(held))}, {most:.2f}, {interquartile_mean(told)[0]:.2f}"
+    real = f"{final[0]['real']:,}"
+    return table.joined([task, arm, str(len(final)), real, f"{shared_bits(arm):.2f}", said, success, within, elsewhere])
+
+
+def _draw_shared(ran: dict[str, list[dict]]) -> list[Path]:
+    """Draws, against the bits that the jobs of a student leave open, what it holds of each and how well it does."""
+    final = {arm: [row for row in rows if row["final"]] for arm, rows in ran.items()}
+    asked = (
+        ("student_return", "without memory"),
+        ("session_return", "that day's session in memory"),
+    )
+    success = {
+        said: [(shared_bits(arm), [row[name] for row in rows]) for arm, rows in final.items()] for name, said in asked
+    }
+    names = ("its student holds", "the sessions tell", "one policy can hold")
+    of_arms = {shared_bits(arm): _held_of_told(rows, arm) for arm, rows in final.items()}
+    held = {
+        name: [(x, own[place] if place < 2 else [own[place]]) for x, own in of_arms.items()]
+        for place, name in enumerate(names)
+    }
+    rows, x = [row for own in final.values() for row in own], "bits an answer that its jobs leave open, I(A; Z | S)"
+    return [
+        against.draw(rows, FOLDER / "figures" / f"{name}.png", lines=lines, x=x, y=y)
+        for name, lines, y in (("shared", success, "mean return"), ("shared-bits", held, "bits an answer"))
+    ]
 
 
 def _draw_periods(ran: dict[str, list[dict]], path: Path) -> Path:

@@ -30,6 +30,8 @@ PAID, SOON = "policy gradient, each answer paid", "the same, for two decisions"
 _JOBWORLD = _arm("consolidation", num_nights=6)
 _REWARDS = _arm("consolidation", objective="reinforce", session_length=0, num_nights=32, num_updates=16)
 _STEPS = {"update.learning_rate": 1e-3, "env.jobworld.feedback": "step"}
+SHARING = {"a student a job": 1, **{f"one for {jobs} jobs": jobs for jobs in (2, 4, 8)}}
+"""Arm of the task `shared` -> jobs that share a student, each with a day of its own before every night."""
 DAYS = 24
 PERIODS = {"a job a day": 1, **{f"{days} days a job": days for days in (2, 4, 8)}, "one job": None}
 """Arm of the tasks `period` and `period-first` -> days, each with a night, that a job lasts; None is all of them."""
@@ -117,6 +119,9 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
             for arm, days in PERIODS.items()
         }
         for task, weights in (("period", "frozen"), (KEPT, "first"))
+    },
+    "shared": {
+        arm: changed(_JOBWORLD, {"name": "consolidation-shared", "shared_by": jobs}) for arm, jobs in SHARING.items()
     },
     "short-sessions": {
         f"session of {n}": changed(_JOBWORLD, {"consolidation.session_length": n, "consolidation.num_nights": 8})

@@ -87,10 +87,9 @@ def _line(task: str, arm: str, rows: list[dict]) -> str:
     curves = [_curve(row, LENGTHS[task]) for row in rows]
     cells = [f"{rows[0]['real']:,}", table.interval(interquartile_mean([row["student_return"] for row in rows]))]
     for times in HORIZONS:
-        gap = table.interval(
-            interquartile_mean([row[f"return_x{times}"] - row[f"independent_x{times}"] for row in rows])
-        )
-        cells.append(f"{table.interval(interquartile_mean([row[f'return_x{times}'] for row in rows]))}; {gap}")
+        far, parts = ([row[f"{name}_x{times}"] for row in rows] for name in ("return", "independent"))
+        gaps = interquartile_mean([one - of_parts for one, of_parts in zip(far, parts, strict=True)])
+        cells.append(f"{table.interval(interquartile_mean(far))}; {table.interval(gaps)}")
     cells += [_length(curves, level) for level in (0.8, 0.5)]
     return table.joined([task, arm, str(len(rows)), *cells])
 

@@ -84,6 +84,35 @@ def privilege_floor(prob: np.ndarray, policies: np.ndarray) -> np.ndarray:
     return entropy(mean) - (prob * entropy(policies)).sum(axis=-1)
 
 
+def check_shared(retained: np.ndarray, codebooks: np.ndarray, *, num_answers: int) -> None:
+    """Refuses one policy for several codebooks that retains more of them, in the mean, than any one can.
+
+    That is H(z) less the privilege floor of each key: one answer for teachers that differ.
+
+    Args:
+      retained: [N] `retained_bits` of the policy of each codebook.
+      codebooks: [N, K].
+      num_answers: A.
+
+    Raises:
+      LeakError: it is more, so they were not one policy.
+    """
+    open_bits = shared_floor(codebooks, num_answers=num_answers)
+    most = (math.log2(num_answers) - open_bits) * np.shape(codebooks)[-1]
+    if not np.mean(retained) <= most + 1e-6:
+        raise LeakError(
+            f"a student shared by {len(codebooks)} jobs retains {np.mean(retained):.3f} bits of each, and one policy "
+            f"can hold {most:.3f}: look for what tells it which of the jobs it is in"
+        )
+
+
+def shared_floor(codebooks: np.ndarray, *, num_answers: int) -> float:
+    """Returns I(A; Z | S) in bits an answer, the mean over keys of `privilege_floor`, where a student meets each of
+    several codebooks [N, K] as often and nothing tells it which it is in."""
+    policies = certain(codebooks, num_answers).swapaxes(0, 1)
+    return float(privilege_floor(np.full(policies.shape[:2], 1 / policies.shape[1]), policies).mean())
+
+
 def check_no_leak(retained: np.ndarray, available: np.ndarray, *, false_alarm: float = 1e-4) -> None:
     """Refuses policies that retain more than the data could tell, beyond what luck explains.
 

@@ -109,9 +109,9 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
 
     `return_x2` is the mean return without memory where a chain has twice as many keys, and twice the slack;
     `independent_x2` is what it would be if the halves of a chain were finished independently of each other, the mean
-    over jobs of their success squared. Under a drift the job has changed by then: `return_x1` is the mean return in
-    chains as before, of which the halves are, and `adapted_x1`, `adapted_x2` are those of the student with a new
-    session in memory, lived by itself in the changed job.
+    over jobs of their success squared, without bias (`all_succeed`). Under a drift the job has changed by then:
+    `return_x1` is the mean return in chains as before, of which the halves are, and `adapted_x1`, `adapted_x2` are
+    those of the student with a new session in memory, lived by itself in the changed job.
     """
     changes = round(config.drift * config.env.jobworld.num_keys)
 
@@ -150,9 +150,28 @@ def _far(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Ca
         }
         own = found["return_x1"] if config.drift else success
         row = {name: float(mean.mean()) for name, mean in found.items()}
-        return row | {f"independent_x{times}": float((own**times).mean()) for times in config.horizons}
+        return row | {
+            f"independent_x{times}": float(all_succeed(own, times, of=config.episodes).mean())
+            for times in config.horizons
+        }
 
     return of
+
+
+def all_succeed(success: np.ndarray, times: int, *, of: int) -> np.ndarray:
+    """Returns [...] how likely so many independent episodes all succeed, estimated without bias.
+
+    It is the share of the sets of that many of the episodes measured in which all succeeded (a U-statistic; Hoeffding,
+    "A class of statistics with asymptotically normal distribution", 1948): a power of the share itself would be too
+    high in the mean.
+
+    Args:
+      success: [...] shares of the episodes that succeeded.
+      times: episodes of a set.
+      of: episodes measured, as many or more.
+    """
+    succeeded = np.round(np.asarray(success, np.float64) * of)
+    return np.prod([np.maximum(succeeded - one, 0) / (of - one) for one in range(times)], axis=0)
 
 
 def _self_conditioned(config: DistillationConfig, slot: SessionAgent, seeds: jax.Array) -> Callable[..., dict]:

@@ -1,6 +1,5 @@
-"""What a config of distillation must not be: worlds that nobody could read, and settings without an effect."""
+"""What a config of distillation must not be: settings that do not go together, or have no effect."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from dreamer.loop import PlanConfig
@@ -11,11 +10,10 @@ from dreamer.sleep.teachers import PLANNERS, STILL, TeacherConfig
 from dreamer.wake.envs.jobs import pool_jobs
 from experiments.fields import differences
 from experiments.sessions.pretraining_config import check
+from experiments.sessions.worlds import allow, check_self_conditioning, check_taught
 
 HORIZONS = (2, 4, 8, 16)
 """How many times as long a chain may be asked than the one that was learned in."""
-_SEEN = {"jobworld": ("num_keys", "num_answers", "aliased", "error", "cue"), "lake": ("size", "deadline")}
-"""Suite -> what an observation depends on."""
 
 
 def check_distillation(config: Any) -> None:
@@ -24,7 +22,9 @@ def check_distillation(config: Any) -> None:
     Raises:
       ValueError: names the setting, and what to give instead.
     """
-    check(config, ("num_jobs", "sequence", "episodes"))
+    check(config, ("num_jobs", "sequence", "episodes", "shared_by"))
+    if config.num_jobs % config.shared_by:
+        raise ValueError(f"shared_by is {config.shared_by}, which does not divide num_jobs {config.num_jobs}: give one")
     if not -1 <= config.min_context_gain <= 1:
         raise ValueError(f"min_context_gain is {config.min_context_gain}: give a difference of shares, from -1 to 1")
     world, pool = config.env.job_world, len(pool_jobs(config.env.job_world))
@@ -39,7 +39,7 @@ def check_distillation(config: Any) -> None:
     if config.env.jobworld.period:
         said = f"env.jobworld.period is {world.period}"
         raise ValueError(f"{said}, but what is folded into weights must stay: give 0")
-    _check_taught(config)
+    check_taught(config)
     if (config.teacher.kind == "other_job" or world.pool == "test") and world.job + 2 * wanted > pool:
         raise ValueError(
             f"{asked}, after which the pool {world.pool!r} of {pool} has not as many other jobs: take fewer"
@@ -60,88 +60,20 @@ def check_distillation(config: Any) -> None:
         )
     if unknown := set(config.horizons) - set(HORIZONS):
         raise ValueError(f"horizons has {sorted(unknown)}: give some of {', '.join(map(str, HORIZONS))}")
+    if config.horizons and config.episodes < max(config.horizons):
+        raise ValueError(
+            f"episodes is {config.episodes}, but horizons asks how likely {max(config.horizons)} all succeed: give as "
+            "many or more"
+        )
     changes = round(config.drift * config.env.jobworld.num_keys)
     if config.drift and not (config.horizons and 0 < changes <= config.env.jobworld.num_keys):
         raise ValueError(f"drift is {config.drift}: give 0, or with horizons a share of one key or more, at most 1")
-    _check_self_conditioning(config)
+    check_self_conditioning(config)
     _check_plan(config)
     _check_objective(config)
     _check_reading_on(config)
     _check_refine(config)
     _check_carrier(config)
-
-
-def _check_taught(config: Any) -> None:
-    """Refuses a world that the agent would take for another, and what only JobWorld can say."""
-    suite, taught = config.env.suite, config.agent.env
-    if suite != taught.suite:
-        raise ValueError(f"env.suite is {suite!r}, but the agent was pre-trained in {taught.suite!r}: give that")
-    for name in _SEEN[suite]:
-        here, there = getattr(config.env.job_world, name), getattr(taught.job_world, name)
-        if here != there:
-            raise ValueError(
-                f"env.{suite}.{name} is {here!r}, but the agent was pre-trained where it is {there!r}, and would "
-                "take what it sees for something else: give that, or pre-train another"
-            )
-    if suite == "jobworld":
-        return _check_chains(config)
-    _allow(
-        "only the suite 'jobworld' has dreams of jobs and codebooks",
-        ("consolidation.states", config.consolidation.states, ("student", "session")),
-        ("refine.arm", config.refine.arm, ("raw",)),
-        ("teacher.kind", config.teacher.kind, ("session", "other_job", "sharpened")),
-        ("recovery_episodes", config.recovery_episodes, (0,)),
-        ("horizons", config.horizons, ((),)),
-        ("self_conditioning", config.self_conditioning, (0,)),
-    )
-
-
-def _check_chains(config: Any) -> None:
-    """Refuses days too short for a chain, and rewards that a memory would not have been taught to read."""
-    world, night, taught = config.env.jobworld, config.consolidation, config.agent.env.jobworld
-    if night.session_length and world.feedback != taught.feedback:
-        raise ValueError(
-            f"env.jobworld.feedback is {world.feedback!r}, but the agent was pre-trained where it is "
-            f"{taught.feedback!r}, and reads rewards: give that, or consolidation.session_length 0"
-        )
-    if config.env.max_steps is not None and config.env.max_steps < world.chain_length:
-        raise ValueError(
-            f"env.max_steps is {config.env.max_steps}, but a chain has {world.chain_length} keys, and nobody could "
-            "finish it: give as many or more"
-        )
-    if night.objective == "clone_successes" and world.feedback != "end":
-        raise ValueError(
-            f"env.jobworld.feedback is {world.feedback!r}, but objective 'clone_successes' takes whatever was paid for "
-            "a success: give 'end'"
-        )
-    rewarded = night.objective == "reinforce" or config.distill.reinforce_weight > 0
-    asks_ends = (rewarded and not night.credit_window) or config.refine.arm == "drop_failures"
-    if asks_ends and night.states_length < world.chain_length:
-        raise ValueError(
-            f"consolidation.states_length is {night.states_length}, but a chain has {world.chain_length} keys, and no "
-            "episode could come to its end: give as many or more"
-        )
-
-
-def _check_self_conditioning(config: Any) -> None:
-    """Refuses to look for it where there is no mistake that can be mended, or an episode is too long to remember."""
-    times = config.self_conditioning
-    if not times:
-        return
-    world, room = config.env.jobworld, config.agent.slot.num_slots
-    if not 0 < times * world.deadline <= room or times * world.chain_length < 2:
-        raise ValueError(
-            f"self_conditioning is {times}, but it asks for chains of 2 keys or more, in {times} x {world.deadline} "
-            f"decisions, and the agent's slot has room for {room}: give 1 to {room // world.deadline}, or pre-train "
-            "with more slots"
-        )
-    _allow(
-        f"self_conditioning is {times}, which asks what one mistake does to answers in the job as it was",
-        ("env.jobworld.error", world.error, ("no_op", "detour")),
-        ("env.jobworld.aliased", world.aliased, (0.0,)),
-        ("env.max_steps", config.env.max_steps, (None,)),
-        ("drift", config.drift, (0.0,)),
-    )
 
 
 def _check_plan(config: Any) -> None:
@@ -206,7 +138,7 @@ def _check_reading_on(config: Any) -> None:
     night, room = config.consolidation, config.agent.slot.num_slots
     if not config.teacher.reads_on:
         return
-    _allow(
+    allow(
         "teacher.reads_on is set, which reads a session and then what the student lived",
         ("consolidation.states", night.states, ("student",)),
         ("refine.arm", config.refine.arm, ("raw",)),
@@ -234,7 +166,7 @@ def _check_refine(config: Any) -> None:
             "read a session of the job (teacher.kind 'session') and no key is aliased"
         )
     if config.recovery_episodes:
-        _allow(
+        allow(
             f"recovery_episodes is {config.recovery_episodes}, and what is measured is a teacher that stands still and "
             "labels with the session itself",
             ("teacher.weights", config.teacher.weights, STILL),
@@ -250,7 +182,7 @@ def _check_refine(config: Any) -> None:
         )
     if config.refine.arm == "raw":
         return
-    _allow(
+    allow(
         f"refine.arm is {config.refine.arm!r}, which refines states that the student came to, for a teacher with the "
         "session",
         ("env.jobworld.feedback", world.feedback, ("end",)),
@@ -274,7 +206,7 @@ def _check_carrier(config: Any) -> None:
     if kind == "lora" and size > config.agent.slot.width:
         raise ValueError(f"{said}, above the width {config.agent.slot.width} of the agent: give that rank or less")
     if config.nap.places:
-        _allow(
+        allow(
             f"nap.places is {config.nap.places}, whose cartridge is made of a session, and teaches weights",
             ("nap.places", config.nap.places, range(1, places + 1)),
             ("carrier.kind", kind, ("weights", "lora")),
@@ -285,11 +217,12 @@ def _check_carrier(config: Any) -> None:
         )
     if kind not in MEMORIES:
         return
-    _allow(
+    allow(
         f"{said}, a memory of one session beside weights that stay",
         ("teacher.kind", config.teacher.kind, ("session",)),
         ("consolidation.num_nights", night.num_nights, (1,)),
         ("sequence", config.sequence, (1,)),
+        ("shared_by", config.shared_by, (1,)),
         ("consolidation.objective", night.objective, ("distil",)),
         ("consolidation.lived_by", night.lived_by, ("deployed",)),
         ("teacher.weights", config.teacher.weights, ("frozen",)),
@@ -301,7 +234,7 @@ def _check_carrier(config: Any) -> None:
         if value := getattr(config, name):
             raise ValueError(f"{name} is {value}, but {said}, a memory of the job as it was: give 0")
     if kind in UNLEARNED:
-        _allow(
+        allow(
             f"{said}, of which nothing is learned",
             ("teacher", config.teacher, (TeacherConfig(),)),
             ("distill", config.distill, (DistillConfig(),)),
@@ -309,11 +242,3 @@ def _check_carrier(config: Any) -> None:
         )
     if size > (most := night.session_length if kind == "table" else places):
         raise ValueError(f"{said}, but a session leaves {most} places: give that many or less")
-
-
-def _allow(why: str, *settings: tuple[str, Any, Sequence]) -> None:
-    """Refuses the first of some settings, each (name, value, values that are allowed), that has another value."""
-    for name, value, allowed in settings:
-        if value not in allowed:
-            given = f"1 to {allowed[-1]}" if isinstance(allowed, range) else " or ".join(map(repr, allowed))
-            raise ValueError(f"{name} is {value!r}, but {why}: give {given}")

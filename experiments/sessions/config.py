@@ -18,7 +18,7 @@ from experiments.sessions.pretraining_config import WORLD, PretrainingConfig, id
 
 _NEWER = (
     "sequence", "plan", "refine", "carrier", "recovery_episodes", "horizons", "drift", "self_conditioning", "coded",
-    "nap",
+    "nap", "shared_by",
 )  # fmt: skip
 """Settings that are left out of the identity where they change nothing: rows older than they are of the same runs."""
 
@@ -36,7 +36,9 @@ class DistillationConfig:
     seed: int = 0
     """The run's one source of randomness, and the seed of its pre-trained agent."""
     num_jobs: int = 1
-    """Students, each in a job of its own; `env.jobworld.job` is the first of them."""
+    """Jobs at a time, each with a student of its own unless they share; `env.jobworld.job` is the first of them."""
+    shared_by: int = 1
+    """Jobs that share a student, neighbours among them: it lives a day in each, and one night learns from all."""
     sequence: int = 1
     """Jobs that each student lives in one after another, each with all nights of `consolidation`; its weights go on."""
     agent: PretrainingConfig = PretrainingConfig()
@@ -115,7 +117,7 @@ class DistillationConfig:
     def finished(self, real: int, updates: int) -> bool:
         """Whether a run whose students lived `real` transitions each is at its end."""
         del updates
-        return real >= self.num_nights * self.consolidation.real_per_night
+        return real >= self.num_nights * self.shared_by * self.consolidation.real_per_night
 
     def identity(self) -> dict:
         """Returns all that decides the outcome but the seed."""

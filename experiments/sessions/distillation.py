@@ -30,6 +30,9 @@ from experiments.sessions.ledger import Ledger, make_ledger
 from experiments.sessions.measure import having, of_success, returns
 from experiments.sessions.pretraining import Watch, require_finite, summary
 
+SHARED = "jobs"
+"""The axis of a map over the jobs that share a student."""
+
 
 class Jobs(NamedTuple):
     """The jobs of one student; of several each field leads with [J]."""
@@ -107,6 +110,7 @@ def make_turn(
         refine=config.refine,
         carrier=carrier,
         nap=config.nap,
+        shared=SHARED if config.shared_by > 1 else None,
     )
 
     def turn(standing: Standing, first: PyTree, jobs: Jobs, number: jax.Array) -> tuple[Standing, Outcome]:
@@ -138,6 +142,19 @@ def make_turn(
         return Standing(learner, belief), outcome
 
     return turn
+
+
+def of_all(turn: Callable, shared_by: int) -> Callable:
+    """Returns a turn of all jobs [J] of one of a single job; those that share a student are mapped over `SHARED`."""
+    if shared_by == 1:
+        return jax.vmap(turn, (0, None, 0, None))
+    in_groups = jax.vmap(jax.vmap(turn, (0, None, 0, None), axis_name=SHARED), (0, None, 0, None))
+
+    def grouped(standing: Standing, first: PyTree, jobs: Jobs, number: jax.Array) -> tuple[Standing, Outcome]:
+        standing, jobs = jax.tree.map(lambda x: x.reshape(-1, shared_by, *x.shape[1:]), (standing, jobs))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), in_groups(standing, first, jobs, number))
+
+    return grouped
 
 
 def old_sessions(config: DistillationConfig, slot: SessionAgent) -> Callable | None:
@@ -180,7 +197,7 @@ def live_and_learn(
     carrier = make_carrier(config.carrier, slot)
     made_of = {"carrier": carrier, "optimizer": optimizer, "ledger": ledger, "old": old_sessions(config, slot)}
     one_turn = make_turn(config, slot, **made_of)
-    turn = jax.jit(jax.vmap(one_turn, (0, None, 0, None)), donate_argnums=0)
+    turn = jax.jit(of_all(one_turn, config.shared_by), donate_argnums=0)
     learned = carrier.begin(streams.stream(config.seed, "carrier"), params)
     lasting = params if config.teacher.lasts else ()
     one = Standing(Learner(init_train_state(learned, optimizer), lasting), ledger.first)
@@ -218,19 +235,19 @@ def cost_of(config: DistillationConfig, metrics: Metrics) -> Meters:
 
     Args:
       config: the run.
-      metrics: of the night; how many states it learned from is a mean over the students where there are several.
+      metrics: of the night; how many states it learned from is a mean over the jobs where there are several.
     """
-    night = config.consolidation
+    night, days = config.consolidation, config.shared_by
     replayed, dreamed = (
-        round(night.num_updates * float(np.mean(metrics[name]))) for name in ("lived_states", "dreamed_states")
+        round(days * night.num_updates * float(np.mean(metrics[name]))) for name in ("lived_states", "dreamed_states")
     )
     world, planned = config.env.jobworld, night.rows_per_update if config.teacher.plans else 0
     return Meters(
-        real=night.real_per_night,
-        replayed=replayed + config.nap_updates * night.session_length,
+        real=days * night.real_per_night,
+        replayed=replayed + days * config.nap_updates * night.session_length,
         dreamed=dreamed,
-        searched=planned * config.plan.calls(world.num_actions, world.deadline),
-        updates=night.num_updates + config.nap_updates,
+        searched=days * planned * config.plan.calls(world.num_actions, world.deadline),
+        updates=night.num_updates + days * config.nap_updates,
     )
 
 

@@ -18,6 +18,7 @@ from dreamer.sleep.carriers import Carried
 from dreamer.wake.envs.jobs import codebook, pool_jobs
 from experiments.measures import lake
 from experiments.measures.beliefs import prior, read_on
+from experiments.measures.bits import check_shared
 from experiments.sessions.config import DistillationConfig
 from experiments.sessions.measure import answers, bits_of, bits_of_ways, directions
 
@@ -56,7 +57,11 @@ def make_ledger(config: DistillationConfig, slot: SessionAgent, numbers: jax.Arr
         truth = np.asarray(jax.vmap(jax.vmap(functools.partial(codebook, world)))(numbers))
 
         def bits(told: np.ndarray, belief: np.ndarray, stage: int) -> tuple[np.ndarray, np.ndarray]:
-            return bits_of(told, belief, truth[:, stage])
+            retained, available = bits_of(told, belief, truth[:, stage])
+            for begin in range(0, len(truth), config.shared_by):
+                own = slice(begin, begin + config.shared_by)
+                check_shared(retained[own], truth[own, stage], num_answers=world.num_answers)
+            return retained, available
 
         told = functools.partial(answers, slot, config.env)
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from dreamer.wake.envs.jobs import codebook
 from experiments import published, table
 from experiments.ablations import runs as ablations_runs
 from experiments.components import runs as components_runs
@@ -284,6 +286,29 @@ def test_days_of_a_job_by_hand(tmp_path, monkeypatch):
     assert lines["a job a day"][5] == "0.50 [0.50, 0.50], 0.04 [0.04, 0.04] |"
     assert lines["4 days a job"][5].startswith("0.44 [0.44, 0.44], 0.04") and lines["one job"][1] == "0.00"
     assert figures == [tmp_path / "figures" / "period.png"] and figures[0].stat().st_size > 10_000
+
+
+def test_a_shared_student_by_hand(tmp_path, monkeypatch):
+    """What is held is held against the most that one policy can hold of the jobs, key by key counted here anew."""
+    monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
+    told = {"session_return": 0.5, "other_session_return": 0.25, "available_bits": 16.0}
+    written = []
+    for arm, jobs in sessions_runs.SHARING.items():
+        config = sessions_runs.ARMS["shared"][arm]
+        assert config.num_nights * config.consolidation.num_updates == 6 * 32 and config.num_jobs == 8
+        own = rows(arm, {seed: [0.8 / jobs] for seed in (0, 1)}, task="consolidation-shared")
+        written += [row | told | {"retained_bits": 16.0 / jobs} for row in own]
+    write_rows(tmp_path / "results" / "shared.csv", written)
+    table, figures = sessions_analysis.analyse()
+    lines = [line.split(" | ") for line in table.splitlines() if line.startswith("| shared")]
+    assert [line[1] for line in lines] == list(sessions_runs.SHARING)
+    books = np.array([codebook(config.env.jobworld, job) for job in config.jobs])
+    entropies = [stats.entropy(np.bincount(answers, minlength=4), base=2) for answers in books.T]  # of all eight jobs
+    for line, open_bits in ((lines[0], 0.0), (lines[-1], np.mean(entropies))):
+        assert line[4] == f"{open_bits:.2f}" and line[5].split(", ")[-2:] == [f"{2 - open_bits:.2f}", "2.00"]
+    assert lines[-1][5].startswith("0.25 [0.25, 0.25]") and lines[1][6] == "0.40 [0.40, 0.40]"
+    assert figures == [tmp_path / "figures" / f"{name}.png" for name in ("shared", "shared-bits")]
+    assert all(figure.stat().st_size > 10_000 for figure in figures)
 
 
 def test_all_periods_live_as_many_days():

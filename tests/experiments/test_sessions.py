@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from dreamer.io import Checkpoints, LogError, RunFolder, read_log
-from dreamer.loop import ConsolidationConfig
-from dreamer.sleep.carriers import UNLEARNED, Carried, CarrierConfig, NapConfig
+from dreamer.loop import ConsolidationConfig, Learner
+from dreamer.sleep.carriers import UNLEARNED, Carried, CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.teachers import TeacherConfig
+from dreamer.sleep.update import init_train_state, make_optimizer
 from dreamer.wake import Deployed, envs
 from dreamer.wake import session as sessions
 from dreamer.wake.envs import EnvConfig, of_job
@@ -411,7 +413,7 @@ def test_a_damaged_pretraining_is_left_as_it_is_and_begun_anew(tmp_path, monkeyp
 
 def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(agent, tmp_path):
     settings = {"refine.arm": "rewrite", "refine.harm": 0.0, "recovery_episodes": 16, "horizons": (2, 16)}
-    settings |= {"self_conditioning": 2}
+    settings |= {"self_conditioning": 2, "episodes": 16}
     config = changed(DISTIL, settings)
     rows = rows_of(distil(changed(config, {"run.folder": str(tmp_path / "run")}), agent, watch=ignore), arm="rewritten")
     assert [row["real"] for row in rows] == [24, 48]  # a dream is no real transition
@@ -426,6 +428,39 @@ def test_trajectories_are_refined_failures_taken_over_and_longer_chains_asked(ag
         assert rows[0][f"wrong_{who}"] is None
         assert all(0 <= rows[1][name] <= 1 for name in (f"wrong_{who}", f"wrong_{who}_after"))
     assert rows[1]["dream_ratio"] == (rows[1]["replayed"] + rows[1]["dreamed"]) // 48
+
+
+def test_what_independent_parts_give_is_estimated_without_bias():
+    of, prob = 8, 0.7
+    succeeded = np.arange(of + 1)
+    for times in (1, 2, 4, 8):
+        expected = (stats.binom.pmf(succeeded, of, prob) * afterwards.all_succeed(succeeded / of, times, of=of)).sum()
+        np.testing.assert_allclose(expected, prob**times)
+
+
+def test_jobs_that_share_a_student_teach_it_together(agent, tmp_path):
+    config = changed(DISTIL, {"num_jobs": 4, "shared_by": 2, "env.jobworld.job": 0})
+    slot, params = load_agent(agent, min_context_gain=-1.0)
+    jobs = distillation.jobs_of(config)
+    carrier, optimizer = make_carrier(config.carrier, slot), make_optimizer(config.update, config.num_nights)
+    own_ledger = ledger.make_ledger(config, slot, jobs.number)
+
+    def after_a_night(shared_by):
+        parts = {"carrier": carrier, "optimizer": optimizer, "ledger": own_ledger, "old": None}
+        turn = distillation.make_turn(changed(config, {"shared_by": shared_by}), slot, **parts)
+        one = distillation.Standing(Learner(init_train_state(params, optimizer), ()), own_ledger.first)
+        standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (4, *leaf.shape)), one)
+        after, _ = jax.jit(distillation.of_all(turn, shared_by))(standing, params, jobs, jnp.int32(0))
+        leaves = jax.tree.leaves(after.learner.student.params)
+        return np.concatenate([np.asarray(leaf).reshape(4, -1) for leaf in leaves], axis=1)
+
+    alone, together = after_a_night(1), after_a_night(2)
+    assert (together[0] == together[1]).all() and (together[2] == together[3]).all()
+    assert (together[0] != together[2]).any() and (alone[0] != alone[1]).any()
+    rows = rows_of(distil(changed(config, {"run.folder": str(tmp_path / "run")}), agent, watch=ignore), arm="shared")
+    assert [row["real"] for row in rows] == [48, 96] and rows[-1]["final"] == 1
+    assert [row["replayed"] / row["updates"] for row in rows] == [16, 16]
+    assert [row["dream_ratio"] for row in rows] == [config.row["dream_ratio"]] * 2
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.5])
@@ -454,7 +489,11 @@ def test_longer_chains_are_asked_of_a_job_that_stays_or_has_drifted(monkeypatch,
     books = jax.vmap(lambda number: codebook(world, number))(numbers)
     row = afterwards._far(config, None, jnp.arange(2, dtype=jnp.uint32))(Carried(books, ()), numbers, np.ones(2))
     alone = 1 - drift
-    expected = {"return_x2": alone, "return_x4": alone, "independent_x2": alone**2, "independent_x4": alone**4}
+    expected = {"return_x2": alone, "return_x4": alone}
+    # Of two successes in four episodes one pair of six is all successes, and no four are.
+    expected |= (
+        {"independent_x2": 1 / 6, "independent_x4": 0.0} if drift else {"independent_x2": 1, "independent_x4": 1}
+    )
     expected |= {"return_x1": alone, "adapted_x1": 1.0, "adapted_x2": 1.0, "adapted_x4": 1.0} if drift else {}
     assert row == pytest.approx(expected)
     lengths, whose = ((1, 2, 4), (False, True)) if drift else ((2, 4), (False,))
@@ -762,6 +801,14 @@ def test_configs_are_what_was_written():
         (ON_LAKE, {"env": EnvConfig("CartPole-v1", "gymnax")}, "sessions are told apart by jobs"),
         (DISTIL, {"env.knobs.slip": 0.1}, "env.knobs is .* leave it at"),
         (DISTIL, {"sequence": 0}, "sequence is 0"),
+        (DISTIL, {"shared_by": 0}, "shared_by is 0"),
+        (DISTIL, {"shared_by": 3}, "shared_by is 3, which does not divide num_jobs 2"),
+        (
+            DISTIL,
+            {"shared_by": 2, "consolidation.num_nights": 1, "carrier": CarrierConfig("cartridge", 4)},
+            "shared_by is 2, but carrier.kind is 'cartridge' and size 4",
+        ),
+        (DISTIL, {"horizons": (8,)}, "episodes is 4, but horizons asks how likely 8 all succeed"),
         (DISTIL, {"sequence": 2}, "job is 1, num_jobs 2 and sequence 2: give the number of the first"),
         (AGENT, {"env.num_envs": 2}, "env.num_envs is 2"),
         (AGENT, {"update.reset_every": 5}, "update.reset_every is 5, which has no effect here"),

@@ -7,7 +7,15 @@ import pytest
 
 from dreamer.core import trees
 from dreamer.core.types import Params
-from dreamer.sleep.update import UpdateConfig, init_learner, make_optimizer, renew, update
+from dreamer.sleep.update import (
+    UpdateConfig,
+    init_learner,
+    init_train_state,
+    make_optimizer,
+    renew,
+    train_step,
+    update,
+)
 
 CONFIG = UpdateConfig(learning_rate=0.1, warmup_updates=0, weight_decay=0.01, max_grad_norm=2.0, final_share=1.0)
 
@@ -35,6 +43,27 @@ def advance(learner, config, num_updates, value_targets=None, gradient=None):
         states.append((learner, metrics))
         np.testing.assert_array_equal(errors, [0, 1])
     return states
+
+
+def test_members_of_a_map_that_share_their_parameters_step_down_the_mean_of_their_losses():
+    optimizer = make_optimizer(CONFIG, num_updates=1000)
+    state, wanted = init_train_state({"w": jnp.array([3.0, -1.0])}, optimizer), jnp.array([[1.0, 0.0], [0.0, 5.0]])
+
+    def loss(target):
+        return lambda params: (((params["w"] - target) ** 2).sum(), target)
+
+    def shared(target):
+        return train_step(state, loss(target), optimizer=optimizer, axis="members")
+
+    def mean(params):
+        return jnp.mean(jnp.array([loss(target)(params)[0] for target in wanted])), ()
+
+    after, aux, norm = jax.vmap(shared, axis_name="members")(wanted)
+    expected, _, expected_norm = train_step(state, mean, optimizer=optimizer)
+    for member in (0, 1):
+        np.testing.assert_allclose(after.params["w"][member], expected.params["w"], rtol=1e-6)
+    np.testing.assert_allclose(norm, [expected_norm] * 2, rtol=1e-6)
+    np.testing.assert_array_equal(aux, wanted)
 
 
 def test_adamw_behind_a_clip_by_hand():

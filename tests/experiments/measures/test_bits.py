@@ -5,11 +5,13 @@ from experiments.measures.bits import (
     LeakError,
     certain,
     check_no_leak,
+    check_shared,
     entropy,
     gained_bits,
     information,
     privilege_floor,
     retained_bits,
+    shared_floor,
 )
 
 RNG = np.random.default_rng(0)
@@ -52,6 +54,19 @@ def test_the_floor_by_hand():
     np.testing.assert_allclose(privilege_floor([0.25, 0.75], veterans), 2 - 0.75 * np.log2(3))
     assert privilege_floor([1, 0], veterans) == 0  # a job that never changes
     assert privilege_floor([0.3, 0.7], np.full((2, 2), 0.5)) == 0  # teachers who agree
+
+
+def test_one_policy_for_several_codebooks_holds_what_they_share_and_more_is_a_leak():
+    books = np.array([[0, 1, 2], [0, 1, 3], [0, 2, 3], [0, 2, 3]])  # all alike, two and two, three of four
+    by_hand = (0 + 1 + 2 - 0.75 * np.log2(3)) / 3
+    np.testing.assert_allclose(shared_floor(books, num_answers=4), by_hand)
+    assert shared_floor(books[:1], num_answers=4) == 0
+    mean = certain(books, 4).mean(axis=0)  # what plays as its teachers do, taken together
+    retained = retained_bits(np.broadcast_to(mean, (4, 3, 4)), certain(books, 4))
+    np.testing.assert_allclose(retained.mean(), 3 * (2 - by_hand))
+    check_shared(retained, books, num_answers=4)
+    with pytest.raises(LeakError, match="shared by 4 jobs retains"):
+        check_shared(retained + 0.01, books, num_answers=4)
 
 
 def test_no_student_gets_below_the_floor_and_the_mean_of_the_teachers_reaches_it():
