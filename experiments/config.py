@@ -233,11 +233,13 @@ def env_as_recorded(env: EnvConfig, tree: dict) -> dict:
     """Returns an environment's JSON as the hashes of recorded rows have it.
 
     Atari alone could stack frames when the first rows were made; of other suites the setting was of no effect. No
-    decision could be held, and there was no lake.
+    decision could be held, there was no lake, and every job asked all keys.
     """
     tree = {name: part for name, part in tree.items() if name != ("jobworld" if env.suite == "lake" else "lake")}
     knobs = {name: value for name, value in tree["knobs"].items() if name != "hold" or value > 1}
     is_atari = env.suite == "atari"
+    if tree.get("jobworld", {}).get("blocks") == 1:
+        tree["jobworld"] = {name: value for name, value in tree["jobworld"].items() if name != "blocks"}
     frames = {} if is_atari or env.frame_stack == 1 else {"frame_stack": env.frame_stack}
     atari = tree["atari"] | {"frame_stack": env.frame_stack if is_atari else 4}
     return (

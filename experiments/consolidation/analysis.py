@@ -41,6 +41,7 @@ _OF_SHARED = (
     "success that day, by session", "success in other jobs, by session",
 )  # fmt: skip
 _FIRST = "the first agent, by a session"
+_SEQUENCES = ("sequence", "apart")
 
 
 def analyse() -> tuple[str, list[Path]]:
@@ -54,7 +55,7 @@ def analyse() -> tuple[str, list[Path]]:
         ran = {arm: own for arm in arms if (own := [row for row in rows if row["arm"] == arm])}
         if not ran:
             continue
-        if task == "sequence":
+        if task in _SEQUENCES:
             tables[_OF_SEQUENCES] += [
                 *[_line_of_sequence(task, arm, own) for arm, own in ran.items()],
                 *_lines_of_first(task, rows, ["-", "-", "-", "{}", "0"]),
@@ -81,9 +82,13 @@ def analyse() -> tuple[str, list[Path]]:
                 path = FOLDER / "figures" / f"{task}-{number + 1}.png"
                 # In later jobs teachers are what they have become, and no one line says how much they know.
                 said = (
-                    {"the reader, with its first session in memory": teacher_return(rows)} if task != "sequence" else {}
+                    {"the reader, with its first session in memory": teacher_return(rows)}
+                    if task not in _SEQUENCES
+                    else {}
                 )
-                figures.append(learning_curve.draw(shown, path, references=said, log_transitions=task != "sequence"))
+                figures.append(
+                    learning_curve.draw(shown, path, references=said, log_transitions=task not in _SEQUENCES)
+                )
     told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
     return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures
 

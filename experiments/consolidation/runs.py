@@ -1,6 +1,8 @@
 """What is run: sessions of a job folded into weights by self-distillation; rewards, transcripts and controls.
 
-The jobs are JobWorld's codebooks, and in the task `lake` the maps of frozen lakes.
+The jobs are JobWorld's codebooks, and in the task `lake` the maps of frozen lakes. In `sequence` five are lived one
+after another, each of which contradicts those before in most of its keys; in `apart` no two of them ask the same key.
+In `shared` one student has several at once.
 """
 
 from collections.abc import Mapping
@@ -76,6 +78,34 @@ _ARMS = {
     "no teacher, sharpened": _arm("consolidation", {"teacher.kind": "sharpened"}, session_length=0, num_nights=12),
 }
 
+_SEQUENCE = {
+    arm: changed(config, {"sequence": 5})
+    for arm, config in {
+        REFERENCE: changed(_JOBWORLD, {"consolidation.num_nights": 4}),
+        "the same, anchored": changed(_JOBWORLD, {"consolidation.num_nights": 4, "distill.anchor_weight": 1.0}),
+        **{arm: changed(_JOBWORLD, {"consolidation.num_nights": 4} | first) for arm, first in _FIRST.items()},
+        **{
+            f"the same, {said}": changed(_JOBWORLD, {"consolidation.num_nights": 4, "teacher.weights": weights})
+            for said, weights in (
+                ("taught by a moving average", "ema"),
+                ("the teacher is the student", "current"),
+            )
+        },
+        "session, its own states": _arm("", **_OWN | {"num_nights": 8}),
+        "cloned successes": _arm("", objective="clone_successes", **_OWN | {"num_nights": 8}),
+        REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3, "consolidation.num_nights": 20}),
+    }.items()
+}
+"""Five jobs one after another."""
+_KEPT_APART, BLOCKS = ("the same, anchored", "the same, lived and taught by the first agent"), 5
+_WHO_FORGETS = (REFERENCE, *_KEPT_APART, "session, its own states", "cloned successes", REWARDS)
+_APART = {
+    f"{of}jobworld.{name}": value
+    for of in ("env.", "agent.env.")
+    for name, value in (("num_keys", 4 * BLOCKS), ("blocks", BLOCKS))
+}
+"""Five jobs of which each asks four keys that no other does, so that the weights can hold all."""
+
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": _ARMS,
     "lake": {
@@ -91,24 +121,8 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
             "no teacher, sharpened",
         )
     },
-    "sequence": {
-        arm: changed(config, {"sequence": 5, "name": "consolidation-sequence"})
-        for arm, config in {
-            REFERENCE: changed(_JOBWORLD, {"consolidation.num_nights": 4}),
-            "the same, anchored": changed(_JOBWORLD, {"consolidation.num_nights": 4, "distill.anchor_weight": 1.0}),
-            **{arm: changed(_JOBWORLD, {"consolidation.num_nights": 4} | first) for arm, first in _FIRST.items()},
-            **{
-                f"the same, {said}": changed(_JOBWORLD, {"consolidation.num_nights": 4, "teacher.weights": weights})
-                for said, weights in (
-                    ("taught by a moving average", "ema"),
-                    ("the teacher is the student", "current"),
-                )
-            },
-            "session, its own states": _arm("", **_OWN | {"num_nights": 8}),
-            "cloned successes": _arm("", objective="clone_successes", **_OWN | {"num_nights": 8}),
-            REWARDS: changed(_REWARDS, {"update.learning_rate": 1e-3, "consolidation.num_nights": 20}),
-        }.items()
-    },
+    "sequence": {arm: changed(config, {"name": "consolidation-sequence"}) for arm, config in _SEQUENCE.items()},
+    "apart": {arm: changed(_SEQUENCE[arm], {"name": "consolidation-apart"} | _APART) for arm in _WHO_FORGETS},
     **{
         task: {
             arm: _arm(
@@ -170,6 +184,7 @@ PANELS = {
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
         (REFERENCE, *_FIRST),
     ),
+    "apart": (_WHO_FORGETS,),
     "sequence": (
         (REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),
         (

@@ -15,7 +15,7 @@ import numpy as np
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import PyTree, Transition
 from dreamer.sleep.carriers import Carried
-from dreamer.wake.envs.jobs import codebook, pool_jobs
+from dreamer.wake.envs.jobs import codebook, keys_asked, pool_jobs
 from experiments.measures import lake
 from experiments.measures.beliefs import prior, read_on
 from experiments.measures.bits import check_shared
@@ -57,7 +57,9 @@ def make_ledger(config: DistillationConfig, slot: SessionAgent, numbers: jax.Arr
         truth = np.asarray(jax.vmap(jax.vmap(functools.partial(codebook, world)))(numbers))
 
         def bits(told: np.ndarray, belief: np.ndarray, stage: int) -> tuple[np.ndarray, np.ndarray]:
-            retained, available = bits_of(told, belief, truth[:, stage])
+            keys = np.asarray(jax.vmap(functools.partial(keys_asked, world))(numbers[:, stage]))
+            rows = np.arange(len(truth))[:, None], keys
+            retained, available = bits_of(told[rows], belief[rows], truth[:, stage][rows])
             for begin in range(0, len(truth), config.shared_by):
                 own = slice(begin, begin + config.shared_by)
                 check_shared(retained[own], truth[own, stage], num_answers=world.num_answers)

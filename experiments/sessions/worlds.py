@@ -37,8 +37,19 @@ def check_taught(config: Any) -> None:
 
 
 def _check_chains(config: Any) -> None:
-    """Refuses days too short for a chain, and rewards that a memory would not have been taught to read."""
+    """Refuses days too short for a chain, rewards that a memory would not have been taught to read, and whoever takes
+    all keys to be asked where a job asks a block of them."""
     world, night, taught = config.env.jobworld, config.consolidation, config.agent.env.jobworld
+    if world.blocks > 1:
+        allow(
+            f"env.jobworld.blocks is {world.blocks}, and whoever dreams or judges takes all keys to be asked",
+            ("consolidation.states", night.states, ("student", "session")),
+            ("refine.arm", config.refine.arm, ("raw",)),
+            ("teacher.kind", config.teacher.kind, ("session", "other_job", "sharpened")),
+            ("recovery_episodes", config.recovery_episodes, (0,)),
+            ("drift", config.drift, (0.0,)),
+            ("shared_by", config.shared_by, (1,)),
+        )
     if night.session_length and world.feedback != taught.feedback:
         raise ValueError(
             f"env.jobworld.feedback is {world.feedback!r}, but the agent was pre-trained where it is "

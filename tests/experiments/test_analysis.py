@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dreamer.wake.envs.jobs import codebook
+from dreamer.wake.envs.jobs import codebook, keys_asked
 from experiments import published, table
 from experiments.ablations import runs as ablations_runs
 from experiments.components import runs as components_runs
@@ -236,6 +236,18 @@ def test_students_in_sequence_live_as_much_but_for_rewards():
     assert {config.sequence for config in (*arms.values(), rewarded)} == {5}
     updates = {config.num_nights * config.consolidation.num_updates for config in arms.values()}
     assert updates == {640}
+
+
+def test_jobs_that_are_apart_share_no_key_and_differ_in_that_alone():
+    for arm, config in sessions_runs.ARMS["apart"].items():
+        of = sessions_runs.ARMS["sequence"][arm]
+        settings = {f"{whose}.num_keys": 20 for whose in ("env.jobworld", "agent.env.jobworld")}
+        settings |= {f"{whose}.blocks": 5 for whose in ("env.jobworld", "agent.env.jobworld")}
+        assert config == changed(of, settings | {"name": config.name})
+        numbers = np.array(config.jobs).reshape(config.sequence, config.num_jobs)
+        for student in numbers.T:
+            keys = np.concatenate([keys_asked(config.env.jobworld, number) for number in student])
+            assert sorted(keys) == list(range(20))
 
 
 def test_states_by_hand(tmp_path, monkeypatch):

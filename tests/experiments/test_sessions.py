@@ -16,7 +16,7 @@ from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import init_train_state, make_optimizer
 from dreamer.wake import Deployed, envs
 from dreamer.wake import session as sessions
-from dreamer.wake.envs import EnvConfig, of_job
+from dreamer.wake.envs import EnvConfig, jobs, of_job
 from dreamer.wake.envs.frozen_lake import neighbours, place_of
 from dreamer.wake.envs.jobs import codebook
 from dreamer.wake.envs.lakes import maps
@@ -304,6 +304,22 @@ def test_ways_that_nobody_told_fail_the_run():
     with pytest.raises(bits.LeakError, match="more than the data could tell"):
         own.row(knows, nothing, 0)
     assert not np.asarray(own.first)[:500].any() and np.asarray(own.first)[527:].all()  # no job is one of pre-training
+
+
+def test_bits_are_those_of_the_keys_that_a_job_asks():
+    """Whatever a student says of keys that its job does not ask, it holds what it holds of the others."""
+    config = changed(DISTIL, {name: 2 for name in ("env.jobworld.blocks", "agent.env.jobworld.blocks")})
+    numbers = jnp.array(config.jobs)[:, None]
+    own, world = ledger.make_ledger(config, None, numbers), config.env.jobworld
+    books = np.array([codebook(world, number) for number in config.jobs])
+    asked = np.zeros((2, 4, 1), bool)
+    for job, number in enumerate(config.jobs):
+        asked[job, np.asarray(jobs.keys_asked(world, number))] = True
+    knows = 30 * np.eye(2)[books]
+    belief = np.where(asked, np.eye(2)[books], 0.5)
+    for told in (knows, np.where(asked, knows, -knows)):
+        assert own.row(told, belief, 0) == pytest.approx({"retained_bits": 2, "available_bits": 2})
+    assert own.row(np.where(asked, 0, knows), belief, 0)["retained_bits"] == 0
 
 
 def test_what_another_job_taught_is_not_counted_for_this_one(agent, tmp_path):
@@ -802,6 +818,11 @@ def test_configs_are_what_was_written():
         (DISTIL, {"env.knobs.slip": 0.1}, "env.knobs is .* leave it at"),
         (DISTIL, {"sequence": 0}, "sequence is 0"),
         (DISTIL, {"shared_by": 0}, "shared_by is 0"),
+        (
+            DISTIL,
+            {"env.jobworld.blocks": 2, "agent.env.jobworld.blocks": 2, "consolidation.states": "dream"},
+            "consolidation.states is 'dream', but env.jobworld.blocks is 2",
+        ),
         (DISTIL, {"shared_by": 3}, "shared_by is 3, which does not divide num_jobs 2"),
         (
             DISTIL,

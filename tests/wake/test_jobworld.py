@@ -19,6 +19,7 @@ from dreamer.wake.envs import (
     with_knobs,
 )
 from dreamer.wake.session import begin, live
+from experiments.measures import known
 
 SEED = 5
 SMALL = JobWorldConfig(num_keys=4, num_answers=3, chain_length=2, slack=2)
@@ -114,6 +115,18 @@ def test_job_numbers_are_all_codebooks_each_once(world):
     numbers = jnp.arange(world.num_jobs)
     books = {tuple(book) for book in jax.vmap(functools.partial(jobs.codebook, world))(numbers).tolist()}
     assert books == set(itertools.product(range(world.num_answers), repeat=world.num_keys))
+
+
+def test_a_job_asks_one_block_of_the_keys_by_its_number():
+    world = settings(num_keys=6, blocks=3)
+    assert [jobs.keys_asked(world, number).tolist() for number in range(4)] == [[0, 1], [2, 3], [4, 5], [0, 1]]
+    assert jobs.keys_asked(SMALL, 7).tolist() == [0, 1, 2, 3]
+    for number in (0, 4):
+        env = jobworld.of_job(config_of(world), number)
+        chains = jax.vmap(lambda key, env=env: env.reset(key)[0].chain)(jax.random.split(jax.random.key(0), 64))
+        assert set(np.unique(chains)) == set(jobs.keys_asked(world, number).tolist())
+    with pytest.raises(ValueError, match="jobworld.blocks is 3, but exact values are those of jobs that ask all keys"):
+        known.success_rate(world, np.zeros(6, int))
 
 
 def test_pools_share_neither_numbers_nor_codebooks_nor_streams():
@@ -240,6 +253,9 @@ def test_knobs_are_those_of_any_environment():
             "jobworld.detour is 2, which has no effect where error is 'no_op': leave it out, or set error",
         ),
         (dict(redrawn_prob=0.5), "jobworld.redrawn_prob is 0.5, which has no effect where period is 0"),
+        (dict(blocks=3), "jobworld.blocks is 3 of 4 keys, 0 of them aliased: set 1, or without"),
+        (dict(blocks=2, aliased=0.5), "jobworld.blocks is 2 of 4 keys, 2 of them aliased"),
+        (dict(blocks=0), "jobworld.blocks is 0"),
         (dict(period=-1), "jobworld.period is -1: set 0 or more episodes"),
         (dict(job=99), "jobworld.job is 99, but the pool 'distillation' holds 20 of the jobs of 4 keys and 3 answers"),
         (dict(num_keys=1, num_answers=2), "jobworld.job is 0, but the pool 'distillation' holds 0"),

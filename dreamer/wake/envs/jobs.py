@@ -29,7 +29,7 @@ class JobWorldConfig:
     num_answers: int = 4
     """A, answers that a key may have; one is right."""
     chain_length: int = 4
-    """H, keys to be answered in an episode, each drawn from all K."""
+    """H, keys to be answered in an episode, each drawn from all that the job asks."""
     slack: int = 12
     """Decisions that an episode may take beyond the H of a flawless one; then it is lost."""
     error: str = "no_op"
@@ -55,6 +55,9 @@ class JobWorldConfig:
     """Probability of each key, by itself, to be redrawn from all A answers when the codebook is."""
     cue: bool = False
     """Whether an observation tells that this is the first episode under its codebook."""
+    blocks: int = 1
+    """Blocks of equally many keys, of which a job asks one, by its number in turn: jobs of other blocks contradict it
+    nowhere, and every key tells which block it is. 1 asks all."""
 
     def __post_init__(self):
         for name, least in (("num_keys", 1), ("num_answers", 2), ("chain_length", 1), ("slack", 0), ("detour", 1)):
@@ -70,6 +73,11 @@ class JobWorldConfig:
             raise ValueError(
                 f"jobworld.aliased is {self.aliased}, {self.num_aliased} of {self.num_keys} keys, but it takes two to "
                 "be taken for each other: set 0, or a share of two keys or more."
+            )
+        if self.blocks < 1 or self.num_keys % self.blocks or (self.blocks > 1 and self.aliased):
+            raise ValueError(
+                f"jobworld.blocks is {self.blocks} of {self.num_keys} keys, {self.num_aliased} of them aliased: set 1, "
+                "or without aliased keys a number of blocks that divides them."
             )
         if self.look_cost < 0:
             raise ValueError(f"jobworld.look_cost is {self.look_cost}: set 0 or more.")
@@ -120,6 +128,12 @@ class JobWorldConfig:
     def fatal_prob(self) -> float:
         """Probability that a wrong answer makes success impossible."""
         return self.dead_end_prob if self.error == "dead_end" else 0.0
+
+
+def keys_asked(config: JobWorldConfig, number: int | jax.Array) -> jax.Array:
+    """Returns [K / blocks] int32 the keys that job `number` asks."""
+    size = config.num_keys // config.blocks
+    return jnp.asarray(number, jnp.int32) % config.blocks * size + jnp.arange(size)
 
 
 class Numbered(Protocol):

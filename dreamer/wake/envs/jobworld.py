@@ -21,7 +21,7 @@ from flax import struct
 
 from dreamer.core.types import EnvSpec
 from dreamer.wake.envs.base import EnvConfig, JaxEnv
-from dreamer.wake.envs.jobs import JobWorldConfig, codebook, redrawn
+from dreamer.wake.envs.jobs import JobWorldConfig, codebook, keys_asked, redrawn
 from dreamer.wake.envs.pure import numbered, pure_env
 
 _ID, _VERSION = "JobWorld-v0", "0"
@@ -159,7 +159,8 @@ def _world(config: EnvConfig, job_of) -> JaxEnv:
     limit = world.deadline if config.max_steps is None else min(config.max_steps, world.deadline)
 
     def start(key, number, answers, episode):
-        chain = jax.random.randint(key, (world.chain_length,), 0, world.num_keys)
+        keys = keys_asked(world, number)
+        chain = keys[jax.random.randint(key, (world.chain_length,), 0, len(keys))]
         state = _fresh(number, answers, episode=episode, chain=chain)
         return state, _observe(world, state)
 
