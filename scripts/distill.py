@@ -1,6 +1,8 @@
 """Folds sessions into the weights of a pre-trained agent: `python -m scripts.distill RUN --field value ...`."""
 
+import dataclasses
 import sys
+from typing import Annotated
 
 import tyro
 
@@ -8,8 +10,17 @@ from dreamer.io import RunFolder
 from dreamer.loop import ConsolidationConfig
 from dreamer.wake.envs import JobWorldConfig
 from experiments.sessions.config import DistillationConfig
+from experiments.sessions.pretraining_config import PretrainingConfig
 from experiments.sessions.run import distil, pretrained_config
 from scripts.display import INTERPRETER, ShareWatch, clear_errors, say, show_nights
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation(DistillationConfig):
+    """Folding the sessions of RUN, a folder of scripts.pretrain, into the weights, job by job."""
+
+    # Its settings are those of RUN.
+    agent: Annotated[PretrainingConfig, tyro.conf.Suppress] = PretrainingConfig()
 
 
 def main() -> None:
@@ -38,17 +49,16 @@ def _parse(words: list[str]) -> tuple[str, DistillationConfig]:
     """Returns the folder of the pre-trained agent and what is to be done with it; help is printed and ends it."""
     program = "python -m scripts.distill RUN"
     if not words or words[0].startswith("-"):
-        tyro.cli(DistillationConfig, prog=program, args=words)  # help, or an error of usage
+        tyro.cli(Distillation, prog=program, args=words)  # help, or an error of usage
         raise ValueError("give the folder of a pre-trained agent first, as scripts.pretrain printed it")
     agent = pretrained_config(RunFolder.open(words[0]))
     night = ConsolidationConfig(session_length=agent.session_length)
     # What is folded into weights must stay.
     stays = {"period": 0, "redrawn_prob": JobWorldConfig.redrawn_prob} if agent.env.suite == "jobworld" else {}
     env = agent.env.with_jobs(pool="distillation", job=0, **stays)
-    default = DistillationConfig(env=env, seed=agent.seed, agent=agent, consolidation=night)
-    config = tyro.cli(DistillationConfig, prog=program, default=default, args=words[1:])
-    if config.agent != agent:
-        raise ValueError(f"settings of agent are those of {words[0]}: leave them out, or pre-train another")
+    default = Distillation(env=env, seed=agent.seed, agent=agent, consolidation=night)
+    asked = tyro.cli(Distillation, prog=program, default=default, args=words[1:])
+    config = DistillationConfig(**{field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)})
     return words[0], config
 
 

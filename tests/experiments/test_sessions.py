@@ -34,7 +34,14 @@ from experiments.sessions import run as sessions_run
 from experiments.sessions.config import DistillationConfig, sessions_from_dict, sessions_to_dict
 from experiments.sessions.dreams import make_dream
 from experiments.sessions.pretraining_config import LIVED_BY, RECIPES, PretrainingConfig
-from experiments.sessions.run import ContextGainError, distil, load_agent, pretrain, run_or_resume
+from experiments.sessions.run import (
+    ContextGainError,
+    distil,
+    load_agent,
+    pretrain,
+    pretrained_config,
+    run_or_resume,
+)
 from experiments.workers import Ended
 from scripts import distill as distill_script
 
@@ -866,10 +873,16 @@ def test_what_does_not_fit_is_refused(config, settings, message):
         changed(config, settings)
 
 
-def test_the_command_line_begins_from_its_agent(agent):
+def test_the_command_line_begins_from_its_agent(agent, capsys):
     folder, config = distill_script._parse([str(agent), "--consolidation.num-nights", "3"])
+    assert type(config) is DistillationConfig and config.agent == pretrained_config(RunFolder.open(agent))
     assert (folder, config.consolidation.num_nights, config.seed) == (str(agent), 3, 0)
     assert config.consolidation.session_length == AGENT.session_length
     assert config.env.jobworld.num_keys == AGENT.env.jobworld.num_keys
-    with pytest.raises(ValueError, match="settings of agent are those of"):
+    with pytest.raises(SystemExit):  # those of RUN
         distill_script._parse([str(agent), "--agent.num-days", "3"])
+    assert "--agent.num-days" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        distill_script._parse([str(agent), "--help"])
+    told = capsys.readouterr().out
+    assert "--shared-by" in told and "--agent." not in told
