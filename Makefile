@@ -3,11 +3,14 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: setup dream test learn check bench figures reproduce clean help
+.PHONY: setup dream test extras of-extras learn check bench figures reproduce clean help
 
 VENV := .venv
 RUN := $(VENV)/bin/python
 PINS := requirements.txt requirements-dev.txt
+EXTRAS := $(filter-out $(PINS),$(wildcard requirements-*.txt))
+# Most of the time of tests goes into compiling small programs, which XLA does in a third of it when it does not polish them.
+TEST := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false" $(RUN) -m pytest --numprocesses 2 --dist loadfile
 # The last thing written by a whole installation: without it, what is in .venv is half-made and is made anew.
 STAMP := $(VENV)/.installed
 ifneq ($(shell $(RUN) -c 'print("works")' 2>/dev/null),works)
@@ -45,8 +48,14 @@ dream: setup  ## train on CartPole by dreaming, with the no-dream control beside
 
 test: setup  ## lint, then every test that is not marked `learn`
 	@$(RUN) -m ruff check .
-	@# Most of the time goes into compiling small programs, which XLA does in a third of it when it does not polish them.
-	@XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false" $(RUN) -m pytest --numprocesses 2 --dist loadfile
+	@$(TEST)
+
+extras:  ## what is optional (Atari, jumanji, Minari, Optuna, Ray), in a .venv-extras of its own: its tests, then Pong in small
+	@$(MAKE) --no-print-directory VENV=.venv-extras PINS="$(PINS) $(EXTRAS)" of-extras
+
+of-extras: setup
+	@$(TEST) $(shell grep -rl importorskip tests)
+	@$(RUN) -m scripts.train atari-smoke
 
 learn: setup  ## the slow tests: agents trained until a known number is reached, whole runs held against each other
 	@$(RUN) -m pytest -m learn
@@ -67,7 +76,7 @@ reproduce: setup  ## make the runs of a question that lack rows, then its figure
 	@$(RUN) -m scripts.figures $(FIGURE)
 
 clean:  ## remove what make can make again (.venv, caches, build products); runs/ stays
-	@rm -rf $(VENV) .jax_cache .pytest_cache .ruff_cache build dist *.egg-info
+	@rm -rf $(VENV) .venv-extras .jax_cache .pytest_cache .ruff_cache build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## this list

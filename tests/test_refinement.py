@@ -26,7 +26,7 @@ DREAM = DreamedWorld(
     ENV,
     at=functools.partial(as_seen, WORLD, ANSWERS),
     judge=make_judge(WORLD),
-    sure=functools.partial(sure, WORLD),
+    sure=functools.partial(sure, WORLD, 0.0),
     shortest=WORLD.chain_length,
 )
 STUDENT_LOGITS = jnp.array([0.5, 0.0])

@@ -1,9 +1,9 @@
 """What is run: a preset with one part taken away, or one that it lacks added.
 
 Breakout asks for the parts of EfficientZero, one at a time: what each adds to our own preset, or what it has of it is
-worth, and in `minatar-breakout-v2` what is lost of all of V2's, at MinAtar's size, by taking one away. Freeway, where a
-walk at random hardly ever arrives, asks for ways to explore, each arm one step beyond the one before it. CartPole asks
-for its step size, since some of its agents lose again what they had.
+worth; and for all of V2's at once, at MinAtar's size. Freeway, where a walk at random hardly ever arrives, asks for
+ways to explore, each arm one step beyond the one before it. CartPole asks for its step size, since some of its agents
+lose again what they had.
 """
 
 from experiments.config import Config
@@ -44,7 +44,6 @@ _V2 = changed(
         "model.consistency_weight": 5.0,
     },
 )
-_N_STEP = {"targets.value_source": "n_step", "targets.mixed_from": 0.0, "targets.mixed_after": 5000}
 _CARTPOLE = changed(PRESETS["cartpole"], {"name": "components-cartpole"})
 _SPELLS = {"loop.epsilon": 0.2, "loop.spell": 32}
 
@@ -59,18 +58,7 @@ ARMS: dict[str, dict[str, Config]] = {
         "prioritised replay": changed(_BREAKOUT, {"replay.priority_exponent": 0.6, "replay.importance_exponent": 0.4}),
         "epsilon 0.1": changed(_BREAKOUT, {"loop.epsilon": 0.1}),
         "batches of 16": changed(_BREAKOUT, {"loop.batch_size": 16}),
-    },
-    "minatar-breakout-v2": {
         "all of V2": _V2,
-        "no consistency": changed(_V2, {"model.consistency_weight": 0.0}),
-        "no reanalysis": changed(
-            _V2, _N_STEP | {"targets.research_fraction": 0.0, "targets.unsearched_policy": "action"}
-        ),
-        "no values of search": changed(_V2, _N_STEP),
-        "rewards one by one": changed(_V2, {"model.value_prefix": 0, "model.lstm_size": 512}),
-        "no priorities": changed(
-            _V2, {"replay.priority_exponent": 0.0, "replay.importance_exponent": 0.0, "replay.min_weight": 0.0}
-        ),
     },
     "cartpole": {
         REFERENCE: _CARTPOLE,

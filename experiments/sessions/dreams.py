@@ -32,21 +32,22 @@ def make_dream(env: EnvConfig, error: float) -> Dream:
             of_codebook(env, answers),
             at=functools.partial(as_seen, world, answers),
             judge=make_judge(world),
-            sure=functools.partial(sure, world),
+            sure=functools.partial(sure, world, error),
             shortest=world.chain_length,
         )
 
     return dream
 
 
-def sure(world: JobWorldConfig, probs: jax.Array, obs: jax.Array) -> jax.Array:
-    """Returns [n] the probability that two codebooks drawn from what the reader thinks agree on the key that is asked.
+def sure(world: JobWorldConfig, error: float, probs: jax.Array, obs: jax.Array) -> jax.Array:
+    """Returns [n] the probability that two dreams, each with errors of its own, agree on the key that is asked.
 
-    A heuristic for how far to trust a dream: it says so by itself alone, and knows nothing of an `error` that is put
-    into dreams on purpose; and a key that comes again in a dream is counted again, though its answer stays. In a detour
-    or a dead end what follows is certain.
+    A heuristic for how far to trust a dream, as the disagreement of an ensemble is: it is blind to what all would get
+    wrong alike, so to a reader who is sure and wrong; and a key that comes again in a dream is counted again, though
+    its answer stays. In a detour or a dead end what follows is certain.
     """
-    return jnp.where(view(world, obs).idle, 1.0, (probs**2).sum(axis=-1))
+    drawn = (1 - error) * probs + error / world.num_answers
+    return jnp.where(view(world, obs).idle, 1.0, (drawn**2).sum(axis=-1))
 
 
 def make_judge(world: JobWorldConfig):

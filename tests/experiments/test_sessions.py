@@ -19,6 +19,7 @@ from dreamer.wake import session as sessions
 from dreamer.wake.envs import EnvConfig, jobs, of_job
 from dreamer.wake.envs.frozen_lake import neighbours, place_of
 from dreamer.wake.envs.jobs import codebook
+from dreamer.wake.envs.jobworld import prompts
 from dreamer.wake.envs.lakes import maps
 from dreamer.wake.policy import live_one, make_act
 from experiments import folders, sweep
@@ -29,7 +30,7 @@ from experiments.evaluate import evaluate
 from experiments.fields import changed
 from experiments.measures import beliefs, bits, lake, reader
 from experiments.results import read_rows, rows_of
-from experiments.sessions import afterwards, distillation, ledger, pretraining
+from experiments.sessions import afterwards, distillation, dreams, ledger, pretraining
 from experiments.sessions import run as sessions_run
 from experiments.sessions.config import DistillationConfig, sessions_from_dict, sessions_to_dict
 from experiments.sessions.dreams import make_dream
@@ -354,6 +355,21 @@ def test_a_dream_is_of_what_the_reader_answers_but_for_its_errors():
     right, wrong = (np.asarray(jax.vmap(lambda key, error=error: dreamed(error, key))(keys)) for error in (0.0, 1.0))
     np.testing.assert_array_equal(right, np.broadcast_to([0, 1, 0, 1], (64, 4)))
     assert 0.35 < (wrong == [0, 1, 0, 1]).mean() < 0.65
+
+
+def test_two_dreams_agree_as_often_as_their_reader_is_sure_and_they_do_not_err():
+    world = DISTIL.env.jobworld
+    probs, obs = jnp.array([[1.0, 0.0], [0.75, 0.25], [0.5, 0.5]]), prompts(world)[:3]
+    np.testing.assert_allclose(dreams.sure(world, 0.0, probs, obs), [1, 0.625, 0.5])
+    np.testing.assert_allclose(dreams.sure(world, 0.5, probs, obs), [0.625, 0.625**2 + 0.375**2, 0.5])
+    np.testing.assert_allclose(dreams.sure(world, 1.0, probs, obs), [0.5] * 3)
+
+    def drawn(key):
+        world = make_dream(DISTIL.env, 0.5)(key, lambda obs: jnp.log(probs[jnp.ones(4, int)]))
+        return world.env.reset(key)[0].codebook
+
+    found = np.asarray(jax.vmap(drawn)(jax.random.split(jax.random.key(0), 2000)))
+    assert abs((found[:1000] == found[1000:]).mean() - (0.625**2 + 0.375**2)) < 0.03
 
 
 def test_an_agent_of_another_seed_is_refused(agent):
