@@ -54,7 +54,7 @@ extras:  ## what is optional (Atari, jumanji, Minari, Optuna, Ray), in a .venv-e
 	@$(MAKE) --no-print-directory VENV=.venv-extras PINS="$(PINS) $(EXTRAS)" of-extras
 
 of-extras: setup
-	@$(TEST) $(shell grep -rl importorskip tests)
+	@$(TEST) $(shell grep -rl --include='test_*.py' importorskip tests)
 	@$(RUN) -m scripts.train atari-smoke
 
 learn: setup  ## the slow tests: agents trained until a known number is reached, whole runs held against each other

@@ -38,8 +38,8 @@ memory in those before, and in that of the next day; and how far its policy is, 
 from that of the agent that was deployed first, in nats; and of failed episodes without memory the share that a teacher
 saves who takes over after so many percent of them, how often its likeliest answer is right up to the first mistake and
 behind it, and the share that somebody saves who knows the job; the return in chains that are so many times as long, and
-what it would be if their parts were independent; and the bytes that carry what was learned, the bits in which a code
-tells it, rounded, and the return of what it tells; and where jobs have drifted before longer chains are asked, the
+what it would be if their parts were independent; and the bytes that carry what a student learned, the bits in which a
+code tells it, rounded, and the return of what it tells; and where jobs have drifted before longer chains are asked, the
 return in chains as before, and all of these with a new session in memory; and how often a night's labels of what the
 student lived by day are right, up to the first mistake of an episode and behind it; and of failed episodes, so many
 decisions behind their first mistake, how much success the teacher's likeliest answer gives away, and how many bits its

@@ -56,6 +56,8 @@ def _parse(words: list[str]) -> tuple[str, DistillationConfig]:
     # What is folded into weights must stay.
     stays = {"period": 0, "redrawn_prob": JobWorldConfig.redrawn_prob} if agent.env.suite == "jobworld" else {}
     env = agent.env.with_jobs(pool="distillation", job=0, **stays)
+    if any(word.startswith("--agent.") for word in words):
+        raise ValueError(f"settings of agent are those of {words[0]}: leave them out, or pre-train another")
     default = Distillation(env=env, seed=agent.seed, agent=agent, consolidation=night)
     asked = tyro.cli(Distillation, prog=program, default=default, args=words[1:])
     config = DistillationConfig(**{field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)})

@@ -7,7 +7,7 @@ import numpy as np
 
 from dreamer.wake.envs.jobs import codebook
 from experiments import table
-from experiments.consolidation.runs import ARMS, DAYS, KEPT, LATE, PANELS, PERIODS, SHARING
+from experiments.consolidation.runs import ARMS, DAYS, KEPT, LATE, OVERLAP, PANELS, PERIODS, SHARING
 from experiments.figures import against, learning_curve
 from experiments.measures import bits
 from experiments.results import newest_of
@@ -41,7 +41,7 @@ _OF_SHARED = (
     "success that day, by session", "success in other jobs, by session",
 )  # fmt: skip
 _FIRST = "the first agent, by a session"
-_SEQUENCES = ("sequence", "apart")
+_SEQUENCES = ("sequence", *OVERLAP)
 
 
 def analyse() -> tuple[str, list[Path]]:

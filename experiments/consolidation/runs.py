@@ -1,7 +1,8 @@
 """What is run: sessions of a job folded into weights by self-distillation; rewards, transcripts and controls.
 
 The jobs are JobWorld's codebooks, and in the task `lake` the maps of frozen lakes. In `sequence` five are lived one
-after another, each of which contradicts those before in most of its keys; in `apart` no two of them ask the same key.
+after another, each of which contradicts those before in most of its keys; in `apart` no two of them ask the same
+key, and in `one-block`, in the same world, all ask the same.
 In `shared` one student has several at once.
 """
 
@@ -97,14 +98,23 @@ _SEQUENCE = {
     }.items()
 }
 """Five jobs one after another."""
-_KEPT_APART, BLOCKS = ("the same, anchored", "the same, lived and taught by the first agent"), 5
-_WHO_FORGETS = (REFERENCE, *_KEPT_APART, "session, its own states", "cloned successes", REWARDS)
-_APART = {
+_WHO_FORGETS = (
+    REFERENCE,
+    "the same, anchored",
+    "the same, lived and taught by the first agent",
+    "session, its own states",
+    "cloned successes",
+    REWARDS,
+)
+BLOCKS = 5
+_BLOCKS = {
     f"{of}jobworld.{name}": value
     for of in ("env.", "agent.env.")
     for name, value in (("num_keys", 4 * BLOCKS), ("blocks", BLOCKS))
 }
-"""Five jobs of which each asks four keys that no other does, so that the weights can hold all."""
+"""Jobs that each ask four of twenty keys, by their numbers in turn."""
+OVERLAP = {"apart": 8, "one-block": 5}
+"""Task -> students, by which the five jobs of each are apart, or all of one block: they are as many numbers apart."""
 
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": _ARMS,
@@ -122,7 +132,13 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         )
     },
     "sequence": {arm: changed(config, {"name": "consolidation-sequence"}) for arm, config in _SEQUENCE.items()},
-    "apart": {arm: changed(_SEQUENCE[arm], {"name": "consolidation-apart"} | _APART) for arm in _WHO_FORGETS},
+    **{
+        task: {
+            arm: changed(_SEQUENCE[arm], {"name": f"consolidation-{task}", "num_jobs": num_jobs} | _BLOCKS)
+            for arm in _WHO_FORGETS
+        }
+        for task, num_jobs in OVERLAP.items()
+    },
     **{
         task: {
             arm: _arm(

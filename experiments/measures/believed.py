@@ -95,6 +95,7 @@ def policy_success(world: JobWorldConfig, belief: np.ndarray, policy: np.ndarray
       ValueError: keys are aliased, and there are too many codebooks to be enumerated.
     """
     belief, policy = np.asarray(belief, float), np.asarray(policy, float)
+    known.require_all_asked(world)
     if world.num_aliased:
         books = codebooks(world)
         probs = belief[np.arange(world.num_keys), books].prod(axis=-1)
@@ -201,6 +202,7 @@ def _powers(times: np.ndarray, most: int) -> np.ndarray:
 
 
 def _check_seen(world: JobWorldConfig) -> None:
+    known.require_all_asked(world)
     if world.num_aliased:
         raise ValueError(
             f"jobworld.aliased is {world.aliased}, where the best reader's looks depend on all beliefs together: its "

@@ -41,13 +41,18 @@ def success_rate(world: JobWorldConfig, codebook: np.ndarray, policy: np.ndarray
     return value(counted, codebook, policy, gamma=1.0)
 
 
-def _backward(world: JobWorldConfig, codebook: np.ndarray, choose: Callable, *, gamma: float) -> tuple:
-    """Returns the action values [T + 1, H + 1, S, B] of who plays by `choose`, (action values) -> values, and the value
-    of an episode's start."""
+def require_all_asked(world: JobWorldConfig) -> None:
+    """Refuses worlds whose jobs ask a block of the keys: exact values are those of jobs that ask all."""
     if world.blocks > 1:
         raise ValueError(
             f"jobworld.blocks is {world.blocks}, but exact values are those of jobs that ask all keys: set 1."
         )
+
+
+def _backward(world: JobWorldConfig, codebook: np.ndarray, choose: Callable, *, gamma: float) -> tuple:
+    """Returns the action values [T + 1, H + 1, S, B] of who plays by `choose`, (action values) -> values, and the value
+    of an episode's start."""
+    require_all_asked(world)
     T, H, K, M = world.deadline, world.chain_length, world.num_keys, world.num_aliased
     S, back = K + (M > 0), 1 + world.error_delay
     right = np.eye(world.num_answers, dtype=bool)[np.asarray(codebook)]  # [K, A]

@@ -24,7 +24,10 @@ def check_distillation(config: Any) -> None:
     """
     check(config, ("num_jobs", "sequence", "episodes", "shared_by"))
     if config.num_jobs % config.shared_by:
-        raise ValueError(f"shared_by is {config.shared_by}, which does not divide num_jobs {config.num_jobs}: give one")
+        raise ValueError(
+            f"shared_by is {config.shared_by}, which does not divide num_jobs {config.num_jobs}: give a num_jobs that "
+            "is a multiple of it"
+        )
     if not -1 <= config.min_context_gain <= 1:
         raise ValueError(f"min_context_gain is {config.min_context_gain}: give a difference of shares, from -1 to 1")
     world, pool = config.env.job_world, len(pool_jobs(config.env.job_world))
@@ -58,6 +61,17 @@ def check_distillation(config: Any) -> None:
             f"refine.arm {config.refine.arm!r} and teacher.kind {config.teacher.kind!r}, so nothing is dreamed: give "
             f"0, states 'dream', refine.arm {' or '.join(DREAMED)}, or teacher.kind {' or '.join(PLANNERS)}"
         )
+    _check_horizons(config)
+    check_self_conditioning(config)
+    _check_plan(config)
+    _check_objective(config)
+    _check_reading_on(config)
+    _check_refine(config)
+    _check_carrier(config)
+
+
+def _check_horizons(config: Any) -> None:
+    """Refuses lengths that nobody asks, too few episodes to tell of many at once, and a drift that nobody sees."""
     if unknown := set(config.horizons) - set(HORIZONS):
         raise ValueError(f"horizons has {sorted(unknown)}: give some of {', '.join(map(str, HORIZONS))}")
     if config.horizons and config.episodes < max(config.horizons):
@@ -68,12 +82,6 @@ def check_distillation(config: Any) -> None:
     changes = round(config.drift * config.env.jobworld.num_keys)
     if config.drift and not (config.horizons and 0 < changes <= config.env.jobworld.num_keys):
         raise ValueError(f"drift is {config.drift}: give 0, or with horizons a share of one key or more, at most 1")
-    check_self_conditioning(config)
-    _check_plan(config)
-    _check_objective(config)
-    _check_reading_on(config)
-    _check_refine(config)
-    _check_carrier(config)
 
 
 def _check_plan(config: Any) -> None:
@@ -202,6 +210,8 @@ def _check_carrier(config: Any) -> None:
     places = min(night.session_length, config.agent.slot.num_places)
     if config.coded and kind in UNLEARNED:
         raise ValueError(f"coded is set, but nothing of a {kind} is learned: leave it out, or give another carrier")
+    if config.coded:
+        allow("coded is set, which tells a student of one job", ("shared_by", config.shared_by, (1,)))
     said = f"carrier.kind is {kind!r} and size {size}"
     if kind == "lora" and size > config.agent.slot.width:
         raise ValueError(f"{said}, above the width {config.agent.slot.width} of the agent: give that rank or less")

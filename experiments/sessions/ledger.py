@@ -33,8 +33,8 @@ class Ledger(NamedTuple):
     told: Callable[[Carried], PyTree]
     """(student) -> its answers, logits [K, A] or [C, A]."""
     row: Callable[[PyTree, PyTree, int], dict[str, float]]
-    """(answers, beliefs, number of the job in the sequence), of all [J] -> mean bits retained and available; raises
-    LeakError where students know more than they were told."""
+    """(answers, beliefs, number of the job in the sequence), of all [J] -> mean bits retained and available, of what a
+    job asks; raises LeakError where students know more than they were told, or one policy can hold."""
 
 
 def make_ledger(config: DistillationConfig, slot: SessionAgent, numbers: jax.Array) -> Ledger:

@@ -34,6 +34,7 @@ def check_taught(config: Any) -> None:
         ("horizons", config.horizons, ((),)),
         ("self_conditioning", config.self_conditioning, (0,)),
     )
+    allow("what one policy can hold of several maps is not known", ("shared_by", config.shared_by, (1,)))
 
 
 def _check_chains(config: Any) -> None:
@@ -41,15 +42,7 @@ def _check_chains(config: Any) -> None:
     all keys to be asked where a job asks a block of them."""
     world, night, taught = config.env.jobworld, config.consolidation, config.agent.env.jobworld
     if world.blocks > 1:
-        allow(
-            f"env.jobworld.blocks is {world.blocks}, and whoever dreams or judges takes all keys to be asked",
-            ("consolidation.states", night.states, ("student", "session")),
-            ("refine.arm", config.refine.arm, ("raw",)),
-            ("teacher.kind", config.teacher.kind, ("session", "other_job", "sharpened")),
-            ("recovery_episodes", config.recovery_episodes, (0,)),
-            ("drift", config.drift, (0.0,)),
-            ("shared_by", config.shared_by, (1,)),
-        )
+        _check_blocks(config)
     if night.session_length and world.feedback != taught.feedback:
         raise ValueError(
             f"env.jobworld.feedback is {world.feedback!r}, but the agent was pre-trained where it is "
@@ -71,6 +64,28 @@ def _check_chains(config: Any) -> None:
         raise ValueError(
             f"consolidation.states_length is {night.states_length}, but a chain has {world.chain_length} keys, and no "
             "episode could come to its end: give as many or more"
+        )
+
+
+def _check_blocks(config: Any) -> None:
+    """Refuses whoever takes all keys to be asked where a job asks a block of them, and jobs of a student that are
+    neither apart nor all of one block."""
+    blocks, night, (num, count) = config.env.jobworld.blocks, config.consolidation, (config.num_jobs, config.sequence)
+    said = f"env.jobworld.blocks is {blocks}, and"
+    allow(
+        f"{said} whoever dreams or judges takes all keys to be asked",
+        ("consolidation.states", night.states, ("student", "session")),
+        ("refine.arm", config.refine.arm, ("raw",)),
+        ("teacher.kind", config.teacher.kind, ("session", "sharpened")),
+        ("recovery_episodes", config.recovery_episodes, (0,)),
+    )
+    allow(f"{said} another codebook would be that of no job, so of no block", ("drift", config.drift, (0.0,)))
+    allow(f"{said} jobs that share a student would mostly ask other keys", ("shared_by", config.shared_by, (1,)))
+    if len({num * stage % blocks for stage in range(count)}) not in (1, count):
+        raise ValueError(
+            f"env.jobworld.blocks is {blocks}, but of {count} jobs of a student, {num} numbers apart, some are of one "
+            "block and some are not: give a num_jobs without a divisor in common with blocks and a sequence of as many "
+            "or fewer, or a num_jobs that blocks divides, and all are of one block"
         )
 
 

@@ -238,8 +238,13 @@ def test_students_in_sequence_live_as_much_but_for_rewards():
     assert updates == {640}
 
 
-def test_jobs_that_are_apart_share_no_key_and_differ_in_that_alone():
+def test_jobs_are_apart_or_of_one_block_and_all_else_is_the_same():
     for arm, config in sessions_runs.ARMS["apart"].items():
+        other = sessions_runs.ARMS["one-block"][arm]
+        assert other == changed(config, {"name": other.name, "num_jobs": 5})
+        world, numbers = other.env.jobworld, np.array(other.jobs).reshape(other.sequence, 5)
+        for student in numbers.T:
+            assert len({tuple(np.asarray(keys_asked(world, number))) for number in student}) == 1
         of = sessions_runs.ARMS["sequence"][arm]
         settings = {f"{whose}.num_keys": 20 for whose in ("env.jobworld", "agent.env.jobworld")}
         settings |= {f"{whose}.blocks": 5 for whose in ("env.jobworld", "agent.env.jobworld")}

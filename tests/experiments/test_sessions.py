@@ -74,6 +74,8 @@ DISTIL = DistillationConfig(
     run=RunConfig(wandb="disabled"),
 )
 
+_IN_BLOCKS = {"env.jobworld.blocks": 2, "agent.env.jobworld.blocks": 2}
+
 ON_LAKE = changed(
     AGENT,
     {
@@ -316,7 +318,7 @@ def test_ways_that_nobody_told_fail_the_run():
 
 def test_bits_are_those_of_the_keys_that_a_job_asks():
     """Whatever a student says of keys that its job does not ask, it holds what it holds of the others."""
-    config = changed(DISTIL, {name: 2 for name in ("env.jobworld.blocks", "agent.env.jobworld.blocks")})
+    config = changed(DISTIL, _IN_BLOCKS)
     numbers = jnp.array(config.jobs)[:, None]
     own, world = ledger.make_ledger(config, None, numbers), config.env.jobworld
     books = np.array([codebook(world, number) for number in config.jobs])
@@ -477,29 +479,57 @@ def test_what_independent_parts_give_is_estimated_without_bias():
         np.testing.assert_allclose(expected, prob**times)
 
 
-def test_jobs_that_share_a_student_teach_it_together(agent, tmp_path):
-    config = changed(DISTIL, {"num_jobs": 4, "shared_by": 2, "env.jobworld.job": 0})
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"carrier": CarrierConfig("lora", 2), "nap.places": 2, "nap.num_updates": 2},
+        {"distill.anchor_weight": 1.0, "teacher.weights": "ema"},
+    ],
+)
+def test_jobs_that_share_a_student_teach_it_together(agent, settings):
+    config = changed(DISTIL, settings | {"num_jobs": 4, "shared_by": 2, "env.jobworld.job": 0})
     slot, params = load_agent(agent, min_context_gain=-1.0)
-    jobs = distillation.jobs_of(config)
+    members = distillation.jobs_of(config)
     carrier, optimizer = make_carrier(config.carrier, slot), make_optimizer(config.update, config.num_nights)
-    own_ledger = ledger.make_ledger(config, slot, jobs.number)
+    own_ledger = ledger.make_ledger(config, slot, members.number)
+    learned = carrier.begin(jax.random.key(0), params)
+    lasting = params if config.teacher.lasts else ()
 
-    def after_a_night(shared_by):
-        parts = {"carrier": carrier, "optimizer": optimizer, "ledger": own_ledger, "old": None}
-        turn = distillation.make_turn(changed(config, {"shared_by": shared_by}), slot, **parts)
-        one = distillation.Standing(Learner(init_train_state(params, optimizer), ()), own_ledger.first)
+    def after_two_nights(shared_by):
+        own = changed(config, {"shared_by": shared_by})
+        old = distillation.old_sessions(own, slot)
+        parts = {"carrier": carrier, "optimizer": optimizer, "ledger": own_ledger, "old": old}
+        turn = jax.jit(distillation.of_all(distillation.make_turn(own, slot, **parts), shared_by))
+        one = distillation.Standing(Learner(init_train_state(learned, optimizer), lasting), own_ledger.first)
         standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (4, *leaf.shape)), one)
-        after, _ = jax.jit(distillation.of_all(turn, shared_by))(standing, params, jobs, jnp.int32(0))
-        leaves = jax.tree.leaves(after.learner.student.params)
+        for night in range(2):
+            standing, _ = turn(standing, params, members, jnp.int32(night))
+        leaves = jax.tree.leaves(standing.learner)  # weights, optimiser and lasting teacher
         return np.concatenate([np.asarray(leaf).reshape(4, -1) for leaf in leaves], axis=1)
 
-    alone, together = after_a_night(1), after_a_night(2)
+    alone, together = after_two_nights(1), after_two_nights(2)
     assert (together[0] == together[1]).all() and (together[2] == together[3]).all()
     assert (together[0] != together[2]).any() and (alone[0] != alone[1]).any()
+
+
+def test_a_shared_student_costs_the_days_of_all_its_jobs_and_holds_what_one_policy_can(agent, tmp_path):
+    config = changed(DISTIL, {"num_jobs": 4, "shared_by": 2, "env.jobworld.job": 0})
     rows = rows_of(distil(changed(config, {"run.folder": str(tmp_path / "run")}), agent, watch=ignore), arm="shared")
     assert [row["real"] for row in rows] == [48, 96] and rows[-1]["final"] == 1
     assert [row["replayed"] / row["updates"] for row in rows] == [16, 16]
     assert [row["dream_ratio"] for row in rows] == [config.row["dream_ratio"]] * 2
+    # Members that each know their own job, and all of it was told: they are no one policy.
+    numbers = jnp.array(config.jobs)[:, None]
+    knows = np.eye(2)[[codebook(config.env.jobworld, number) for number in config.jobs]]
+    told = {shared: ledger.make_ledger(changed(config, {"shared_by": shared}), None, numbers) for shared in (1, 2)}
+    assert told[1].row(30 * knows, knows, 0)["retained_bits"] == pytest.approx(4)
+    with pytest.raises(bits.LeakError, match="a student shared by 2 jobs retains"):
+        told[2].row(30 * knows, knows, 0)
+    both = np.repeat(
+        knows.reshape(2, 2, 4, 2).mean(axis=1), 2, axis=0
+    )  # of each two, in the order that they are shared
+    assert told[2].row(np.log(both + 1e-9), knows, 0)["retained_bits"] < 4
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.5])
@@ -843,10 +873,20 @@ def test_configs_are_what_was_written():
         (DISTIL, {"shared_by": 0}, "shared_by is 0"),
         (
             DISTIL,
-            {"env.jobworld.blocks": 2, "agent.env.jobworld.blocks": 2, "consolidation.states": "dream"},
+            _IN_BLOCKS | {"consolidation.states": "dream"},
             "consolidation.states is 'dream', but env.jobworld.blocks is 2",
         ),
-        (DISTIL, {"shared_by": 3}, "shared_by is 3, which does not divide num_jobs 2"),
+        (DISTIL, {"shared_by": 3}, "shared_by is 3, which does not divide num_jobs 2: give a num_jobs that is a"),
+        (DISTIL, {"shared_by": 2, "coded": True}, "shared_by is 2, but coded is set"),
+        (DISTIL_LAKE, {"shared_by": 2}, "shared_by is 2, but what one policy can hold of several maps"),
+        (DISTIL, _IN_BLOCKS | {"shared_by": 2}, "shared_by is 2, but env.jobworld.blocks is 2, and jobs that share"),
+        (DISTIL, _IN_BLOCKS | {"drift": 0.5, "horizons": (2,)}, "drift is 0.5, but env.jobworld.blocks is 2"),
+        (DISTIL, _IN_BLOCKS | {"teacher.kind": "other_job"}, "teacher.kind is 'other_job', but env.jobworld.blocks"),
+        (
+            DISTIL,
+            _IN_BLOCKS | {"num_jobs": 1, "sequence": 3, "env.jobworld.job": 0},
+            "of 3 jobs of a student, 1 numbers apart, some are of one block and some are not",
+        ),
         (
             DISTIL,
             {"shared_by": 2, "consolidation.num_nights": 1, "carrier": CarrierConfig("cartridge", 4)},
@@ -895,9 +935,8 @@ def test_the_command_line_begins_from_its_agent(agent, capsys):
     assert (folder, config.consolidation.num_nights, config.seed) == (str(agent), 3, 0)
     assert config.consolidation.session_length == AGENT.session_length
     assert config.env.jobworld.num_keys == AGENT.env.jobworld.num_keys
-    with pytest.raises(SystemExit):  # those of RUN
+    with pytest.raises(ValueError, match="settings of agent are those of"):
         distill_script._parse([str(agent), "--agent.num-days", "3"])
-    assert "--agent.num-days" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         distill_script._parse([str(agent), "--help"])
     told = capsys.readouterr().out

@@ -90,7 +90,14 @@ def of_codebook(config: EnvConfig, answers: jax.Array) -> JaxEnv:
     """Returns the world under a codebook [K] int32 that needs no number, as one that somebody only believes in.
 
     Where codebooks are redrawn, it is by the streams of job 0.
+
+    Raises:
+      ValueError: jobs ask a block of the keys, by their number.
     """
+    if config.jobworld.blocks > 1:
+        raise ValueError(
+            f"jobworld.blocks is {config.jobworld.blocks}, and a codebook without a number asks none: set 1."
+        )
     return _world(config, lambda key: (jnp.int32(0), answers))
 
 
