@@ -88,8 +88,11 @@ def _line(task: str, arm: str, rows: list[dict]) -> str:
     cells = [f"{rows[0]['real']:,}", table.interval(interquartile_mean([row["student_return"] for row in rows]))]
     for times in HORIZONS:
         far, parts = ([row[f"{name}_x{times}"] for row in rows] for name in ("return", "independent"))
-        gaps = interquartile_mean([one - of_parts for one, of_parts in zip(far, parts, strict=True)])
-        cells.append(f"{table.interval(interquartile_mean(far))}; {table.interval(gaps)}")
+        said = table.interval(interquartile_mean(far))
+        if None not in parts:  # rows of older estimates, which were biased, do not say it
+            gaps = [one - of_parts for one, of_parts in zip(far, parts, strict=True)]
+            said += f"; {table.interval(interquartile_mean(gaps))}"
+        cells.append(said)
     cells += [_length(curves, level) for level in (0.8, 0.5)]
     return table.joined([task, arm, str(len(rows)), *cells])
 

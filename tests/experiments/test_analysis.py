@@ -485,6 +485,11 @@ def test_horizons_by_hand(tmp_path, monkeypatch):
         "6 [6, 6]",
     ]
     assert last[9:] == ["8 [8, 8]", "24 [24, 24]"]
+    older = {f"independent_x{times}": None for times in (2, 4, 8, 16)}
+    write_rows(tmp_path / "results" / "ambiguous.csv", [row | far | older for row in written])
+    monkeypatch.setattr(horizon_analysis, "FOLDER", tmp_path)
+    assert "| 0.64 [0.64, 0.64] | 0.40 [0.40, 0.40] |" in horizon_analysis.analyse()[0]
+    monkeypatch.undo()
     far |= {"return_x1": 0.5} | {f"adapted_x{times}": 1 / times for times in (1, 2, 4, 8, 16)}
     far |= {"wrong_alone": 0.125, "wrong_alone_after": 0.25}
     for task in ("delayed", "drifting", "self-conditioning"):
