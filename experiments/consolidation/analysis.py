@@ -284,16 +284,19 @@ def _draw_shared(ran: dict[str, list[dict]]) -> list[Path]:
     success = {
         said: [(shared_bits(arm), [row[name] for row in rows]) for arm, rows in final.items()] for name, said in asked
     }
-    names = ("its student holds", "the sessions tell", "one policy can hold")
     of_arms = {shared_bits(arm): _held_of_told(rows, arm) for arm, rows in final.items()}
     held = {
-        name: [(x, own[place] if place < 2 else [own[place]]) for x, own in of_arms.items()]
-        for place, name in enumerate(names)
+        name: [(x, own[place]) for x, own in of_arms.items()]
+        for place, name in enumerate(("its student holds", "the sessions tell"))
     }
+    most = {"one policy can hold": [(x, own[2]) for x, own in of_arms.items()]}
     rows, x = [row for own in final.values() for row in own], "bits an answer that its jobs leave open, I(A; Z | S)"
     return [
-        against.draw(rows, FOLDER / "figures" / f"{name}.png", lines=lines, x=x, y=y)
-        for name, lines, y in (("shared", success, "mean return"), ("shared-bits", held, "bits an answer"))
+        against.draw(rows, FOLDER / "figures" / f"{name}.png", lines=lines, exact=exact, x=x, y=y)
+        for name, lines, exact, y in (
+            ("shared", success, {}, "mean return"),
+            ("shared-bits", held, most, "bits an answer"),
+        )
     ]
 
 

@@ -13,6 +13,7 @@ def draw(
     path: str | Path,
     *,
     lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]],
+    exact: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     x: str,
     y: str,
     references: Mapping[str, float] | None = None,
@@ -25,6 +26,7 @@ def draw(
       rows: of `experiments.results`, of which the lines were computed.
       path: the file to write.
       lines: what the legend says of a line -> (x, the numbers of its seeds).
+      exact: what it says of a line that no seed decides -> (x, its number).
       x: what the horizontal axis says.
       y: what the vertical axis says.
       references: what is said of a number -> that number, each a dotted line.
@@ -49,6 +51,8 @@ def draw(
         axes.vlines(places, low, high, color=colour, linewidth=1)
         for place, scores in ordered:
             axes.plot([place] * len(scores), scores, "o", color=colour, alpha=0.3, markersize=3)
+    for said, points in (exact or {}).items():
+        axes.plot(*zip(*sorted(points), strict=True), color="0.3", linewidth=1.2, linestyle=":", label=said)
     for said, number in (references or {}).items():
         axes.axhline(number, color="0.5", linewidth=1, linestyle=":")
         axes.annotate(said, (0.01, number), xycoords=("axes fraction", "data"), va="bottom", fontsize=7, color="0.4")
