@@ -26,7 +26,8 @@ _OF_STATES = (
 )  # fmt: skip
 _OF_SEQUENCES = (
     "task", "arm", "seeds", "real transitions a job", "success without memory: first job, last job: IQM [95 %]",
-    "in the jobs before, at the end", "success in other jobs, by session: after the first job, after the last",
+    "in the jobs before, at the end; of what it was as each ended",
+    "success in other jobs, by session: after the first job, after the last",
     "nats from the first agent: after the first job, after the last",
 )  # fmt: skip
 _OF_PERIODS = (
@@ -215,10 +216,19 @@ def _line_of_sequence(task: str, arm: str, rows: list[dict]) -> str:
     cells = (
         f"{ends[0]:,}",
         f"{said(first, 'student_return')}, {said(last, 'student_return')}",
-        said(last, "earlier_return"),
+        f"{said(last, 'earlier_return')}; {table.interval(interquartile_mean(_left(rows, ends)))}",
         *(f"{said(first, name)}, {said(last, name)}" for name in ("other_session_return", "old_kl")),
     )
     return table.joined([task, arm, str(len(last)), *cells])
+
+
+def _left(rows: list[dict], ends: list[int]) -> list[float]:
+    """Returns of each seed the success in all jobs but the last after all, as a share of what it was as each ended."""
+    told = {(row["seed"], row["real"]): row for row in rows}
+    return [
+        told[seed, ends[-1]]["earlier_return"] / np.mean([told[seed, end]["student_return"] for end in ends[:-1]])
+        for seed in sorted({seed for seed, _ in told})
+    ]
 
 
 def _of_seeds(arm: str, rows: list[dict]) -> list[tuple[float, float, float]]:
@@ -277,12 +287,10 @@ def _line_of_shared(task: str, arm: str, rows: list[dict]) -> str:
 def _draw_shared(ran: dict[str, list[dict]]) -> list[Path]:
     """Draws, against the bits that the jobs of a student leave open, what it holds of each and how well it does."""
     final = {arm: [row for row in rows if row["final"]] for arm, rows in ran.items()}
-    asked = (
-        ("student_return", "without memory"),
-        ("session_return", "that day's session in memory"),
-    )
+    asked = {"student_return": "without memory", "session_return": "that day's session in memory"}
     success = {
-        said: [(shared_bits(arm), [row[name] for row in rows]) for arm, rows in final.items()] for name, said in asked
+        said: [(shared_bits(arm), [row[name] for row in rows]) for arm, rows in final.items()]
+        for name, said in asked.items()
     }
     of_arms = {shared_bits(arm): _held_of_told(rows, arm) for arm, rows in final.items()}
     held = {

@@ -222,7 +222,12 @@ def test_jobs_in_sequence_by_hand(tmp_path, monkeypatch):
     assert first == "| sequence | the first agent, by a session | 2 | - | - | - | 0.90 [0.90, 0.90] | 0 |"
     cells = [cell.replace(" [", "[").split("[")[0] for cell in line.split(" | ")[2:5]]
     assert cells == ["2", "200", "1.00"]
-    assert ", 0.80 [" in line and "| 0.25 [" in line and "| 0.90 [" in line and ", 0.40 [" in line
+    assert (
+        ", 0.80 [" in line
+        and "| 0.25 [0.25, 0.25]; 0.25 [0.25, 0.25] |" in line
+        and "| 0.90 [" in line
+        and ", 0.40 [" in line
+    )
     assert "| 0.10 [" in line and line.endswith(", 2.00 [2.00, 2.00] |")
     assert figures == [tmp_path / "figures" / f"sequence-{panel}.png" for panel in (1, 2)]
     assert all(figure.stat().st_size > 10_000 for figure in figures)
