@@ -275,13 +275,11 @@ def _held_of_told(rows: list[dict], arm: str) -> tuple[list[float], list[float],
 def _line_of_shared(task: str, arm: str, rows: list[dict]) -> str:
     final = [row for row in rows if row["final"]]
     held, told, most = _held_of_told(final, arm)
-    success, within, elsewhere = (
-        table.interval(interquartile_mean([row[name] for row in final]))
-        for name in ("student_return", "session_return", "other_session_return")
-    )
+    names = ("student_return", "session_return", "other_session_return")
+    returns = [table.interval(interquartile_mean([row[name] for row in final])) for name in names]
     said = f"{table.interval(interquartile_mean(held))}, {most:.2f}, {interquartile_mean(told)[0]:.2f}"
     real = f"{final[0]['real']:,}"
-    return table.joined([task, arm, str(len(final)), real, f"{shared_bits(arm):.2f}", said, success, within, elsewhere])
+    return table.joined([task, arm, str(len(final)), real, f"{shared_bits(arm):.2f}", said, *returns])
 
 
 def _draw_shared(ran: dict[str, list[dict]]) -> list[Path]:
