@@ -52,7 +52,8 @@ def test_the_hash_names_the_experiment_and_neither_seed_nor_folder():
     assert not {"knobs", "oracle", "jobworld", "frame_stack"} & set(config.identity()["env"])
     assert tiny.config(env=dict(frame_stack=2)).identity()["env"]["frame_stack"] == 2
     job = tiny.config(env=EnvConfig("JobWorld-v0", "jobworld"))  # a later default is another experiment
-    assert job.identity()["env"]["jobworld"] == dataclasses.asdict(JobWorldConfig())
+    of_job = job.identity()["env"]["jobworld"]
+    assert of_job | {"blocks": 1} == dataclasses.asdict(JobWorldConfig()) != of_job  # older than its rows, and off
     assert config.hash() == config_hash(config.identity())  # the one that is written into the run's folder and rows
 
 

@@ -482,7 +482,6 @@ def test_what_independent_parts_give_is_estimated_without_bias():
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
         {"carrier": CarrierConfig("lora", 2), "nap.places": 2, "nap.num_updates": 2},
         {"distill.anchor_weight": 1.0, "teacher.weights": "ema"},
     ],
