@@ -1,5 +1,6 @@
 """How it is scored: what the student without memory can do against real transitions, and what it holds of the job."""
 
+import functools
 import math
 from pathlib import Path
 
@@ -256,6 +257,7 @@ def _open_bits(arm: str) -> float:
     return bits_left_open(PERIODS[arm], ARMS["period"][arm].env.jobworld.num_answers)
 
 
+@functools.cache
 def shared_bits(arm: str) -> float:
     """Returns the bits an answer that nobody can know who does the jobs of a shared student and is not told which it is
     in, I(A; Z | S): the mean over the students of an arm."""
@@ -297,12 +299,10 @@ def _draw_shared(ran: dict[str, list[dict]]) -> list[Path]:
     }
     most = {"one policy can hold": [(x, own[2]) for x, own in of_arms.items()]}
     rows, x = [row for own in final.values() for row in own], "bits an answer that its jobs leave open, I(A; Z | S)"
+    drawn = (("shared", success, {}, "mean return"), ("shared-bits", held, most, "bits an answer"))
     return [
         against.draw(rows, FOLDER / "figures" / f"{name}.png", lines=lines, exact=exact, x=x, y=y)
-        for name, lines, exact, y in (
-            ("shared", success, {}, "mean return"),
-            ("shared-bits", held, most, "bits an answer"),
-        )
+        for name, lines, exact, y in drawn
     ]
 
 

@@ -54,11 +54,13 @@ def make_ledger(config: DistillationConfig, slot: SessionAgent, numbers: jax.Arr
     else:
         world = config.env.jobworld
         first, read_through = prior(world), functools.partial(read_on, world)
-        truth = np.asarray(jax.vmap(jax.vmap(functools.partial(codebook, world)))(numbers))
+        truth, asked = (
+            np.asarray(jax.vmap(jax.vmap(functools.partial(of_number, world)))(numbers))
+            for of_number in (codebook, keys_asked)
+        )
 
         def bits(told: np.ndarray, belief: np.ndarray, stage: int) -> tuple[np.ndarray, np.ndarray]:
-            keys = np.asarray(jax.vmap(functools.partial(keys_asked, world))(numbers[:, stage]))
-            rows = np.arange(len(truth))[:, None], keys
+            rows = np.arange(len(truth))[:, None], asked[:, stage]
             retained, available = bits_of(told[rows], belief[rows], truth[:, stage][rows])
             for begin in range(0, len(truth), config.shared_by):
                 own = slice(begin, begin + config.shared_by)
