@@ -13,11 +13,22 @@ from agents.tabular import make_tabular_agent
 from dreamer.core import divergences
 from dreamer.core.ports import in_copies
 from dreamer.core.types import Transition
-from dreamer.loop import ConsolidationConfig, DreamedWorld, Learner, PlanConfig, make_day_and_night
+from dreamer.loop import (
+    ConsolidationConfig,
+    DreamedWorld,
+    Learner,
+    Lived,
+    PlanConfig,
+    Rehearsed,
+    make_day_and_night,
+    nothing_rehearsed,
+    with_job,
+)
 from dreamer.loop.naps import make_nap
 from dreamer.loop.objective import make_loss
 from dreamer.loop.refinement import rows_of
-from dreamer.sleep.carriers import CarrierConfig, NapConfig, make_carrier
+from dreamer.loop.rehearsal import strayed
+from dreamer.sleep.carriers import Carried, CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
 from dreamer.sleep.teachers import TeacherConfig, reading_on
@@ -130,6 +141,11 @@ ANCHOR = np.log(4 / 3) / 4
 """Of two states of an old job, where the first agent had even odds: in the first the student has 3 to 1."""
 
 
+REHEARSAL = np.log(4 / 3) / 4 + LN2 - (0.25 * np.log(4) + 0.75 * np.log(4 / 3))
+"""Of two jobs that ended: of two states of one, where it had even odds, it has 3 to 1 in the first; in both of another
+even odds, where it had 3 to 1; a third has not ended."""
+
+
 @pytest.mark.parametrize(
     ("night", "distill", "expected"),
     [
@@ -140,6 +156,12 @@ ANCHOR = np.log(4 / 3) / 4
         (dict(objective="reinforce", session_length=0, credit_window=2), {}, BY_LATE_REWARDS),
         ({}, dict(reinforce_weight=2.0), BY_TEACHER + 2 * BY_REWARDS),
         ({}, dict(anchor_weight=3.0), BY_TEACHER + 3 * ANCHOR),
+        ({}, dict(rehearsal_weight=2.0), BY_TEACHER + 2 * REHEARSAL),
+        (
+            dict(objective="reinforce", session_length=0),
+            dict(anchor_weight=1.0, rehearsal_weight=1.0),
+            BY_REWARDS + ANCHOR + REHEARSAL,
+        ),
     ],
 )
 def test_the_loss_of_a_night_by_hand(night, distill, expected):
@@ -151,11 +173,17 @@ def test_the_loss_of_a_night_by_hand(night, distill, expected):
     lived = Transition(state, jnp.ones((4, 2), bool), action, reward, ended, ended & False, state)
     policy = jnp.array([[1, 0], [0.5, 0.5], [0.75, 0.25], [0.5, 0.5]]) if night.get("objective") is None else ()
     old = jax.tree.map(lambda leaf: leaf[:2], lived), jnp.full((2, 2), 0.5)
+    odds = jnp.array([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]])
+    kept = Rehearsed(
+        obs=jnp.array([[0, 1], [2, 3], [0, 1]]),
+        policy=jnp.repeat(odds[:, None], 2, axis=1),
+        ended=jnp.array([True, True, False]),
+    )
     distil, carrier = DistillConfig(**distill), make_carrier(CarrierConfig(), slot)
     loss = make_loss(
         slot, night.get("objective", "distil"), distil, carrier, credit_window=night.get("credit_window", 0)
     )
-    total, metrics = loss(params, first=(), rows=rows_of(lived), before=even, policy=policy, old=old)
+    total, metrics = loss(params, first=(), rows=rows_of(lived), before=even, policy=policy, old=old, kept=kept)
     np.testing.assert_allclose(total, expected, rtol=1e-4)
     assert metrics["loss"] == total
 
@@ -374,6 +402,27 @@ def test_an_anchor_holds_what_old_sessions_are_read_as():
 
     held = slept([2], [7], distill=DistillConfig(anchor_weight=30.0))[0]
     assert strays(of(0, held.params)) < 0.5 * strays(plain()[0])
+
+
+def test_what_is_rehearsed_is_what_the_student_plays_where_it_lived_last():
+    old, played = old_session()  # three states
+    session = jax.tree.map(lambda leaf: leaf[:1], old)
+    assert Lived(session, old).last is old and Lived(session, ()).last is session
+    lengths = dict(session_length=5, states_length=7)
+    assert ConsolidationConfig(**lengths).last_length == 7
+    assert ConsolidationConfig(**lengths, states="dream").last_length == 5
+    kept, who = nothing_rehearsed(SPEC, 2, 3), Carried(params(), ())
+    np.testing.assert_allclose(kept.policy.sum(axis=-1), 1, rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, with_job(SLOT, kept, who, old, jnp.int32(2)), kept)
+    kept = with_job(SLOT, kept, who, old, jnp.int32(1)).replace(ended=jnp.array([False, True]))
+    np.testing.assert_array_equal(kept.obs[1], old.obs)
+    assert not kept.obs[0].any()
+    np.testing.assert_allclose(
+        kept.policy[1], jax.nn.softmax(SLOT.agent.evaluate(params(), (), old.obs).logits), rtol=1e-6
+    )
+    np.testing.assert_allclose(strayed(SLOT, kept, who), 0, atol=1e-6)
+    away = strayed(SLOT, kept.replace(policy=jnp.stack([played, played])), who)
+    assert away[0] == 0 and away[1] > 1e-3
 
 
 @pytest.mark.learn

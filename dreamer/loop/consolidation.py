@@ -21,6 +21,7 @@ from dreamer.loop.naps import Napped, make_nap
 from dreamer.loop.objective import make_loss
 from dreamer.loop.planning import PlanConfig, plan
 from dreamer.loop.refinement import Dream, DreamedWorld, Policy, Rows, refined, rows_of
+from dreamer.loop.rehearsal import Rehearsed
 from dreamer.sleep.carriers import Carrier, NapConfig
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
@@ -123,6 +124,11 @@ class ConsolidationConfig:
         return self.session_length + (self.states_length if self.states == "student" else 0)
 
     @property
+    def last_length(self) -> int:
+        """Real transitions of the last part of a day, `Lived.last`."""
+        return self.states_length if self.states == "student" else self.session_length
+
+    @property
     def rows_per_update(self) -> int:
         """States that an update learns from, N."""
         return self.session_length if self.states == "session" else self.states_length
@@ -136,6 +142,11 @@ class Lived:
     """[T] with memory; () where there was no session."""
     student: Transition | tuple
     """[T] without memory; () where the student did not act."""
+
+    @property
+    def last(self) -> Transition:
+        """The student's own part of the day, or where it did not act the session."""
+        return self.session if self.student == () else self.student
 
 
 @struct.dataclass
@@ -165,7 +176,7 @@ def make_day_and_night(
     nap: NapConfig,
     shared: str | None = None,
 ) -> Night:
-    """Returns the pure `day_and_night(learner, first, env, taught_in, seed, number, old)`, for one job.
+    """Returns the pure `day_and_night(learner, first, env, taught_in, seed, number, old, kept)`, for one job.
 
     Args:
       slot: the agent.
@@ -190,6 +201,7 @@ def make_day_and_night(
       number: [] int32 of the night.
       old: [T] a session of an old job, and what the agent that was first deployed plays in it [T, A]; read where
         `distill.anchor_weight` is positive.
+      kept: what is rehearsed of the jobs before; read where `distill.rehearsal_weight` is positive.
 
     It returns the learner after the night, what was lived, and means over the night's updates, with how many
     `lived_states` and `dreamed_states` each of them learned from.
@@ -233,7 +245,9 @@ def make_day_and_night(
         key = streams.stream(seed, "refine")
         return refined(refine, rows_of(lived.student), world=world, student=alone, teacher=reader, key=key)
 
-    def night(learner: Learner, first: PyTree, lived: Lived, seed: jax.Array, old: tuple) -> tuple[Learner, Metrics]:
+    def night(
+        learner: Learner, first: PyTree, lived: Lived, seed: jax.Array, others: dict[str, PyTree]
+    ) -> tuple[Learner, Metrics]:
         student, deployed = learner.student, carrier.carried(learner.student.params, first).params
         reading = learner.teacher if teacher.lasts else deployed
         known = fold(deployed, lived.session) if fold else lived.session
@@ -264,7 +278,7 @@ def make_day_and_night(
             student, teaching = carry
             now = carrier.carried(student.params, first).params
             policy = labels(now, teaching) if fixed is None else fixed
-            loss = functools.partial(loss_of, first=first, rows=rows, before=before, policy=policy, old=old)
+            loss = functools.partial(loss_of, first=first, rows=rows, before=before, policy=policy, **others)
             student, metrics, grad_norm = train_step(student, loss, optimizer=optimizer, axis=shared)
             follows = follow(teacher, teaching, carrier.carried(student.params, first).params)
             return (student, follows), metrics | {"grad_norm": grad_norm}
@@ -286,10 +300,11 @@ def make_day_and_night(
         seed: jax.Array,
         number: jax.Array,
         old: tuple = (),
+        kept: Rehearsed | tuple = (),
     ) -> tuple[Learner, Lived, Metrics]:
         seeds = jax.random.bits(streams.stream(seed, "night", number), (3,), jnp.uint32)
         lived = day(env, taught_in, carrier.carried(learner.student.params, first).params, first, seeds)
-        learner, metrics = night(learner, first, lived, seeds[2], old)
+        learner, metrics = night(learner, first, lived, seeds[2], {"old": old, "kept": kept})
         return learner, lived, metrics
 
     return day_and_night

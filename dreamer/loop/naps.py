@@ -32,7 +32,7 @@ def make_nap(slot: SessionAgent, distill: DistillConfig, nap: NapConfig) -> Call
     """Returns the pure (params, session [T]) -> Napped: a cartridge that says in the session's states what its reader
     does, by the loss of a night."""
     cartridge = make_carrier(CarrierConfig("cartridge", nap.places), slot)
-    alone = dataclasses.replace(distill, anchor_weight=0.0, reinforce_weight=0.0)
+    alone = dataclasses.replace(distill, anchor_weight=0.0, rehearsal_weight=0.0, reinforce_weight=0.0)
     loss_of = make_loss(slot, "distil", alone, cartridge)
     step = UpdateConfig(
         learning_rate=nap.learning_rate, warmup_updates=0, final_share=1.0, weight_decay=0.0, max_grad_norm=1.0

@@ -12,6 +12,7 @@ from dreamer.core import divergences
 from dreamer.core.ports import SessionAgent, in_copies
 from dreamer.core.types import Metrics, PyTree
 from dreamer.loop.refinement import Rows
+from dreamer.loop.rehearsal import Rehearsed, strayed
 from dreamer.sleep import reinforce
 from dreamer.sleep.carriers import Carrier
 from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, trajectory_mean
@@ -20,7 +21,7 @@ from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, tr
 def make_loss(
     slot: SessionAgent, objective: str, distill: DistillConfig, carrier: Carrier, *, credit_window: int = 0
 ) -> Callable:
-    """Returns the pure `loss(learned, first, rows, before, policy, old)` -> (loss of a night [], metrics).
+    """Returns the pure `loss(learned, first, rows, before, policy, old, kept)` -> (loss of a night [], metrics).
 
     Args:
       slot: the agent.
@@ -36,6 +37,7 @@ def make_loss(
       before: [N, A] logits of who was deployed by day.
       policy: [N, A] probabilities of the teacher; () where the objective is not `distil`.
       old: as `make_day_and_night` says; () without an anchor.
+      kept: of the jobs before; () where none is rehearsed.
     """
 
     def mean_of(terms: jax.Array, rows: Rows, counted: jax.Array) -> jax.Array:
@@ -64,19 +66,26 @@ def make_loss(
         return mean_of(reinforce.clone_loss(logits, rows.lived.action), rows, counted)
 
     def loss(
-        learned: PyTree, *, first: PyTree, rows: Rows, before: jax.Array, policy: jax.Array | tuple, old: tuple
+        learned: PyTree,
+        *,
+        first: PyTree,
+        rows: Rows,
+        before: jax.Array,
+        policy: jax.Array | tuple,
+        old: tuple = (),
+        kept: Rehearsed | tuple = (),
     ) -> tuple[jax.Array, Metrics]:
-        params, memory = carrier.carried(learned, first)
+        params, memory = student = carrier.carried(learned, first)
         obs = rows.lived.obs
         logits = slot.agent.evaluate(params, in_copies(memory, obs.shape[0]), obs).logits
-        kept = rows.kept / jnp.maximum(rows.kept.sum(), 1)
+        share = rows.kept / jnp.maximum(rows.kept.sum(), 1)
         metrics = {
-            "entropy": (kept * divergences.entropy(logits)).sum(),
-            "moved_kl": (kept * divergences.forward_kl(jax.nn.softmax(before), logits)).sum(),
+            "entropy": (share * divergences.entropy(logits)).sum(),
+            "moved_kl": (share * divergences.forward_kl(jax.nn.softmax(before), logits)).sum(),
         }
         if objective == "distil":
             total = towards_teacher(logits, rows, policy)
-            metrics["teacher_kl"] = (kept * divergences.forward_kl(policy, logits)).sum()
+            metrics["teacher_kl"] = (share * divergences.forward_kl(policy, logits)).sum()
         elif objective == "reinforce":
             total = own_returns(logits, rows, before)
         else:
@@ -88,6 +97,10 @@ def make_loss(
             held = divergences.forward_kl(played, slot.read_one(params, session)).mean()
             total = total + distill.anchor_weight * held
             metrics["anchor_kl"] = held
+        if distill.rehearsal_weight:
+            nats = strayed(slot, kept, student)
+            total = total + distill.rehearsal_weight * nats.sum()
+            metrics["rehearsal_kl"] = nats.sum() / jnp.maximum(kept.ended.sum(), 1)
         return total, metrics | {"loss": total}
 
     return loss

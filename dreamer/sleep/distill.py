@@ -37,6 +37,10 @@ class DistillConfig:
     """Temperature of `perplexity`: PPL^(-1 / perplexity_temperature). A high one makes all trajectories equal."""
     anchor_weight: float = 0.0
     """Weight of staying with the policy from before, on states of other jobs; 0 forgets freely."""
+    rehearsal_weight: float = 0.0
+    """What each job before counts for against the present one: the student is held, in the real states of that job's
+    last day, to what it played there as the job ended ("Dark Experience for General Continual Learning: a Strong,
+    Simple Baseline", https://arxiv.org/abs/2004.07211; there logits are met by their square); 0 keeps none of them."""
     reinforce_weight: float = 0.0
     """Weight of a policy gradient on the same transitions' rewards; 0 learns from the teacher alone."""
 
@@ -50,7 +54,7 @@ class DistillConfig:
         for name in ("gate_scale", "perplexity_temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"distill.{name} is {getattr(self, name)}: give a number above 0")
-        for name in ("anchor_weight", "reinforce_weight"):
+        for name in ("anchor_weight", "rehearsal_weight", "reinforce_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"distill.{name} is {getattr(self, name)}: give 0 (off) or more")
         for name, needed in (("gate_scale", "trust"), ("perplexity_temperature", "perplexity")):

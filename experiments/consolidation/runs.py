@@ -106,6 +106,18 @@ _WHO_FORGETS = (
     "cloned successes",
     REWARDS,
 )
+_REHEARSING = {
+    f"{said}, rehearsing": changed(_SEQUENCE[arm], {"distill.rehearsal_weight": 1.0})
+    for said, arm in (
+        ("the same", REFERENCE),
+        *(
+            (arm, arm)
+            for arm in _WHO_FORGETS
+            if arm not in (REFERENCE, "the same, anchored", "session, its own states")
+        ),
+    )
+}
+"""Held to what was played in each job before as it ended, all jobs counting the same."""
 BLOCKS = 5
 _BLOCKS = {
     f"{of}jobworld.{name}": value
@@ -134,8 +146,8 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
     "sequence": {arm: changed(config, {"name": "consolidation-sequence"}) for arm, config in _SEQUENCE.items()},
     **{
         task: {
-            arm: changed(_SEQUENCE[arm], {"name": f"consolidation-{task}", "num_jobs": num_jobs} | _BLOCKS)
-            for arm in _WHO_FORGETS
+            arm: changed(config, {"name": f"consolidation-{task}", "num_jobs": num_jobs} | _BLOCKS)
+            for arm, config in ({arm: _SEQUENCE[arm] for arm in _WHO_FORGETS} | _REHEARSING).items()
         }
         for task, num_jobs in OVERLAP.items()
     },
@@ -200,7 +212,7 @@ PANELS = {
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
         (REFERENCE, *_FIRST),
     ),
-    "apart": (_WHO_FORGETS,),
+    "apart": (_WHO_FORGETS, (REFERENCE, *_REHEARSING)),
     "sequence": (
         (REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),
         (

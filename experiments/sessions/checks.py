@@ -42,6 +42,11 @@ def check_distillation(config: Any) -> None:
     if config.env.jobworld.period:
         said = f"env.jobworld.period is {world.period}"
         raise ValueError(f"{said}, but what is folded into weights must stay: give 0")
+    if config.distill.rehearsal_weight and config.sequence == 1:
+        raise ValueError(
+            f"distill.rehearsal_weight is {config.distill.rehearsal_weight}, but sequence is 1, and nothing was "
+            "learned in a job before: give 0, or a sequence of 2 jobs or more"
+        )
     check_taught(config)
     if (config.teacher.kind == "other_job" or world.pool == "test") and world.job + 2 * wanted > pool:
         raise ValueError(
@@ -132,12 +137,13 @@ def _check_objective(config: Any) -> None:
                 f"lives {night.states_length} decisions on end, and nothing that it does would ever be paid: give fewer"
             )
         return
-    anchored = DistillConfig(anchor_weight=config.distill.anchor_weight)
-    for name, changed in (("teacher", config.teacher != TeacherConfig()), ("distill", config.distill != anchored)):
+    held = ("anchor_weight", "rehearsal_weight")
+    holding = DistillConfig(**{name: getattr(config.distill, name) for name in held})
+    for name, changed in (("teacher", config.teacher != TeacherConfig()), ("distill", config.distill != holding)):
         if changed:
             raise ValueError(
                 f"consolidation.objective is {night.objective!r}, which asks no teacher, but settings of {name} "
-                "are changed: leave them out (but distill.anchor_weight), or give objective 'distil'"
+                f"are changed: leave them out (but distill.{' and '.join(held)}), or give objective 'distil'"
             )
 
 

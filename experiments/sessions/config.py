@@ -126,6 +126,8 @@ class DistillationConfig:
         for name in ("late_rewards", "lived_by", "credit_window"):
             if getattr(self.consolidation, name) == getattr(ConsolidationConfig, name):
                 del identity["consolidation"][name]
+        if not self.distill.rehearsal_weight:
+            del identity["distill"]["rehearsal_weight"]
         if not self.teacher.reads_on:
             del identity["teacher"]["reads_on"]
         for name in _NEWER:

@@ -250,7 +250,9 @@ def test_jobs_are_apart_or_of_one_block_and_all_else_is_the_same():
         world, numbers = other.env.jobworld, np.array(other.jobs).reshape(other.sequence, 5)
         for student in numbers.T:
             assert len({tuple(np.asarray(keys_asked(world, number))) for number in student}) == 1
-        of = sessions_runs.ARMS["sequence"][arm]
+        alone = arm.removesuffix(", rehearsing")
+        of = sessions_runs.ARMS["sequence"][sessions_runs.REFERENCE if alone == "the same" else alone]
+        of = changed(of, {"distill.rehearsal_weight": float(arm != alone)})
         settings = {f"{whose}.num_keys": 20 for whose in ("env.jobworld", "agent.env.jobworld")}
         settings |= {f"{whose}.blocks": 5 for whose in ("env.jobworld", "agent.env.jobworld")}
         assert config == changed(of, settings | {"name": config.name})

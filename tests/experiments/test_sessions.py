@@ -11,6 +11,7 @@ from scipy import stats
 
 from dreamer.io import Checkpoints, LogError, RunFolder, read_log
 from dreamer.loop import ConsolidationConfig, Learner
+from dreamer.loop.rehearsal import strayed
 from dreamer.sleep.carriers import UNLEARNED, Carried, CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import init_train_state, make_optimizer
@@ -288,8 +289,55 @@ def test_jobs_follow_one_another(agent, tmp_path, monkeypatch):
         assert (np.take_along_axis(belief, truth[..., None], axis=-1) > 0).all()
 
 
+def rehearsing(weight, agent, path, monkeypatch):
+    """Returns the log of a student in three jobs, two nights in each, and where it stood after every night."""
+    stood, of = [], distillation.of_all
+
+    def watched(turn, shared_by):
+        turn = of(turn, shared_by)
+
+        def told(standing, *args):
+            standing, outcome = turn(standing, *args)
+            jax.debug.callback(stood.append, jax.tree.map(lambda leaf: leaf[0], standing), ordered=True)
+            return standing, outcome
+
+        return told
+
+    monkeypatch.setattr(distillation, "of_all", watched)
+    settings = {"distill.rehearsal_weight": weight, "sequence": 3, "num_jobs": 1, "update.learning_rate": 1e-2}
+    night = {"states": "session", "states_length": 0, "num_nights": 2, "num_updates": 8}
+    nights = {f"consolidation.{name}": value for name, value in night.items()}
+    distil(changed(DISTIL, settings | nights | {"run.folder": str(path)}), agent, watch=ignore)
+    jax.effects_barrier()
+    return read_log(path / "log.jsonl"), jax.tree.map(jnp.asarray, stood)
+
+
+def test_what_the_last_night_of_a_job_leaves_is_rehearsed_from_then_on(agent, monkeypatch, tmp_path):
+    log, stood = rehearsing(10.0, agent, tmp_path / "run", monkeypatch)
+    assert [row["rehearsal_kl"] > 0 for row in log] == [False, False, True, True, True, True]
+    kept = [after.kept for after in stood]
+    np.testing.assert_array_equal([now.ended for now in kept], [[0, 0]] * 2 + [[1, 0]] * 2 + [[1, 1]] * 2)
+    assert kept[0].obs.shape[:2] == (2, DISTIL.consolidation.session_length)
+    for job, night in ((0, 1), (1, 3)):
+        assert (kept[night - 1].policy[job] != kept[night].policy[job]).any()
+        for later in kept[night + 1 :]:
+            np.testing.assert_array_equal(later.obs[job], kept[night].obs[job])
+            np.testing.assert_array_equal(later.policy[job], kept[night].policy[job])
+    slot, ended = pretraining.parts_of(AGENT)[0], kept[1].replace(ended=jnp.array([True, False]))
+    np.testing.assert_allclose(strayed(slot, ended, Carried(stood[1].learner.student.params, ())), 0, atol=1e-6)
+
+
+@pytest.mark.learn
+def test_who_rehearses_strays_less(agent, monkeypatch, tmp_path):
+    free, held = (rehearsing(weight, agent, tmp_path / f"{weight}", monkeypatch)[0] for weight in (1e-9, 10.0))
+    assert held[-1]["rehearsal_kl"] < 0.5 * free[-1]["rehearsal_kl"]
+
+
 def test_a_run_in_one_job_is_known_by_the_name_it_had():
     assert "sequence" not in DISTIL.identity()
+    rehearses = changed(DISTIL, {"sequence": 2, "env.jobworld.job": 0, "distill.rehearsal_weight": 1.0})
+    assert "rehearsal_weight" not in DISTIL.identity()["distill"]
+    assert rehearses.identity()["distill"]["rehearsal_weight"] == 1.0
     assert changed(DISTIL, {"sequence": 2, "env.jobworld.job": 0}).identity()["sequence"] == 2
 
 
@@ -500,7 +548,7 @@ def test_jobs_that_share_a_student_teach_it_together(agent, settings):
         old = distillation.old_sessions(own, slot)
         parts = {"carrier": carrier, "optimizer": optimizer, "ledger": own_ledger, "old": old}
         turn = jax.jit(distillation.of_all(distillation.make_turn(own, slot, **parts), shared_by))
-        one = distillation.Standing(Learner(init_train_state(learned, optimizer), lasting), own_ledger.first)
+        one = distillation.Standing(Learner(init_train_state(learned, optimizer), lasting), own_ledger.first, ())
         standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (4, *leaf.shape)), one)
         for night in range(2):
             standing, _ = turn(standing, params, members, jnp.int32(night))
@@ -892,6 +940,7 @@ def test_configs_are_what_was_written():
             "shared_by is 2, but carrier.kind is 'cartridge' and size 4",
         ),
         (DISTIL, {"horizons": (8,)}, "episodes is 4, but horizons asks how likely 8 all succeed"),
+        (DISTIL, {"distill.rehearsal_weight": 1.0}, "rehearsal_weight is 1.0, but sequence is 1, and nothing was"),
         (DISTIL, {"sequence": 2}, "job is 1, num_jobs 2 and sequence 2: give the number of the first"),
         (AGENT, {"env.num_envs": 2}, "env.num_envs is 2"),
         (AGENT, {"update.reset_every": 5}, "update.reset_every is 5, which has no effect here"),

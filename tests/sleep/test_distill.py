@@ -133,6 +133,7 @@ def test_no_gradient_reaches_weights(name):
         ({"state_weight": "trust", "gate_scale": 0.0}, "distill.gate_scale is 0.0: give"),
         ({"state_weight": "perplexity", "perplexity_temperature": -1.0}, "distill.perplexity_temperature is -1.0"),
         ({"anchor_weight": -0.1}, "distill.anchor_weight is -0.1: give"),
+        ({"rehearsal_weight": math.inf}, "distill.rehearsal_weight is inf: give"),
         ({"reinforce_weight": math.inf}, "distill.reinforce_weight is inf: give"),
         ({"gate_scale": 2.0}, "has no effect where state_weight is 'uniform'"),
         ({"perplexity_temperature": 2.0, "state_weight": "trust"}, "has no effect where state_weight is 'trust'"),
