@@ -212,7 +212,7 @@ def test_new_days_after_facts_of_another_machine_are_a_new_life(monkeypatch, tmp
     assert wired.step.program._cache_size() == 1
 
 
-@pytest.mark.parametrize("suite", runs.SUITES)
+@pytest.mark.parametrize("suite", [pytest.param("gymnax", marks=pytest.mark.learn), "gymnasium"])
 def test_frames_on_the_host_make_the_same_run_interrupted_or_not(monkeypatch, tmp_path, suite):
     base = runs.config(suite)
     settings = dataclasses.replace(base, replay=dataclasses.replace(base.replay, placement="host"))
@@ -228,7 +228,7 @@ def test_frames_on_the_host_make_the_same_run_interrupted_or_not(monkeypatch, tm
     assert wired.step.program._cache_size() == 1  # both runs share the ring, and what was compiled for it
 
 
-@pytest.mark.parametrize("suite", runs.SUITES)
+@pytest.mark.parametrize("suite", ["gymnax", pytest.param("gymnasium", marks=pytest.mark.learn)])
 def test_what_is_left_to_chance_is_lived_and_resumes_bit_for_bit(monkeypatch, tmp_path, suite):
     loop = dataclasses.replace(runs.config().loop, actor="student", epsilon=0.5, spell=4)
     settings = runs.config(suite, loop=loop)

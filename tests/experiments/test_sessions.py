@@ -539,25 +539,20 @@ def test_jobs_that_share_a_student_teach_it_together(agent, settings):
     slot, params = load_agent(agent, min_context_gain=-1.0)
     members = distillation.jobs_of(config)
     carrier, optimizer = make_carrier(config.carrier, slot), make_optimizer(config.update, config.num_nights)
-    own_ledger = ledger.make_ledger(config, slot, members.number)
-    learned = carrier.begin(jax.random.key(0), params)
-    lasting = params if config.teacher.lasts else ()
-
-    def after_two_nights(shared_by):
-        own = changed(config, {"shared_by": shared_by})
-        old = distillation.old_sessions(own, slot)
-        parts = {"carrier": carrier, "optimizer": optimizer, "ledger": own_ledger, "old": old}
-        turn = jax.jit(distillation.of_all(distillation.make_turn(own, slot, **parts), shared_by))
-        one = distillation.Standing(Learner(init_train_state(learned, optimizer), lasting), own_ledger.first, ())
-        standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (4, *leaf.shape)), one)
-        for night in range(2):
-            standing, _ = turn(standing, params, members, jnp.int32(night))
-        leaves = jax.tree.leaves(standing.learner)  # weights, optimiser and lasting teacher
-        return np.concatenate([np.asarray(leaf).reshape(4, -1) for leaf in leaves], axis=1)
-
-    alone, together = after_two_nights(1), after_two_nights(2)
-    assert (together[0] == together[1]).all() and (together[2] == together[3]).all()
-    assert (together[0] != together[2]).any() and (alone[0] != alone[1]).any()
+    own_ledger, old = ledger.make_ledger(config, slot, members.number), distillation.old_sessions(config, slot)
+    parts = {"carrier": carrier, "optimizer": optimizer, "ledger": own_ledger, "old": old}
+    turn = jax.jit(distillation.of_all(distillation.make_turn(config, slot, **parts), config.shared_by))
+    begun = Learner(
+        init_train_state(carrier.begin(jax.random.key(0), params), optimizer), params if config.teacher.lasts else ()
+    )
+    standing = distillation.Standing(begun, own_ledger.first, ())
+    standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (4, *leaf.shape)), standing)
+    for night in range(2):
+        standing, _ = turn(standing, params, members, jnp.int32(night))
+    leaves = jax.tree.leaves(standing.learner)  # weights, optimiser and lasting teacher
+    one, same, other, its = np.concatenate([np.asarray(leaf).reshape(4, -1) for leaf in leaves], axis=1)
+    assert (one == same).all() and (other == its).all() and (one != other).any()
+    assert (np.asarray(standing.belief)[0] != np.asarray(standing.belief)[1]).any()  # their days are their own
 
 
 def test_a_shared_student_costs_the_days_of_all_its_jobs_and_holds_what_one_policy_can(agent, tmp_path):
