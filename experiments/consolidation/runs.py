@@ -106,16 +106,11 @@ _WHO_FORGETS = (
     "cloned successes",
     REWARDS,
 )
+_KEPT_FIRST, _REHEARSE = "the same, lived and taught by the first agent", {"distill.rehearsal_weight": 1.0}
 _REHEARSING = {
-    f"{said}, rehearsing": changed(_SEQUENCE[arm], {"distill.rehearsal_weight": 1.0})
-    for said, arm in (
-        ("the same", REFERENCE),
-        *(
-            (arm, arm)
-            for arm in _WHO_FORGETS
-            if arm not in (REFERENCE, "the same, anchored", "session, its own states")
-        ),
-    )
+    "the same, rehearsing": changed(_SEQUENCE[REFERENCE], _REHEARSE),
+    **{f"{arm}, rehearsing": changed(_SEQUENCE[arm], _REHEARSE) for arm in (_KEPT_FIRST, "cloned successes", REWARDS)},
+    f"{_KEPT_FIRST}, rehearsing, anchored": changed(_SEQUENCE[_KEPT_FIRST], _REHEARSE | {"distill.anchor_weight": 1.0}),
 }
 """Held to what was played in each job before as it ended, all jobs counting the same."""
 BLOCKS = 5
@@ -212,7 +207,7 @@ PANELS = {
         (REFERENCE, "cloned session", "cloned successes", "another job's session", "no teacher, sharpened"),
         (REFERENCE, *_FIRST),
     ),
-    "apart": (_WHO_FORGETS, (REFERENCE, *_REHEARSING)),
+    "apart": (_WHO_FORGETS,),
     "sequence": (
         (REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),
         (
@@ -225,3 +220,5 @@ PANELS = {
     ),
 }
 """Task -> arms of each panel of its figure of curves."""
+EARLIER = {task: (REFERENCE, _KEPT_FIRST, *_REHEARSING) for task in OVERLAP}
+"""Task -> arms of its figure of what is kept of the jobs before."""

@@ -14,6 +14,7 @@ from experiments.compression import analysis as compression_analysis
 from experiments.config import to_dict
 from experiments.consolidation import analysis as sessions_analysis
 from experiments.consolidation import runs as sessions_runs
+from experiments.consolidation import several
 from experiments.dream_scaling import analysis as scaling_analysis
 from experiments.dream_scaling import fit as scaling_fit
 from experiments.dream_scaling import runs as scaling_runs
@@ -233,6 +234,16 @@ def test_jobs_in_sequence_by_hand(tmp_path, monkeypatch):
     assert all(figure.stat().st_size > 10_000 for figure in figures)
 
 
+def test_what_is_kept_of_jobs_is_drawn_as_each_ends(tmp_path, monkeypatch):
+    """Three jobs of 200 transitions each, measured twice in each."""
+    monkeypatch.setattr(several.against, "draw", lambda rows, path, *, lines, x, y: lines)
+    written = rows("arm", {0: [0.5, 1, 0, 0.8, 0.1, 0.9], 1: [0.5, 1, 0, 0.8, 0.1, 0.9]}, task="consolidation-apart")
+    ends = {200: {}, 400: {"earlier_return": 0.25}, 600: {"earlier_return": 0.75}}
+    read = [row | {"old_kl": 0.1 if row["real"] in ends else None} | ends.get(row["real"], {}) for row in written]
+    lines = several.draw_earlier({"arm": read}, tmp_path / "unused.png")
+    assert lines == {"arm": [(2, [0.25, 0.25]), (3, [0.75, 0.75])]}
+
+
 def test_students_in_sequence_live_as_much_but_for_rewards():
     arms = dict(sessions_runs.ARMS["sequence"])
     rewarded = arms.pop(sessions_runs.REWARDS)
@@ -250,9 +261,11 @@ def test_jobs_are_apart_or_of_one_block_and_all_else_is_the_same():
         world, numbers = other.env.jobworld, np.array(other.jobs).reshape(other.sequence, 5)
         for student in numbers.T:
             assert len({tuple(np.asarray(keys_asked(world, number))) for number in student}) == 1
-        alone = arm.removesuffix(", rehearsing")
+        alone, *held = arm.split(", rehearsing")
         of = sessions_runs.ARMS["sequence"][sessions_runs.REFERENCE if alone == "the same" else alone]
-        of = changed(of, {"distill.rehearsal_weight": float(arm != alone)})
+        if held:
+            holds = {"distill.rehearsal_weight": 1.0, "distill.anchor_weight": float(held == [", anchored"])}
+            of = changed(of, holds)
         settings = {f"{whose}.num_keys": 20 for whose in ("env.jobworld", "agent.env.jobworld")}
         settings |= {f"{whose}.blocks": 5 for whose in ("env.jobworld", "agent.env.jobworld")}
         assert config == changed(of, settings | {"name": config.name})
@@ -283,7 +296,7 @@ def test_states_by_hand(tmp_path, monkeypatch):
 )
 def test_bits_left_open_by_hand(days, num_answers, left_open):
     """Of two answers and a new job every other day, yesterday's is right in three of four cases."""
-    assert sessions_analysis.bits_left_open(days, num_answers) == pytest.approx(left_open, abs=1e-12)
+    assert several.bits_left_open(days, num_answers) == pytest.approx(left_open, abs=1e-12)
 
 
 def test_days_of_a_job_by_hand(tmp_path, monkeypatch):
