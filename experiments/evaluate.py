@@ -24,6 +24,7 @@ from experiments.honesty import NUM_COPIES, as_learned, on_host_of
 from experiments.recover import saved_state
 from experiments.results import config_of
 from experiments.sessions.config import SessionsConfig
+from experiments.sessions.measure import of_success
 
 _FILM_ENDINGS = (".gif", ".mp4")
 
@@ -47,7 +48,7 @@ def evaluate(
         raise ValueError(f"episodes is {num_episodes}: give 1 or more")
     config, act, params, real = _open(path, planner=planner, version=version)
     episode_seed = int(session.evaluation_seed(seed))
-    env = make_world(config, real, envs.for_evaluation(config.env, num_episodes), seed=episode_seed)
+    env = make_world(config, real, _asked(config, num_episodes), seed=episode_seed)
     try:
         return _returns(env, act, params, config, episode_seed)
     finally:
@@ -80,7 +81,7 @@ def film(
     target = film_path(target, option="--film")
     config, act, params, real = _open(path, planner=planner, version=version)
     episode_seed = int(session.evaluation_seed(seed))
-    env = make_world(config, real, envs.for_evaluation(config.env, 1), seed=episode_seed, render=True)
+    env = make_world(config, real, _asked(config, 1), seed=episode_seed, render=True)
     filmed = _Filmed(env)
     try:
         (total,) = _returns(filmed, act, params, config, episode_seed)
@@ -108,6 +109,12 @@ def honesty(path: str | Path, *, seed: int = 0) -> Honesty:
         return on_host_of(student, parts.model, parts.config)(env, actor_of(parts.config, acting), episode_seed)
     finally:
         env.close()
+
+
+def _asked(config: Config | SessionsConfig, num_envs: int) -> EnvConfig:
+    """Returns what the agent of a run is measured in; success, as its rows tell it, if it has lived sessions."""
+    world = of_success(config.env) if isinstance(config, SessionsConfig) else config.env
+    return envs.for_evaluation(world, num_envs)
 
 
 class _Filmed:

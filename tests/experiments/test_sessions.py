@@ -1,6 +1,7 @@
 """Runs of agents with a session slot: what they write, that they go on where they were, and what they refuse."""
 
 import dataclasses
+import shutil
 import types
 
 import jax
@@ -257,6 +258,15 @@ def test_a_night_is_measured_and_the_first_student_deployed(distilled):
     assert returns.shape == (3,)
     with pytest.raises(ValueError, match="no world model and no planner"):
         evaluate(distilled, planner=True)
+
+
+def test_success_is_told_whatever_is_paid_by_day(distilled, tmp_path):
+    shutil.copytree(distilled, tmp_path / "paid")
+    file = tmp_path / "paid" / "config.json"
+    told = file.read_text()
+    assert told.count('"feedback": "end"') == 2  # of its world, and of its agent's
+    file.write_text(told.replace('"feedback": "end"', '"feedback": "step"'))
+    np.testing.assert_array_equal(evaluate(tmp_path / "paid", num_episodes=8), evaluate(distilled, num_episodes=8))
 
 
 def test_jobs_are_taught_in_themselves_but_for_the_control():
