@@ -32,7 +32,7 @@ _FILM_ENDINGS = (".gif", ".mp4")
 def evaluate(
     path: str | Path, *, planner: bool = False, version: int | None = None, num_episodes: int = 32, seed: int = 0
 ) -> np.ndarray:
-    """Returns [num_episodes] undiscounted returns, one episode each from its own start.
+    """Returns [num_episodes] undiscounted returns, one episode each from its own start, in the run's `measured_world`.
 
     Args:
       path: a run folder.
@@ -48,7 +48,7 @@ def evaluate(
         raise ValueError(f"episodes is {num_episodes}: give 1 or more")
     config, act, params, real = _open(path, planner=planner, version=version)
     episode_seed = int(session.evaluation_seed(seed))
-    env = make_world(config, real, _asked(config, num_episodes), seed=episode_seed)
+    env = make_world(config, real, measured_world(config, num_episodes), seed=episode_seed)
     try:
         return _returns(env, act, params, config, episode_seed)
     finally:
@@ -81,7 +81,7 @@ def film(
     target = film_path(target, option="--film")
     config, act, params, real = _open(path, planner=planner, version=version)
     episode_seed = int(session.evaluation_seed(seed))
-    env = make_world(config, real, _asked(config, 1), seed=episode_seed, render=True)
+    env = make_world(config, real, measured_world(config, 1), seed=episode_seed, render=True)
     filmed = _Filmed(env)
     try:
         (total,) = _returns(filmed, act, params, config, episode_seed)
@@ -111,8 +111,9 @@ def honesty(path: str | Path, *, seed: int = 0) -> Honesty:
         env.close()
 
 
-def _asked(config: Config | SessionsConfig, num_envs: int) -> EnvConfig:
-    """Returns what the agent of a run is measured in; success, as its rows tell it, if it has lived sessions."""
+def measured_world(config: Config | SessionsConfig, num_envs: int) -> EnvConfig:
+    """Returns what the agent of a run is measured in: of one that lives sessions where success alone is paid, as rows
+    tell it."""
     world = of_success(config.env) if isinstance(config, SessionsConfig) else config.env
     return envs.for_evaluation(world, num_envs)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +20,14 @@ from dreamer.loop import (
     Learner,
     Lived,
     PlanConfig,
-    Rehearsed,
     make_day_and_night,
     nothing_rehearsed,
-    with_job,
 )
+from dreamer.loop.consolidation import STATES
 from dreamer.loop.naps import make_nap
 from dreamer.loop.objective import make_loss
 from dreamer.loop.refinement import rows_of
-from dreamer.loop.rehearsal import strayed
+from dreamer.loop.rehearsal import Rehearsed, strayed, with_day
 from dreamer.sleep.carriers import Carried, CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
@@ -177,13 +177,13 @@ def test_the_loss_of_a_night_by_hand(night, distill, expected):
     kept = Rehearsed(
         obs=jnp.array([[0, 1], [2, 3], [0, 1]]),
         policy=jnp.repeat(odds[:, None], 2, axis=1),
-        ended=jnp.array([True, True, False]),
+        num_ended=jnp.int32(2),
     )
     distil, carrier = DistillConfig(**distill), make_carrier(CarrierConfig(), slot)
     loss = make_loss(
         slot, night.get("objective", "distil"), distil, carrier, credit_window=night.get("credit_window", 0)
     )
-    total, metrics = loss(params, first=(), rows=rows_of(lived), before=even, policy=policy, old=old, kept=kept)
+    total, metrics = loss(params, first=(), rows=rows_of(lived), before=even, policy=policy, old=old, rehearsed=kept)
     np.testing.assert_allclose(total, expected, rtol=1e-4)
     assert metrics["loss"] == total
 
@@ -199,7 +199,9 @@ def test_rows_that_are_not_kept_teach_nothing_and_doubtful_ones_teach_less():
     rows, policy = rows_of(lived), jnp.full((4, 2), 0.5)
 
     def of_rows(**fields):
-        asked = dict(first=(), rows=rows.replace(**fields), before=params["logits"], policy=policy, old=())
+        asked = dict(
+            first=(), rows=rows.replace(**fields), before=params["logits"], policy=policy, old=(), rehearsed=()
+        )
         return jax.value_and_grad(lambda params: loss(params, **asked), has_aux=True)(params)
 
     (total, metrics), _ = of_rows()
@@ -404,25 +406,38 @@ def test_an_anchor_holds_what_old_sessions_are_read_as():
     assert strays(of(0, held.params)) < 0.5 * strays(plain()[0])
 
 
-def test_what_is_rehearsed_is_what_the_student_plays_where_it_lived_last():
-    old, played = old_session()  # three states
-    session = jax.tree.map(lambda leaf: leaf[:1], old)
-    assert Lived(session, old).last is old and Lived(session, ()).last is session
-    lengths = dict(session_length=5, states_length=7)
-    assert ConsolidationConfig(**lengths).last_length == 7
-    assert ConsolidationConfig(**lengths, states="dream").last_length == 5
-    kept, who = nothing_rehearsed(SPEC, 2, 3), Carried(params(), ())
-    np.testing.assert_allclose(kept.policy.sum(axis=-1), 1, rtol=1e-6)
-    jax.tree.map(np.testing.assert_array_equal, with_job(SLOT, kept, who, old, jnp.int32(2)), kept)
-    kept = with_job(SLOT, kept, who, old, jnp.int32(1)).replace(ended=jnp.array([False, True]))
-    np.testing.assert_array_equal(kept.obs[1], old.obs)
-    assert not kept.obs[0].any()
-    np.testing.assert_allclose(
-        kept.policy[1], jax.nn.softmax(SLOT.agent.evaluate(params(), (), old.obs).logits), rtol=1e-6
-    )
-    np.testing.assert_allclose(strayed(SLOT, kept, who), 0, atol=1e-6)
-    away = strayed(SLOT, kept.replace(policy=jnp.stack([played, played])), who)
-    assert away[0] == 0 and away[1] > 1e-3
+@pytest.mark.parametrize("states", STATES)
+def test_the_last_part_of_a_day_is_the_students_own_or_the_session(states):
+    config = ConsolidationConfig(session_length=5, states_length=0 if states == "session" else 7, states=states)
+    session, own = (types.SimpleNamespace(length=length) for length in (5, 7))
+    lived = Lived(session, own if states == "student" else ())
+    assert lived.last.length == config.last_length == (7 if states == "student" else 5)
+
+
+def test_what_is_rehearsed_is_what_the_student_played_and_draws_it_back():
+    slot, spec = without_memory(make_tabular_agent(4, 2)), dataclasses.replace(SPEC, obs_shape=(), obs_dtype="int32")
+    even = {"logits": jnp.zeros((4, 2)), "value": jnp.zeros(4)}
+    surer = even | {"logits": even["logits"].at[:, 0].set(np.log(3))}
+    flags, state = jnp.zeros(3, bool), jnp.array([1, 2, 3])
+    lived = Transition(state, jnp.ones((3, 2), bool), state, jnp.zeros(3), flags, flags, state)
+    nothing = nothing_rehearsed(dataclasses.replace(spec, num_actions=2), 2, 3)
+    keep = functools.partial(with_day, slot, nothing, Carried(surer, ()), lived)
+    beyond = keep(stage=jnp.int32(2), ends=jnp.bool_(False))  # there is no room for a third
+    jax.tree.map(np.testing.assert_array_equal, beyond, nothing.replace(num_ended=2))
+    kept = keep(stage=jnp.int32(0), ends=jnp.bool_(False))
+    np.testing.assert_array_equal(kept.obs, [[1, 2, 3], [0, 0, 0]])
+    np.testing.assert_allclose(kept.policy, [[[0.75, 0.25]] * 3, [[0.5, 0.5]] * 3], rtol=1e-6)
+    assert kept.num_ended == 0 and keep(stage=jnp.int32(0), ends=jnp.bool_(True)).num_ended == 1
+
+    def nats(params, num_ended):
+        return strayed(slot, kept.replace(num_ended=num_ended), Carried(params, ()))
+
+    away = 0.75 * np.log(1.5) - 0.25 * LN2
+    np.testing.assert_allclose(nats(even, 1), [away, 0], rtol=1e-5)
+    np.testing.assert_allclose(nats(surer, 2), [0, np.log(2 / np.sqrt(3))], atol=1e-6)
+    for num_ended, pull in ((0, 0), (1, 0.25 / 3)):  # towards 3 to 1 where it lived, once the job has ended
+        back = jax.grad(lambda params, num_ended=num_ended: nats(params, num_ended).sum())(even)["logits"]
+        np.testing.assert_allclose(back, [[0, 0], *[[-pull, pull]] * 3], atol=1e-6)
 
 
 @pytest.mark.learn

@@ -6,7 +6,7 @@ from dreamer.loop.deployment import JUDGED, Deployment, Judge, first_deployment,
 from dreamer.loop.night import NIGHT_UPDATES, Night, make_night
 from dreamer.loop.planning import PlanConfig
 from dreamer.loop.refinement import Dream, DreamedWorld, Policy, go_on, rows_of
-from dreamer.loop.rehearsal import Rehearsed, nothing_rehearsed, with_job
+from dreamer.loop.rehearsal import nothing_rehearsed
 from dreamer.loop.rhythm import LoopConfig
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "Night",
     "PlanConfig",
     "Policy",
-    "Rehearsed",
     "Step",
     "days_and_nights",
     "first_deployment",
@@ -37,5 +36,4 @@ __all__ = [
     "make_night",
     "nothing_rehearsed",
     "rows_of",
-    "with_job",
 ]

@@ -21,7 +21,7 @@ from dreamer.loop.naps import Napped, make_nap
 from dreamer.loop.objective import make_loss
 from dreamer.loop.planning import PlanConfig, plan
 from dreamer.loop.refinement import Dream, DreamedWorld, Policy, Rows, refined, rows_of
-from dreamer.loop.rehearsal import Rehearsed
+from dreamer.loop.rehearsal import Rehearsed, with_day
 from dreamer.sleep.carriers import Carrier, NapConfig
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import RefineConfig
@@ -157,6 +157,8 @@ class Learner:
     """Of what is learned, as the carrier has it."""
     teacher: PyTree
     """Parameters of who teaches on in the coming night, of a teacher that `lasts`; () where it is who is deployed."""
+    rehearsed: Rehearsed | tuple = ()
+    """Of the jobs that ended, and of the present one so far; () where `distill.rehearsal_weight` is 0."""
 
 
 Night = Callable[..., tuple[Learner, Lived, Metrics]]
@@ -176,7 +178,7 @@ def make_day_and_night(
     nap: NapConfig,
     shared: str | None = None,
 ) -> Night:
-    """Returns the pure `day_and_night(learner, first, env, taught_in, seed, number, old, kept)`, for one job.
+    """Returns the pure `day_and_night(learner, first, env, taught_in, seed, number, old)`, for one job.
 
     Args:
       slot: the agent.
@@ -198,10 +200,9 @@ def make_day_and_night(
       env: the job.
       taught_in: where the session is lived: the same job, or for a control another.
       seed: [] of the run and the job.
-      number: [] int32 of the night.
+      number: [] int32 of the night; each job has `config.num_nights` of them.
       old: [T] a session of an old job, and what the agent that was first deployed plays in it [T, A]; read where
         `distill.anchor_weight` is positive.
-      kept: what is rehearsed of the jobs before; read where `distill.rehearsal_weight` is positive.
 
     It returns the learner after the night, what was lived, and means over the night's updates, with how many
     `lived_states` and `dreamed_states` each of them learned from.
@@ -245,9 +246,7 @@ def make_day_and_night(
         key = streams.stream(seed, "refine")
         return refined(refine, rows_of(lived.student), world=world, student=alone, teacher=reader, key=key)
 
-    def night(
-        learner: Learner, first: PyTree, lived: Lived, seed: jax.Array, others: dict[str, PyTree]
-    ) -> tuple[Learner, Metrics]:
+    def night(learner: Learner, first: PyTree, lived: Lived, seed: jax.Array, old: tuple) -> tuple[Learner, Metrics]:
         student, deployed = learner.student, carrier.carried(learner.student.params, first).params
         reading = learner.teacher if teacher.lasts else deployed
         known = fold(deployed, lived.session) if fold else lived.session
@@ -271,6 +270,8 @@ def make_day_and_night(
                 return reading_on(slot, deployed, lived.session, lived.student)
             return teacher_policy(teacher, evaluate, teaching, params, known, rows.lived.obs)
 
+        held = {"old": old, "rehearsed": learner.rehearsed}
+
         # A teacher that stands still is asked once.
         fixed = labels(deployed, reading) if teacher.weights in STILL else None
 
@@ -278,7 +279,7 @@ def make_day_and_night(
             student, teaching = carry
             now = carrier.carried(student.params, first).params
             policy = labels(now, teaching) if fixed is None else fixed
-            loss = functools.partial(loss_of, first=first, rows=rows, before=before, policy=policy, **others)
+            loss = functools.partial(loss_of, first=first, rows=rows, before=before, policy=policy, **held)
             student, metrics, grad_norm = train_step(student, loss, optimizer=optimizer, axis=shared)
             follows = follow(teacher, teaching, carrier.carried(student.params, first).params)
             return (student, follows), metrics | {"grad_norm": grad_norm}
@@ -288,7 +289,7 @@ def make_day_and_night(
         counts = {"lived_states": rows.kept.sum() - dreamed, "dreamed_states": dreamed}
         if fold:
             metrics["nap_kl"] = known.kl
-        learner = Learner(student, follows if teacher.lasts else ())
+        learner = learner.replace(student=student, teacher=follows if teacher.lasts else ())
         return learner, jax.tree.map(jnp.mean, metrics) | counts
 
     def day_and_night(
@@ -300,11 +301,15 @@ def make_day_and_night(
         seed: jax.Array,
         number: jax.Array,
         old: tuple = (),
-        kept: Rehearsed | tuple = (),
     ) -> tuple[Learner, Lived, Metrics]:
         seeds = jax.random.bits(streams.stream(seed, "night", number), (3,), jnp.uint32)
         lived = day(env, taught_in, carrier.carried(learner.student.params, first).params, first, seeds)
-        learner, metrics = night(learner, first, lived, seeds[2], {"old": old, "kept": kept})
+        learner, metrics = night(learner, first, lived, seeds[2], old)
+        if distill.rehearsal_weight:
+            stage, day_of_job = jnp.divmod(number, config.num_nights)
+            told = {"stage": stage, "ends": day_of_job == config.num_nights - 1}
+            after = carrier.carried(learner.student.params, first)
+            learner = learner.replace(rehearsed=with_day(slot, learner.rehearsed, after, lived.last, **told))
         return learner, lived, metrics
 
     return day_and_night

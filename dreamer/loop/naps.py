@@ -44,7 +44,7 @@ def make_nap(slot: SessionAgent, distill: DistillConfig, nap: NapConfig) -> Call
         policy, before = (
             slot.agent.evaluate(params, slot.recall_in(params, known, n), session.obs).logits for known in (session, ())
         )
-        said = {"rows": rows, "before": before, "policy": jax.nn.softmax(policy), "old": ()}
+        said = {"rows": rows, "before": before, "policy": jax.nn.softmax(policy), "old": (), "rehearsed": ()}
         loss = functools.partial(loss_of, first=params, **said)
 
         def one_update(state: TrainState, _) -> tuple[TrainState, jax.Array]:

@@ -21,7 +21,7 @@ from dreamer.sleep.distill import DistillConfig, distill_loss, state_weights, tr
 def make_loss(
     slot: SessionAgent, objective: str, distill: DistillConfig, carrier: Carrier, *, credit_window: int = 0
 ) -> Callable:
-    """Returns the pure `loss(learned, first, rows, before, policy, old, kept)` -> (loss of a night [], metrics).
+    """Returns the pure `loss(learned, first, rows, before, policy, old, rehearsed)` -> (loss of a night [], metrics).
 
     Args:
       slot: the agent.
@@ -37,7 +37,7 @@ def make_loss(
       before: [N, A] logits of who was deployed by day.
       policy: [N, A] probabilities of the teacher; () where the objective is not `distil`.
       old: as `make_day_and_night` says; () without an anchor.
-      kept: of the jobs before; () where none is rehearsed.
+      rehearsed: of the jobs before; () where they are not rehearsed.
     """
 
     def mean_of(terms: jax.Array, rows: Rows, counted: jax.Array) -> jax.Array:
@@ -72,20 +72,20 @@ def make_loss(
         rows: Rows,
         before: jax.Array,
         policy: jax.Array | tuple,
-        old: tuple = (),
-        kept: Rehearsed | tuple = (),
+        old: tuple,
+        rehearsed: Rehearsed | tuple,
     ) -> tuple[jax.Array, Metrics]:
         params, memory = student = carrier.carried(learned, first)
         obs = rows.lived.obs
         logits = slot.agent.evaluate(params, in_copies(memory, obs.shape[0]), obs).logits
-        share = rows.kept / jnp.maximum(rows.kept.sum(), 1)
+        kept = rows.kept / jnp.maximum(rows.kept.sum(), 1)
         metrics = {
-            "entropy": (share * divergences.entropy(logits)).sum(),
-            "moved_kl": (share * divergences.forward_kl(jax.nn.softmax(before), logits)).sum(),
+            "entropy": (kept * divergences.entropy(logits)).sum(),
+            "moved_kl": (kept * divergences.forward_kl(jax.nn.softmax(before), logits)).sum(),
         }
         if objective == "distil":
             total = towards_teacher(logits, rows, policy)
-            metrics["teacher_kl"] = (share * divergences.forward_kl(policy, logits)).sum()
+            metrics["teacher_kl"] = (kept * divergences.forward_kl(policy, logits)).sum()
         elif objective == "reinforce":
             total = own_returns(logits, rows, before)
         else:
@@ -98,9 +98,9 @@ def make_loss(
             total = total + distill.anchor_weight * held
             metrics["anchor_kl"] = held
         if distill.rehearsal_weight:
-            nats = strayed(slot, kept, student)
-            total = total + distill.rehearsal_weight * nats.sum()
-            metrics["rehearsal_kl"] = nats.sum() / jnp.maximum(kept.ended.sum(), 1)
+            nats = strayed(slot, rehearsed, student).sum()
+            total = total + distill.rehearsal_weight * nats
+            metrics["rehearsal_kl"] = nats / jnp.maximum(rehearsed.num_ended, 1)
         return total, metrics | {"loss": total}
 
     return loss

@@ -1,6 +1,6 @@
 """Rehearsal: what a student played in the jobs before, as each ended, kept and held to for good.
 
-Letters: S jobs, N states kept of each, A actions.
+Letters: S jobs that there is room for, N states kept of each, A actions.
 """
 
 import jax
@@ -15,30 +15,40 @@ from dreamer.sleep.carriers import Carried
 
 @struct.dataclass
 class Rehearsed:
-    """What is kept of jobs; places of those that have not ended count for nothing."""
+    """What is kept of jobs, in the order that they were lived in."""
 
     obs: jax.Array
-    """[S, N, ...] real states of each one's last day."""
+    """[S, N, ...] what was seen in the last part of each one's last day."""
     policy: jax.Array
-    """[S, N, A] probabilities that the student gave there, as the last night of the job had left it."""
-    ended: jax.Array
-    """[S] bool"""
+    """[S, N, A] probabilities that the student gave there, without memory, after the night that followed."""
+    num_ended: jax.Array
+    """[] int32 how many jobs have ended; the places behind them count for nothing yet."""
 
 
 def nothing_rehearsed(spec: EnvSpec, num_jobs: int, num_states: int) -> Rehearsed:
     """Returns room for `num_jobs` [S] of `num_states` [N] each, none of them ended."""
     room = (num_jobs, num_states)
     obs = jnp.zeros((*room, *spec.obs_shape), spec.obs_dtype)
-    return Rehearsed(obs, jnp.full((*room, spec.num_actions), 1 / spec.num_actions), jnp.zeros(num_jobs, bool))
+    return Rehearsed(obs, jnp.full((*room, spec.num_actions), 1 / spec.num_actions), jnp.int32(0))
 
 
-def with_job(slot: SessionAgent, kept: Rehearsed, student: Carried, day: Transition, number: jax.Array) -> Rehearsed:
-    """Returns `kept` with what the student plays without memory in the states of a day [N] of job `number` [] int32,
-    in the place of what stood there; the last job, for which there is no room, is not kept."""
-    memory = in_copies(student.memory, day.action.shape[0])
-    played = jax.nn.softmax(slot.agent.evaluate(student.params, memory, day.obs).logits)
-    obs, policy = (held.at[number].set(new, mode="drop") for held, new in ((kept.obs, day.obs), (kept.policy, played)))
-    return kept.replace(obs=obs, policy=policy)
+def with_day(
+    slot: SessionAgent, kept: Rehearsed, student: Carried, lived: Transition, *, stage: jax.Array, ends: jax.Array
+) -> Rehearsed:
+    """Returns `kept` with what the student plays without memory in the states of a day.
+
+    Args:
+      slot: the agent.
+      kept: so far; of the same job an earlier day gives way to this one.
+      student: as the night after that day left it.
+      lived: [N] of the day.
+      stage: [] int32 place of the job in their order; one behind all room, as the last job's, is not kept.
+      ends: [] bool whether the job ends with that night.
+    """
+    memory = in_copies(student.memory, lived.action.shape[0])
+    played = jax.nn.softmax(slot.agent.evaluate(student.params, memory, lived.obs).logits)
+    obs, policy = (held.at[stage].set(new, mode="drop") for held, new in ((kept.obs, lived.obs), (kept.policy, played)))
+    return Rehearsed(obs, policy, stage + ends.astype(jnp.int32))
 
 
 def strayed(slot: SessionAgent, kept: Rehearsed, student: Carried) -> jax.Array:
@@ -47,4 +57,4 @@ def strayed(slot: SessionAgent, kept: Rehearsed, student: Carried) -> jax.Array:
     obs = kept.obs.reshape(-1, *kept.obs.shape[2:])
     logits = slot.agent.evaluate(student.params, in_copies(student.memory, obs.shape[0]), obs).logits
     nats = divergences.forward_kl(kept.policy, logits.reshape(kept.policy.shape)).mean(axis=-1)
-    return jnp.where(kept.ended, nats, 0)
+    return jnp.where(jnp.arange(len(nats)) < kept.num_ended, nats, 0)

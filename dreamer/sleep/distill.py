@@ -36,11 +36,13 @@ class DistillConfig:
     perplexity_temperature: float = 1.0
     """Temperature of `perplexity`: PPL^(-1 / perplexity_temperature). A high one makes all trajectories equal."""
     anchor_weight: float = 0.0
-    """Weight of staying with the policy from before, on states of other jobs; 0 forgets freely."""
+    """Weight of staying with what the first agent played in a session of its pre-training; 0 forgets freely."""
     rehearsal_weight: float = 0.0
-    """What each job before counts for against the present one: the student is held, in the real states of that job's
-    last day, to what it played there as the job ended ("Dark Experience for General Continual Learning: a Strong,
-    Simple Baseline", https://arxiv.org/abs/2004.07211; there logits are met by their square); 0 keeps none of them."""
+    """What each job before counts for against the present one: the student is held, in the states of the last part of
+    that job's last day, to what it played there as the job ended. Functional regularisation ("Measuring and
+    regularizing networks in function space", https://arxiv.org/abs/1805.08289: there the L2 norm of probabilities, here
+    KL); its kin is dark experience replay (https://arxiv.org/abs/2004.07211), which keeps logits all along and needs no
+    ends of jobs. 0 keeps none of them."""
     reinforce_weight: float = 0.0
     """Weight of a policy gradient on the same transitions' rewards; 0 learns from the teacher alone."""
 

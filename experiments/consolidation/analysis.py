@@ -46,8 +46,11 @@ def analyse() -> tuple[str, list[Path]]:
         if not ran:
             continue
         if task in _SEQUENCES:
-            if shown := {arm: ran[arm] for arm in EARLIER.get(task, ()) if arm in ran}:
-                figures.append(draw_earlier(shown, FOLDER / "figures" / f"{task}-earlier.png"))
+            figures += [
+                draw_earlier(shown, FOLDER / "figures" / f"{task}-earlier-{number}.png")
+                for number, panel in enumerate(EARLIER if task in OVERLAP else (), 1)
+                if (shown := {arm: ran[arm] for arm in panel if arm in ran})
+            ]
             tables[OF_SEQUENCES] += [
                 *[line_of_sequence(task, arm, own) for arm, own in ran.items()],
                 *_lines_of_first(task, rows, ["-", "-", "-", "{}", "0"]),

@@ -51,9 +51,10 @@ _ON_LAKE = {
     "env": _LAKE.env.with_jobs(pool="distillation", job=0),
 }
 
+BY_FIRST = "the same, lived and taught by the first agent"
 _FIRST = {
     "the same, taught by the first agent": {"teacher.weights": "first"},
-    "the same, lived and taught by the first agent": {"teacher.weights": "first", "consolidation.lived_by": "first"},
+    BY_FIRST: {"teacher.weights": "first", "consolidation.lived_by": "first"},
 }
 
 _ARMS = {
@@ -101,16 +102,16 @@ _SEQUENCE = {
 _WHO_FORGETS = (
     REFERENCE,
     "the same, anchored",
-    "the same, lived and taught by the first agent",
+    BY_FIRST,
     "session, its own states",
     "cloned successes",
     REWARDS,
 )
-_KEPT_FIRST, _REHEARSE = "the same, lived and taught by the first agent", {"distill.rehearsal_weight": 1.0}
+_REHEARSE = {"distill.rehearsal_weight": 1.0}
 _REHEARSING = {
     "the same, rehearsing": changed(_SEQUENCE[REFERENCE], _REHEARSE),
-    **{f"{arm}, rehearsing": changed(_SEQUENCE[arm], _REHEARSE) for arm in (_KEPT_FIRST, "cloned successes", REWARDS)},
-    f"{_KEPT_FIRST}, rehearsing, anchored": changed(_SEQUENCE[_KEPT_FIRST], _REHEARSE | {"distill.anchor_weight": 1.0}),
+    **{f"{arm}, rehearsing": changed(_SEQUENCE[arm], _REHEARSE) for arm in (BY_FIRST, "cloned successes", REWARDS)},
+    f"{BY_FIRST}, rehearsing, anchored": changed(_SEQUENCE[BY_FIRST], _REHEARSE | {"distill.anchor_weight": 1.0}),
 }
 """Held to what was played in each job before as it ended, all jobs counting the same."""
 BLOCKS = 5
@@ -212,7 +213,7 @@ PANELS = {
         (REFERENCE, "the same, anchored", "session, its own states", "cloned successes"),
         (
             REFERENCE,
-            "the same, lived and taught by the first agent",
+            BY_FIRST,
             "the same, taught by the first agent",
             "the same, taught by a moving average",
             "the same, the teacher is the student",
@@ -220,5 +221,8 @@ PANELS = {
     ),
 }
 """Task -> arms of each panel of its figure of curves."""
-EARLIER = {task: (REFERENCE, _KEPT_FIRST, *_REHEARSING) for task in OVERLAP}
-"""Task -> arms of its figure of what is kept of the jobs before."""
+EARLIER = (
+    (REFERENCE, "the same, rehearsing", BY_FIRST, f"{BY_FIRST}, rehearsing", f"{BY_FIRST}, rehearsing, anchored"),
+    ("cloned successes", "cloned successes, rehearsing", REWARDS, f"{REWARDS}, rehearsing"),
+)
+"""Arms of each figure of what is kept of the jobs before, in the tasks of `OVERLAP`."""

@@ -133,7 +133,7 @@ def _open_bits(arm: str) -> float:
 
 
 @functools.cache
-def shared_bits(arm: str) -> float:
+def _shared_bits(arm: str) -> float:
     """Returns the bits an answer that nobody can know who does the jobs of a shared student and is not told which it is
     in, I(A; Z | S): the mean over the students of an arm."""
     config = ARMS["shared"][arm]
@@ -146,7 +146,7 @@ def _held_of_told(rows: list[dict], arm: str) -> tuple[list[float], list[float],
     """Returns bits an answer of the last night: held and told, one a seed, and the most that one policy can hold."""
     world = ARMS["shared"][arm].env.jobworld
     held, told = ([row[name] / world.num_keys for row in rows] for name in ("retained_bits", "available_bits"))
-    return held, told, math.log2(world.num_answers) - shared_bits(arm)
+    return held, told, math.log2(world.num_answers) - _shared_bits(arm)
 
 
 def line_of_shared(task: str, arm: str, rows: list[dict]) -> str:
@@ -157,7 +157,7 @@ def line_of_shared(task: str, arm: str, rows: list[dict]) -> str:
     returns = [table.interval(interquartile_mean([row[name] for row in final])) for name in names]
     said = f"{table.interval(interquartile_mean(held))}, {most:.2f}, {interquartile_mean(told)[0]:.2f}"
     real = f"{final[0]['real']:,}"
-    return table.joined([task, arm, str(len(final)), real, f"{shared_bits(arm):.2f}", said, *returns])
+    return table.joined([task, arm, str(len(final)), real, f"{_shared_bits(arm):.2f}", said, *returns])
 
 
 def draw_shared(ran: dict[str, list[dict]], folder: Path) -> list[Path]:
@@ -165,10 +165,10 @@ def draw_shared(ran: dict[str, list[dict]], folder: Path) -> list[Path]:
     final = {arm: [row for row in rows if row["final"]] for arm, rows in ran.items()}
     asked = {"student_return": "without memory", "session_return": "that day's session in memory"}
     success = {
-        said: [(shared_bits(arm), [row[name] for row in rows]) for arm, rows in final.items()]
+        said: [(_shared_bits(arm), [row[name] for row in rows]) for arm, rows in final.items()]
         for name, said in asked.items()
     }
-    of_arms = {shared_bits(arm): _held_of_told(rows, arm) for arm, rows in final.items()}
+    of_arms = {_shared_bits(arm): _held_of_told(rows, arm) for arm, rows in final.items()}
     held = {
         name: [(x, own[place]) for x, own in of_arms.items()]
         for place, name in enumerate(("its student holds", "the sessions tell"))

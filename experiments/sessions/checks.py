@@ -6,7 +6,7 @@ from dreamer.loop import PlanConfig
 from dreamer.sleep.carriers import MEMORIES, UNLEARNED
 from dreamer.sleep.distill import DistillConfig
 from dreamer.sleep.refine import DREAMED
-from dreamer.sleep.teachers import PLANNERS, STILL, TeacherConfig
+from dreamer.sleep.teachers import PLANNERS, STILL, TEACHER_KINDS, TeacherConfig
 from dreamer.wake.envs.jobs import pool_jobs
 from experiments.fields import differences
 from experiments.sessions.pretraining_config import check
@@ -42,11 +42,6 @@ def check_distillation(config: Any) -> None:
     if config.env.jobworld.period:
         said = f"env.jobworld.period is {world.period}"
         raise ValueError(f"{said}, but what is folded into weights must stay: give 0")
-    if config.distill.rehearsal_weight and config.sequence == 1:
-        raise ValueError(
-            f"distill.rehearsal_weight is {config.distill.rehearsal_weight}, but sequence is 1, and nothing was "
-            "learned in a job before: give 0, or a sequence of 2 jobs or more"
-        )
     check_taught(config)
     if (config.teacher.kind == "other_job" or world.pool == "test") and world.job + 2 * wanted > pool:
         raise ValueError(
@@ -70,6 +65,7 @@ def check_distillation(config: Any) -> None:
     check_self_conditioning(config)
     _check_plan(config)
     _check_objective(config)
+    _check_rehearsal(config)
     _check_reading_on(config)
     _check_refine(config)
     _check_carrier(config)
@@ -145,6 +141,21 @@ def _check_objective(config: Any) -> None:
                 f"consolidation.objective is {night.objective!r}, which asks no teacher, but settings of {name} "
                 f"are changed: leave them out (but distill.{' and '.join(held)}), or give objective 'distil'"
             )
+
+
+def _check_rehearsal(config: Any) -> None:
+    """Refuses to rehearse where nothing was learned before, or what was is kept in the states of another job."""
+    weight, night = config.distill.rehearsal_weight, config.consolidation
+    if weight and config.sequence == 1:
+        raise ValueError(
+            f"distill.rehearsal_weight is {weight}, but sequence is 1, and nothing was learned in a job before: give "
+            "0, or a sequence of 2 jobs or more"
+        )
+    if weight and night.states != "student":
+        allow(
+            f"distill.rehearsal_weight is {weight}, and what is kept of a job is its session",
+            ("teacher.kind", config.teacher.kind, [kind for kind in TEACHER_KINDS if kind != "other_job"]),
+        )
 
 
 def _check_reading_on(config: Any) -> None:

@@ -108,7 +108,7 @@ class DistillationConfig:
 
     @property
     def row(self) -> dict:
-        """What its rows say of it; the ratio is that of states which are not refined."""
+        """What its rows say of it; the ratio is that of states which are not refined, nor held to beside."""
         night = self.consolidation
         rows = night.num_updates * night.rows_per_update + self.nap_updates * night.session_length
         ratio, episodes = rows // night.real_per_night, self.num_jobs * self.episodes

@@ -15,7 +15,7 @@ from dreamer.core import keys as streams
 from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Meters, Metrics, PyTree, Transition
 from dreamer.io import Log, RunFolder
-from dreamer.loop import Learner, Lived, Rehearsed, make_day_and_night, nothing_rehearsed, with_job
+from dreamer.loop import Learner, Lived, make_day_and_night, nothing_rehearsed
 from dreamer.sleep.carriers import Carried, Carrier, make_carrier
 from dreamer.sleep.update import Optimizer, init_train_state, make_optimizer
 from dreamer.wake import session as sessions
@@ -52,8 +52,6 @@ class Standing(NamedTuple):
     """Who learns."""
     belief: PyTree
     """Of a perfect reader of all that was lived in the job so far, as the ledger has it."""
-    kept: Rehearsed | tuple
-    """Of the jobs that ended; () where none is rehearsed."""
 
 
 class Outcome(NamedTuple):
@@ -120,17 +118,13 @@ def make_turn(
         env, taught_in = (of_job(config.env, numbers[stage]) for numbers in (jobs.number, jobs.taught))
         deployed = carrier.carried(standing.learner.student.params, first).params
         teacher = standing.learner.teacher if config.teacher.lasts else deployed
-        others, kept, rehearses = {"old": old(first, jobs)} if old else {}, standing.kept, standing.kept != ()
-        if rehearses:
-            others["kept"] = kept = kept.replace(ended=jnp.arange(config.sequence - 1) < stage)
+        old_session = old(first, jobs) if old else ()
         learner, lived, metrics = day_and_night(
-            standing.learner, first, env, taught_in, seed=jobs.seed, number=number, **others
+            standing.learner, first, env, taught_in, seed=jobs.seed, number=number, old=old_session
         )
         belief = ledger.read(standing.belief, night, _of_the_job(config, lived))
         same = {"seed": sessions.evaluation_seed(jobs.seed, number), "num_episodes": config.episodes}
         after = carrier.carried(learner.student.params, first)
-        if rehearses:  # what the last night of a job writes stays
-            kept = with_job(slot, kept, after, lived.last, stage)
         asked = of_success(config.env)
         without = jax.vmap(lambda job: returns(slot, of_job(asked, job), after, **same))(jobs.number)
         its_own = lived.session != () and config.teacher.kind != "other_job"
@@ -145,7 +139,7 @@ def make_turn(
             labelled = lived.student != () and config.refine.arm == "raw"
             said = told(slot, config.env, teacher, lived, **who) if labelled else ()
         outcome = Outcome(without, jnp.asarray(within), ledger.told(after), repaired, said, metrics)
-        return Standing(learner, belief, kept), outcome
+        return Standing(learner, belief), outcome
 
     return turn
 
@@ -185,6 +179,14 @@ def old_sessions(config: DistillationConfig, slot: SessionAgent) -> Callable | N
     return old
 
 
+def rehearsed_first(config: DistillationConfig, slot: SessionAgent) -> PyTree:
+    """Returns what a student rehearses before its first job has ended: nothing, with room for all jobs but the last; or
+    () where it never does."""
+    if not config.distill.rehearsal_weight:
+        return ()
+    return nothing_rehearsed(slot.spec, config.sequence - 1, config.consolidation.last_length)
+
+
 def live_and_learn(
     config: DistillationConfig, folder: RunFolder, slot: SessionAgent, params: PyTree, *, watch: Watch
 ) -> tuple[Carried, Meters]:
@@ -206,9 +208,7 @@ def live_and_learn(
     turn = jax.jit(of_all(one_turn, config.shared_by), donate_argnums=0)
     learned = carrier.begin(streams.stream(config.seed, "carrier"), params)
     lasting = params if config.teacher.lasts else ()
-    rehearses = config.sequence - 1, night.last_length
-    kept = nothing_rehearsed(slot.spec, *rehearses) if config.distill.rehearsal_weight else ()
-    one = Standing(Learner(init_train_state(learned, optimizer), lasting), ledger.first, kept)
+    one = Standing(Learner(init_train_state(learned, optimizer), lasting, rehearsed_first(config, slot)), ledger.first)
     standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), one)
     settings = {"wandb_mode": config.run.wandb, "project": config.run.project, "config": sessions_to_dict(config)}
     asked = make_asked(config, slot, carrier, first=params, begun=learned, numbers=jobs.number, seeds=jobs.seed)
@@ -239,7 +239,8 @@ def live_and_learn(
 
 
 def cost_of(config: DistillationConfig, metrics: Metrics) -> Meters:
-    """Returns what a day and its night add to the meters of one student, all but seconds.
+    """Returns what a day and its night add to the meters of one student, all but seconds; states that it is held to
+    beside, by an anchor or by rehearsal, are not counted.
 
     Args:
       config: the run.

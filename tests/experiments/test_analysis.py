@@ -236,12 +236,28 @@ def test_jobs_in_sequence_by_hand(tmp_path, monkeypatch):
 
 def test_what_is_kept_of_jobs_is_drawn_as_each_ends(tmp_path, monkeypatch):
     """Three jobs of 200 transitions each, measured twice in each."""
-    monkeypatch.setattr(several.against, "draw", lambda rows, path, *, lines, x, y: lines)
-    written = rows("arm", {0: [0.5, 1, 0, 0.8, 0.1, 0.9], 1: [0.5, 1, 0, 0.8, 0.1, 0.9]}, task="consolidation-apart")
-    ends = {200: {}, 400: {"earlier_return": 0.25}, 600: {"earlier_return": 0.75}}
-    read = [row | {"old_kl": 0.1 if row["real"] in ends else None} | ends.get(row["real"], {}) for row in written]
-    lines = several.draw_earlier({"arm": read}, tmp_path / "unused.png")
-    assert lines == {"arm": [(2, [0.25, 0.25]), (3, [0.75, 0.75])]}
+    monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
+    told = {200: [None, None], 400: [0.25, 0.5], 600: [0.75, 1.0]}
+    drawn, draw = [], several.against.draw
+
+    def watched(rows, path, *, lines, **said):
+        drawn.append(lines)
+        return draw(rows, path, lines=lines, **said)
+
+    monkeypatch.setattr(several.against, "draw", watched)
+    arms = [sessions_runs.REFERENCE, "the same, rehearsing", sessions_runs.REWARDS]
+    for arm in arms:
+        curves = {seed: [0.5, 1, 0, 0.8, 0.1, 0.9] for seed in (0, 1)}
+        read = [
+            row | {name: None if row["real"] not in told else 0.1 for name in ("old_kl", "other_session_return")}
+            for row in rows(arm, curves, task="consolidation-apart")
+        ]
+        read = [row | {"earlier_return": told.get(row["real"], [None] * 2)[row["seed"]]} for row in read]
+        write_rows(tmp_path / "results" / "apart.csv", read)
+    _, figures = sessions_analysis.analyse()
+    line = [(2, [0.25, 0.5]), (3, [0.75, 1.0])]
+    assert drawn == [{arms[0]: line, arms[1]: line}, {arms[2]: line}]
+    assert [figure.name for figure in figures] == ["apart-earlier-1.png", "apart-earlier-2.png", "apart-1.png"]
 
 
 def test_students_in_sequence_live_as_much_but_for_rewards():
@@ -261,11 +277,11 @@ def test_jobs_are_apart_or_of_one_block_and_all_else_is_the_same():
         world, numbers = other.env.jobworld, np.array(other.jobs).reshape(other.sequence, 5)
         for student in numbers.T:
             assert len({tuple(np.asarray(keys_asked(world, number))) for number in student}) == 1
-        alone, *held = arm.split(", rehearsing")
+        alone = arm.removesuffix(", anchored").removesuffix(", rehearsing") if "rehearsing" in arm else arm
         of = sessions_runs.ARMS["sequence"][sessions_runs.REFERENCE if alone == "the same" else alone]
-        if held:
-            holds = {"distill.rehearsal_weight": 1.0, "distill.anchor_weight": float(held == [", anchored"])}
-            of = changed(of, holds)
+        if arm != alone:
+            held = {"distill.anchor_weight": 1.0} if arm.endswith(", anchored") else {}
+            of = changed(of, held | {"distill.rehearsal_weight": 1.0})
         settings = {f"{whose}.num_keys": 20 for whose in ("env.jobworld", "agent.env.jobworld")}
         settings |= {f"{whose}.blocks": 5 for whose in ("env.jobworld", "agent.env.jobworld")}
         assert config == changed(of, settings | {"name": config.name})

@@ -12,7 +12,6 @@ from scipy import stats
 
 from dreamer.io import Checkpoints, LogError, RunFolder, read_log
 from dreamer.loop import ConsolidationConfig, Learner
-from dreamer.loop.rehearsal import strayed
 from dreamer.sleep.carriers import UNLEARNED, Carried, CarrierConfig, NapConfig, make_carrier
 from dreamer.sleep.teachers import TeacherConfig
 from dreamer.sleep.update import init_train_state, make_optimizer
@@ -28,7 +27,7 @@ from experiments import folders, sweep
 from experiments.config import RunConfig
 from experiments.consolidation import analysis
 from experiments.consolidation import runs as question
-from experiments.evaluate import evaluate
+from experiments.evaluate import evaluate, measured_world
 from experiments.fields import changed
 from experiments.measures import beliefs, bits, lake, reader
 from experiments.results import read_rows, rows_of
@@ -266,6 +265,8 @@ def test_success_is_told_whatever_is_paid_by_day(distilled, tmp_path):
     told = file.read_text()
     assert told.count('"feedback": "end"') == 2  # of its world, and of its agent's
     file.write_text(told.replace('"feedback": "end"', '"feedback": "step"'))
+    world = measured_world(sessions_from_dict(RunFolder.open(tmp_path / "paid").config), 8)
+    assert (world.jobworld.feedback, world.jobworld.look_cost, world.num_envs) == ("end", 0, 8)
     np.testing.assert_array_equal(evaluate(tmp_path / "paid", num_episodes=8), evaluate(distilled, num_episodes=8))
 
 
@@ -308,16 +309,15 @@ def rehearsing(weight, agent, path, monkeypatch):
 
         def told(standing, *args):
             standing, outcome = turn(standing, *args)
-            jax.debug.callback(stood.append, jax.tree.map(lambda leaf: leaf[0], standing), ordered=True)
+            jax.debug.callback(stood.append, jax.tree.map(lambda leaf: leaf[0], standing.learner), ordered=True)
             return standing, outcome
 
         return told
 
     monkeypatch.setattr(distillation, "of_all", watched)
     settings = {"distill.rehearsal_weight": weight, "sequence": 3, "num_jobs": 1, "update.learning_rate": 1e-2}
-    night = {"states": "session", "states_length": 0, "num_nights": 2, "num_updates": 8}
-    nights = {f"consolidation.{name}": value for name, value in night.items()}
-    distil(changed(DISTIL, settings | nights | {"run.folder": str(path)}), agent, watch=ignore)
+    settings |= {"consolidation.num_updates": 8, "env.jobworld.job": 0, "run.folder": str(path)}
+    distil(changed(DISTIL, settings), agent, watch=ignore)
     jax.effects_barrier()
     return read_log(path / "log.jsonl"), jax.tree.map(jnp.asarray, stood)
 
@@ -325,16 +325,17 @@ def rehearsing(weight, agent, path, monkeypatch):
 def test_what_the_last_night_of_a_job_leaves_is_rehearsed_from_then_on(agent, monkeypatch, tmp_path):
     log, stood = rehearsing(10.0, agent, tmp_path / "run", monkeypatch)
     assert [row["rehearsal_kl"] > 0 for row in log] == [False, False, True, True, True, True]
-    kept = [after.kept for after in stood]
-    np.testing.assert_array_equal([now.ended for now in kept], [[0, 0]] * 2 + [[1, 0]] * 2 + [[1, 1]] * 2)
-    assert kept[0].obs.shape[:2] == (2, DISTIL.consolidation.session_length)
+    kept = [learner.rehearsed for learner in stood]
+    np.testing.assert_array_equal([now.num_ended for now in kept], [0, 1, 1, 2, 2, 3])
+    assert kept[0].obs.shape[:2] == (2, DISTIL.consolidation.states_length)
+    evaluate_one = pretraining.parts_of(AGENT)[0].agent.evaluate
     for job, night in ((0, 1), (1, 3)):
         assert (kept[night - 1].policy[job] != kept[night].policy[job]).any()
         for later in kept[night + 1 :]:
             np.testing.assert_array_equal(later.obs[job], kept[night].obs[job])
             np.testing.assert_array_equal(later.policy[job], kept[night].policy[job])
-    slot, ended = pretraining.parts_of(AGENT)[0], kept[1].replace(ended=jnp.array([True, False]))
-    np.testing.assert_allclose(strayed(slot, ended, Carried(stood[1].learner.student.params, ())), 0, atol=1e-6)
+        played = jax.nn.softmax(evaluate_one(stood[night].student.params, (), kept[night].obs[job]).logits)
+        np.testing.assert_allclose(kept[night].policy[job], played, atol=1e-5)
 
 
 @pytest.mark.learn
@@ -540,12 +541,19 @@ def test_what_independent_parts_give_is_estimated_without_bias():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"carrier": CarrierConfig("lora", 2), "nap.places": 2, "nap.num_updates": 2},
-        {"distill.anchor_weight": 1.0, "teacher.weights": "ema"},
+        {"num_jobs": 4, "carrier": CarrierConfig("lora", 2), "nap.places": 2, "nap.num_updates": 2},
+        {
+            "num_jobs": 2,
+            "distill.anchor_weight": 1.0,
+            "teacher.weights": "ema",
+            "distill.rehearsal_weight": 1.0,
+            "sequence": 2,
+            "consolidation.num_nights": 1,
+        },
     ],
 )
 def test_jobs_that_share_a_student_teach_it_together(agent, settings):
-    config = changed(DISTIL, settings | {"num_jobs": 4, "shared_by": 2, "env.jobworld.job": 0})
+    config = changed(DISTIL, settings | {"shared_by": 2, "env.jobworld.job": 0})
     slot, params = load_agent(agent, min_context_gain=-1.0)
     members = distillation.jobs_of(config)
     carrier, optimizer = make_carrier(config.carrier, slot), make_optimizer(config.update, config.num_nights)
@@ -553,16 +561,21 @@ def test_jobs_that_share_a_student_teach_it_together(agent, settings):
     parts = {"carrier": carrier, "optimizer": optimizer, "ledger": own_ledger, "old": old}
     turn = jax.jit(distillation.of_all(distillation.make_turn(config, slot, **parts), config.shared_by))
     begun = Learner(
-        init_train_state(carrier.begin(jax.random.key(0), params), optimizer), params if config.teacher.lasts else ()
+        init_train_state(carrier.begin(jax.random.key(0), params), optimizer),
+        params if config.teacher.lasts else (),
+        distillation.rehearsed_first(config, slot),
     )
-    standing = distillation.Standing(begun, own_ledger.first, ())
-    standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (4, *leaf.shape)), standing)
+    standing = distillation.Standing(begun, own_ledger.first)
+    standing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_jobs, *leaf.shape)), standing)
     for night in range(2):
         standing, _ = turn(standing, params, members, jnp.int32(night))
-    leaves = jax.tree.leaves(standing.learner)  # weights, optimiser and lasting teacher
-    one, same, other, its = np.concatenate([np.asarray(leaf).reshape(4, -1) for leaf in leaves], axis=1)
-    assert (one == same).all() and (other == its).all() and (one != other).any()
+    learner, rehearsed = standing.learner.replace(rehearsed=()), standing.learner.rehearsed
+    leaves = jax.tree.leaves(learner)  # weights, optimiser and lasting teacher
+    learners = np.concatenate([np.asarray(leaf).reshape(config.num_jobs, -1) for leaf in leaves], axis=1)
+    assert (learners[::2] == learners[1::2]).all() and len(np.unique(learners, axis=0)) == config.num_jobs / 2
     assert (np.asarray(standing.belief)[0] != np.asarray(standing.belief)[1]).any()  # their days are their own
+    if rehearsed != ():  # and so is what each of them rehearses
+        assert (np.asarray(rehearsed.num_ended) == 2).all() and (rehearsed.obs[0] != rehearsed.obs[1]).any()
 
 
 def test_a_shared_student_costs_the_days_of_all_its_jobs_and_holds_what_one_policy_can(agent, tmp_path):
@@ -946,6 +959,18 @@ def test_configs_are_what_was_written():
         ),
         (DISTIL, {"horizons": (8,)}, "episodes is 4, but horizons asks how likely 8 all succeed"),
         (DISTIL, {"distill.rehearsal_weight": 1.0}, "rehearsal_weight is 1.0, but sequence is 1, and nothing was"),
+        (
+            DISTIL,
+            {
+                "distill.rehearsal_weight": 1.0,
+                "sequence": 2,
+                "num_jobs": 1,
+                "env.jobworld.job": 0,
+                "teacher.kind": "other_job",
+                "consolidation.states": "dream",
+            },
+            "teacher.kind is 'other_job', but distill.rehearsal_weight is 1.0, and what is kept of a job is its",
+        ),
         (DISTIL, {"sequence": 2}, "job is 1, num_jobs 2 and sequence 2: give the number of the first"),
         (AGENT, {"env.num_envs": 2}, "env.num_envs is 2"),
         (AGENT, {"update.reset_every": 5}, "update.reset_every is 5, which has no effect here"),
