@@ -59,6 +59,8 @@ def draw(
     if logarithmic:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:,.0f}")
+    elif all(isinstance(place, int) for points in lines.values() for place, _ in points):
+        axes.xaxis.get_major_locator().set_params(integer=True)  # there is nothing between counts
     axes.set_xlabel(x)
     axes.set_ylabel(y if least is None else f"{y} (what is below {least:g} is not shown)")
     axes.set_ylim(bottom=least)
