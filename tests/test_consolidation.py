@@ -415,12 +415,13 @@ def test_the_last_part_of_a_day_is_the_students_own_or_the_session(states):
 
 
 def test_what_is_rehearsed_is_what_the_student_played_and_draws_it_back():
-    slot, spec = without_memory(make_tabular_agent(4, 2)), dataclasses.replace(SPEC, obs_shape=(), obs_dtype="int32")
+    slot = without_memory(make_tabular_agent(4, 2))
+    spec = dataclasses.replace(SPEC, obs_shape=(), obs_dtype="int32", num_actions=2)
     even = {"logits": jnp.zeros((4, 2)), "value": jnp.zeros(4)}
     surer = even | {"logits": even["logits"].at[:, 0].set(np.log(3))}
     flags, state = jnp.zeros(3, bool), jnp.array([1, 2, 3])
     lived = Transition(state, jnp.ones((3, 2), bool), state, jnp.zeros(3), flags, flags, state)
-    nothing = nothing_rehearsed(dataclasses.replace(spec, num_actions=2), 2, 3)
+    nothing = nothing_rehearsed(spec, 2, 3)
     keep = functools.partial(with_day, slot, nothing, Carried(surer, ()), lived)
     beyond = keep(stage=jnp.int32(2), ends=jnp.bool_(False))  # there is no room for a third
     jax.tree.map(np.testing.assert_array_equal, beyond, nothing.replace(num_ended=2))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamer.core import divergences
-from dreamer.core.ports import SessionAgent, in_copies
+from dreamer.core.ports import SessionAgent
 from dreamer.core.types import Metrics, PyTree
 from dreamer.loop.refinement import Rows
 from dreamer.loop.rehearsal import Rehearsed, strayed
@@ -75,9 +75,8 @@ def make_loss(
         old: tuple,
         rehearsed: Rehearsed | tuple,
     ) -> tuple[jax.Array, Metrics]:
-        params, memory = student = carrier.carried(learned, first)
-        obs = rows.lived.obs
-        logits = slot.agent.evaluate(params, in_copies(memory, obs.shape[0]), obs).logits
+        student = carrier.carried(learned, first)
+        logits = student.logits_at(slot.agent, rows.lived.obs)
         kept = rows.kept / jnp.maximum(rows.kept.sum(), 1)
         metrics = {
             "entropy": (kept * divergences.entropy(logits)).sum(),
@@ -94,7 +93,7 @@ def make_loss(
             total = total + distill.reinforce_weight * own_returns(logits, rows, before)
         if distill.anchor_weight:
             session, played = old
-            held = divergences.forward_kl(played, slot.read_one(params, session)).mean()
+            held = divergences.forward_kl(played, slot.read_one(student.params, session)).mean()
             total = total + distill.anchor_weight * held
             metrics["anchor_kl"] = held
         if distill.rehearsal_weight:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from dreamer.core import divergences
-from dreamer.core.ports import SessionAgent, in_copies
+from dreamer.core.ports import SessionAgent
 from dreamer.core.types import EnvSpec, Transition
 from dreamer.sleep.carriers import Carried
 
@@ -45,8 +45,7 @@ def with_day(
       stage: [] int32 place of the job in their order; one behind all room, as the last job's, is not kept.
       ends: [] bool whether the job ends with that night.
     """
-    memory = in_copies(student.memory, lived.action.shape[0])
-    played = jax.nn.softmax(slot.agent.evaluate(student.params, memory, lived.obs).logits)
+    played = jax.nn.softmax(student.logits_at(slot.agent, lived.obs))
     obs, policy = (held.at[stage].set(new, mode="drop") for held, new in ((kept.obs, lived.obs), (kept.policy, played)))
     return Rehearsed(obs, policy, stage + ends.astype(jnp.int32))
 
@@ -55,6 +54,6 @@ def strayed(slot: SessionAgent, kept: Rehearsed, student: Carried) -> jax.Array:
     """Returns [S] mean KL(what was played || what the student plays) in the states of each job, in nats; 0 of those
     that have not ended."""
     obs = kept.obs.reshape(-1, *kept.obs.shape[2:])
-    logits = slot.agent.evaluate(student.params, in_copies(student.memory, obs.shape[0]), obs).logits
+    logits = student.logits_at(slot.agent, obs)
     nats = divergences.forward_kl(kept.policy, logits.reshape(kept.policy.shape)).mean(axis=-1)
     return jnp.where(jnp.arange(len(nats)) < kept.num_ended, nats, 0)

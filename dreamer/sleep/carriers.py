@@ -15,7 +15,7 @@ One loss teaches any of them; what differs is which numbers it may move, and how
   returns, and one neighbour). It looks up, and knows nothing between. The observations are those that `spread` finds,
   so no entry says again what another says.
 
-Letters: r rank, p places of a memory.
+Letters: r rank, p places of a memory, A actions; n of any number.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dreamer.core.ports import SessionAgent
+from dreamer.core.ports import Agent, SessionAgent, in_copies
 from dreamer.core.types import PyTree, Transition
 
 KINDS = ("weights", "lora", "cartridge", "window", "table")
@@ -79,6 +79,10 @@ class Carried(NamedTuple):
     params: PyTree
     memory: PyTree
     """Of one copy; () for none."""
+
+    def logits_at(self, agent: Agent, obs: jax.Array) -> jax.Array:
+        """Returns [n, A] the policy logits of `agent` at each of observations [n, ...] with what is carried."""
+        return agent.evaluate(self.params, in_copies(self.memory, obs.shape[0]), obs).logits
 
 
 class Carrier(NamedTuple):

@@ -71,16 +71,14 @@ def answers(slot: SessionAgent, config: EnvConfig, agent: Carried) -> jax.Array:
     """Returns [K, A] the logits of what the agent answers to each key, known, at the start of an episode; looks left
     out."""
     world = config.jobworld
-    memory = in_copies(agent.memory, world.num_keys)
-    told = slot.agent.evaluate(agent.params, memory, prompts(world)[: world.num_keys])
-    return told.logits[:, : world.num_answers]
+    return agent.logits_at(slot.agent, prompts(world)[: world.num_keys])[:, : world.num_answers]
 
 
 def directions(slot: SessionAgent, config: EnvConfig, agent: Carried) -> jax.Array:
     """Returns [C, A] the logits of where the agent goes from each cell of a lake, at the start of an episode."""
     cells = config.lake.num_cells
     seen = jnp.concatenate([jnp.eye(cells), jnp.ones((cells, 1))], axis=1)
-    return slot.agent.evaluate(agent.params, in_copies(agent.memory, cells), seen).logits
+    return agent.logits_at(slot.agent, seen)
 
 
 def bits_of(logits: np.ndarray, belief: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
