@@ -70,10 +70,10 @@ bench: setup  ## speed of each part, as ratios measured in one run
 figures: setup  ## redraw every figure from the recorded rows
 	@$(RUN) -m scripts.figures
 
-reproduce: setup  ## make the runs of a question that lack rows, then its figures: make reproduce FIGURE=consolidation SEEDS=10
-	@$(if $(FIGURE),,echo "error: name the question: make reproduce FIGURE=consolidation, or another folder of experiments/ with a runs.py" >&2; exit 1)
-	@$(RUN) -m scripts.sweep $(FIGURE) --seeds $(or $(SEEDS),5)
-	@$(RUN) -m scripts.figures $(FIGURE)
+reproduce: setup  ## make a question's runs anew in runs/reproduced, then its figures: make reproduce FIGURE=horizon TASKS=trained-4 SEEDS=5
+	@$(if $(FIGURE),,echo "error: name the question: make reproduce FIGURE=horizon, or another folder of experiments/ with a runs.py" >&2; exit 1)
+	@$(RUN) -m scripts.sweep $(FIGURE) --root runs/reproduced --seeds $(or $(SEEDS),1) $(if $(TASKS),--tasks $(TASKS))
+	@$(RUN) -m scripts.figures $(FIGURE) --root runs/reproduced
 
 clean:  ## remove what make can make again (.venv, caches, build products); runs/ stays
 	@rm -rf $(VENV) .venv-extras .jax_cache .pytest_cache .ruff_cache build dist *.egg-info

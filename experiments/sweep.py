@@ -13,11 +13,14 @@ from types import ModuleType
 from dreamer.io import BusyError
 from experiments import one_change
 from experiments.config import Config
-from experiments.results import read_rows, rows_of, run_of, write_rows
+from experiments.results import newest_of, read_rows, rows_of, run_of, write_rows
 from experiments.run import Progress, run_or_resume
 from experiments.sessions import run as sessions
 from experiments.sessions.config import SessionsConfig
 from experiments.workers import Ended, Tell
+
+RECORD = Path(__file__).parent
+"""Where the rows of this repository are, `QUESTION/results/TASK.csv`, and their figures, `QUESTION/figures`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +85,37 @@ def runs_of(question: str) -> ModuleType:
     return module
 
 
-def analyse(question: str) -> tuple[str, list[Path]]:
-    """Returns a question's table as Markdown, and the figures drawn: by its `analysis.py`, or by `one_change`."""
+def analyse(question: str, root: Path = RECORD) -> tuple[str, list[Path]]:
+    """Returns a question's table as Markdown, and the figures drawn: by its `analysis.py`, or by `one_change`; of the
+    rows below `root`."""
     module = runs_of(question)
-    if (folder := Path(module.__file__).parent).joinpath("analysis.py").exists():
-        return importlib.import_module(f"experiments.{question}.analysis").analyse()
-    return one_change.analyse(folder, module.ARMS)
+    if RECORD.joinpath(question, "analysis.py").exists():
+        return importlib.import_module(f"experiments.{question}.analysis").analyse(root / question)
+    return one_change.analyse(root / question, module.ARMS)
 
 
-def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds: range) -> list[Job]:
+def made_again(question: str, root: Path) -> list[str]:
+    """Returns, for each task, how the runs that have rows below `root` end beside the recorded ones: the same arm,
+    configuration and seed. Tasks without such pairs are left out."""
+    lines = []
+    for task in runs_of(question).ARMS:
+        recorded, anew = (
+            {run_of(row): row for row in newest_of(where / question / "results" / f"{task}.csv") if row["final"]}
+            for where in (RECORD, root)
+        )
+        apart = [
+            row["student_return"] - recorded[run]["student_return"] for run, row in anew.items() if run in recorded
+        ]
+        if apart:
+            mean, most = sum(apart) / len(apart), max(map(abs, apart))
+            end = f"{apart.count(0.0)} of {len(apart)} runs deploy what they deployed when they were recorded"
+            lines.append(f"{task}: {end}; returns differ by {mean:+.3f} in the mean, by {most:.3f} at most")
+    return lines
+
+
+def jobs(
+    question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds: range, root: Path = RECORD
+) -> list[Job]:
     """Returns the runs of a question that have no rows yet.
 
     Args:
@@ -98,6 +123,7 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
       tasks: names of its tasks; none means all.
       arms: names of its arms, each of one of the tasks at least; none means all.
       seeds: of every arm.
+      root: where rows are looked for and added to, as in `RECORD`.
 
     Raises:
       ValueError: no such question, task or arm; the message lists what there is.
@@ -110,7 +136,7 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
     for task, configs in module.ARMS.items():
         if tasks and task not in tasks:
             continue
-        results = Path(module.__file__).parent / "results" / f"{task}.csv"
+        results = root / question / "results" / f"{task}.csv"
         wanted = [
             Job(arm, dataclasses.replace(config, seed=seed), results)
             for seed in seeds

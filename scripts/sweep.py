@@ -25,8 +25,9 @@ def main(
     trials: int | None = None,
     study: str | None = None,
     wandb_file: str | None = None,
+    root: Path = sweep.RECORD,
 ) -> None:
-    """Runs what has no rows yet, and appends rows to experiments/QUESTION/results/; or searches the question's space.
+    """Runs what has no rows yet, and appends rows to ROOT/QUESTION/results/; or searches the question's space.
 
     Args:
       question: a folder of experiments/.
@@ -38,25 +39,30 @@ def main(
       trials: search the question's SPACE with Optuna, until its study has this many trials.
       study: database of the study, any that SQLAlchemy knows; without it a file in runs/studies/.
       wandb_file: only write the question's SPACE as a W&B sweep to this file.
+      root: where rows lie; in a folder of its own, all runs are made anew beside the recorded rows.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with clear_errors():
-        _require_one_kind(tasks + arms, study, searched=trials is not None or wandb_file is not None)
+        _require_one_kind(
+            bool(tasks or arms or root != sweep.RECORD), study, searched=trials is not None or wandb_file is not None
+        )
         if wandb_file is not None:
             write_atomically(Path(wandb_file), wandb_text(_space(question), seeds=range(seeds)).encode())
             say(f"wrote {wandb_file}; to go on: wandb sweep {wandb_file}")
         elif trials is not None:
             _search(question, study, num_trials=trials, call_each=_call_each(processes, ray))
         else:
-            todo = sweep.jobs(question, tasks=tasks, arms=arms, seeds=range(seeds))
+            todo = sweep.jobs(question, tasks=tasks, arms=arms, seeds=range(seeds), root=root)
             say(f"{len(todo)} runs to make; the others have rows already")
             with SweepWatch(len(todo)) as watch:
                 sweep.sweep(todo, call_each=_call_each(processes, ray), hear=watch)
 
 
-def _require_one_kind(rows_of: tuple[str, ...], study: str | None, *, searched: bool) -> None:
-    if rows_of and searched:
-        raise ValueError("--tasks and --arms choose runs that make rows: leave them out to search the question's SPACE")
+def _require_one_kind(says_of_rows: bool, study: str | None, *, searched: bool) -> None:
+    if says_of_rows and searched:
+        raise ValueError(
+            "--tasks, --arms and --root are of runs that make rows: leave them out to search the question's SPACE"
+        )
     if study and not searched:
         raise ValueError("--study is of a search: say how many --trials it is to have")
 

@@ -1,4 +1,4 @@
-"""A sweep of one small task: `python -m tests.sweeping RESULTS_FOLDER`; its runs lie in the working folder."""
+"""A sweep of one small task: `python -m tests.sweeping ROOT`, of its rows; its runs lie in the working folder."""
 
 import sys
 from pathlib import Path
@@ -8,11 +8,10 @@ from scripts import sweep
 from tests import runs
 
 
-def main(results: str) -> None:
+def main(root: str) -> None:
     """Sweeps two seeds in two processes."""
     question.ARMS = {"tiny": {"dreaming": runs.config("gymnax")}}  # other tests have compiled it
-    question.__file__ = str(Path(results).parent / "runs.py")
-    sweep.main("sample_efficiency", seeds=2, processes=2)
+    sweep.main("sample_efficiency", seeds=2, processes=2, root=Path(root))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from experiments.figures import against
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean
 
-FOLDER = Path(__file__).parent
 _COLUMNS = (
     "task", "carrier", "seeds", "real transitions", "bytes stored", "bytes a transition",
     "success with what is carried: IQM [95 %]", "bits held", "of those told", "bits held a byte",
@@ -29,28 +28,31 @@ _OF_DECAY = (
 _TABLES = {CODED: _OF_CODES, DECAY: _OF_DECAY}
 
 
-def analyse() -> tuple[str, list[Path]]:
+def analyse(folder: Path) -> tuple[str, list[Path]]:
     """Returns the tables as Markdown and the figures drawn, each arm by its newest configuration.
 
     Tasks and arms without rows are left out. Fast weights are drawn beside the rest.
     """
     tables, found = {_COLUMNS: [], _OF_CODES: [], _OF_DECAY: []}, {}
     for task, arms in ARMS.items():
-        rows = newest_of(FOLDER / "results" / f"{task}.csv")
+        rows = newest_of(folder / "results" / f"{task}.csv")
         found[task] = {name: own for name in arms if (own := [row for row in rows if row["arm"] == name])}
         for name, own in found[task].items():
             line = {CODED: _line_of_code, DECAY: _line_of_decay}.get(task, _line)
             tables[_TABLES.get(task, _COLUMNS)].append(line(task, name, own))
     beside = {PLAIN: {"fast weights, of other agents": found[FAST]}}
-    figures = [path for task in SIZES for path in _figures(task, found[task], beside.get(task, {}))]
+    figures = [path for task in SIZES for path in _figures(folder / "figures", task, found[task], beside.get(task, {}))]
     told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
     return "\n\n".join("\n".join(lines) for lines in told or [table.titled(_COLUMNS)]), figures
 
 
-def _figures(task: str, found: dict[str, list[dict]], beside: dict[str, dict[str, list[dict]]]) -> list[Path]:
+def _figures(
+    folder: Path, task: str, found: dict[str, list[dict]], beside: dict[str, dict[str, list[dict]]]
+) -> list[Path]:
     """Draws success and bits of a task against bytes; none without rows.
 
     Args:
+      folder: of figures.
       task: which.
       found: arm -> its rows.
       beside: what is said of more lines -> arm -> its rows.
@@ -72,8 +74,8 @@ def _figures(task: str, found: dict[str, list[dict]], beside: dict[str, dict[str
         else:
             bits = {said: whole, "I(session; z)": told}
     return [
-        _draw(task, lines, "student_return", "success with what is carried", {}),
-        _draw(task, lines, "retained_bits", "bits about the job", bits, least=0.0),
+        _draw(folder / f"{task}-student_return.png", lines, "student_return", "success with what is carried", {}),
+        _draw(folder / f"{task}-retained_bits.png", lines, "retained_bits", "bits about the job", bits, least=0.0),
     ]
 
 
@@ -134,7 +136,7 @@ def _line(task: str, name: str, rows: list[dict]) -> str:
 
 
 def _draw(
-    task: str,
+    path: Path,
     runs: dict[str, list[list[dict]]],
     name: str,
     said: str,
@@ -150,7 +152,6 @@ def _draw(
         if any(sizes)
     }
     rows = [row for sizes in runs.values() for own in sizes for row in own]
-    path = FOLDER / "figures" / f"{task}-{name}.png"
     return against.draw(
         rows,
         path,

@@ -19,7 +19,6 @@ from experiments.figures import against, learning_curve
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean
 
-FOLDER = Path(__file__).parent
 SHARE = 0.8
 """Of the success that its first session gives the reader: what a student has to reach."""
 _COLUMNS = (
@@ -34,20 +33,20 @@ _FIRST = "the first agent, by a session"
 _SEQUENCES = ("sequence", *OVERLAP)
 
 
-def analyse() -> tuple[str, list[Path]]:
+def analyse(folder: Path) -> tuple[str, list[Path]]:
     """Returns the tables as Markdown and the figures drawn, each arm by its newest configuration.
 
     Tasks and arms without rows are left out. What was not asked over many nights in one job has tables of its own.
     """
     tables, figures = {_COLUMNS: [], _OF_STATES: [], OF_SEQUENCES: [], OF_PERIODS: [], OF_SHARED: []}, []
     for task, arms in ARMS.items():
-        rows = newest_of(FOLDER / "results" / f"{task}.csv")
+        rows = newest_of(folder / "results" / f"{task}.csv")
         ran = {arm: own for arm in arms if (own := [row for row in rows if row["arm"] == arm])}
         if not ran:
             continue
         if task in _SEQUENCES:
             figures += [
-                draw_earlier(shown, FOLDER / "figures" / f"{task}-earlier-{number}.png")
+                draw_earlier(shown, folder / "figures" / f"{task}-earlier-{number}.png")
                 for number, panel in enumerate(EARLIER if task in OVERLAP else (), 1)
                 if (shown := {arm: ran[arm] for arm in panel if arm in ran})
             ]
@@ -60,13 +59,13 @@ def analyse() -> tuple[str, list[Path]]:
                 *[_line_of_states(task, arm, own) for arm, own in ran.items()],
                 *_lines_of_first(task, rows, ["0", "64", "-", "-", "{}"]),
             ]
-            figures.append(_draw_states(ran, FOLDER / "figures" / f"{task}.png"))
+            figures.append(_draw_states(ran, folder / "figures" / f"{task}.png"))
         elif task in ("period", KEPT):
             tables[OF_PERIODS] += [line_of_period(task, arm, own) for arm, own in ran.items()]
-            figures.append(draw_periods(ran, FOLDER / "figures" / f"{task}.png"))
+            figures.append(draw_periods(ran, folder / "figures" / f"{task}.png"))
         elif task == "shared":
             tables[OF_SHARED] += [line_of_shared(task, arm, own) for arm, own in ran.items()]
-            figures += draw_shared(ran, FOLDER / "figures")
+            figures += draw_shared(ran, folder / "figures")
         else:
             common = min(max(row["real"] for row in own) for own in ran.values())
             teacher = teacher_return(rows)
@@ -74,7 +73,7 @@ def analyse() -> tuple[str, list[Path]]:
         for number, panel in enumerate(PANELS.get(task, ())):
             shown = [row for arm in panel for row in ran.get(arm, ())]
             if shown:
-                path = FOLDER / "figures" / f"{task}-{number + 1}.png"
+                path = folder / "figures" / f"{task}-{number + 1}.png"
                 # In later jobs teachers are what they have become, and no one line says how much they know.
                 said = (
                     {"the reader, with its first session in memory": teacher_return(rows)}

@@ -14,7 +14,6 @@ from experiments.figures import surface
 from experiments.results import newest_of, run_of
 from experiments.statistics import Summary, interquartile_mean, middle_mean
 
-FOLDER = Path(__file__).parent
 SOLVED = {"cartpole": 475.0, "deep-sea": 0.98, "sliding-tile": 0.8}
 """Family -> mean return over the evaluation episodes from which it counts as solved; the others have no such score."""
 CEILING = {"cartpole": 500.0, "deep-sea": 0.99, "sliding-tile": 1.0}
@@ -31,7 +30,7 @@ _FIT_COLUMNS = (
 _AGAIN_COLUMNS = "task", "arm", "the first time: IQM [95 %]", "the same seeds again: IQM [95 %]"
 
 
-def analyse() -> tuple[str, list[Path]]:
+def analyse(folder: Path) -> tuple[str, list[Path]]:
     """Returns three tables as Markdown, of all arms, of how scores rise, and of rows that were made twice, and the
     figures drawn, each arm by its newest configuration.
 
@@ -40,7 +39,7 @@ def analyse() -> tuple[str, list[Path]]:
     lines, rises, again = (table.titled(columns) for columns in (_COLUMNS, _FIT_COLUMNS, _AGAIN_COLUMNS))
     figures = []
     for family, runs in FAMILIES.items():
-        finals = {budget: _final(f"{family}-{budget}") for budget in runs.plain}
+        finals = {budget: _final(folder, f"{family}-{budget}") for budget in runs.plain}
         finals = {budget: rows for budget, rows in finals.items() if rows}
         if not finals:
             continue
@@ -48,7 +47,7 @@ def analyse() -> tuple[str, list[Path]]:
         shown: dict[int, surface.Shown] = {}
         for budget, rows in finals.items():
             task, scores = f"{family}-{budget}", _plain(rows)
-            again += _again(task, rows)
+            again += _again(folder, task, rows)
             by_arm = {name: own for name in ARMS[task] if (own := [row for row in rows if row["arm"] == name])}
             worth = {name: _worth(_returns(own), budget, alone) for name, own in by_arm.items() if name != arm(1)}
             for name, own in by_arm.items():
@@ -62,7 +61,7 @@ def analyse() -> tuple[str, list[Path]]:
                 rises.append(_rise_line(task, dreamt, risen))
                 if risen and math.isfinite(risen[0][0]):
                     shown[budget] = surface.Shown(rows, by_ratio, _fitted(dreamt, risen, ends))
-        figures.append(surface.draw(shown, FOLDER / "figures" / f"{family}.png"))
+        figures.append(surface.draw(shown, folder / "figures" / f"{family}.png"))
     return "\n".join([*lines, "", *rises, "", *again]), figures
 
 
@@ -88,14 +87,14 @@ def equivalence(score: float, budget: int, alone: Sequence[tuple[int, float]]) -
     return needed / budget
 
 
-def _final(task: str) -> list[dict]:
-    return [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
+def _final(folder: Path, task: str) -> list[dict]:
+    return [row for row in newest_of(folder / "results" / f"{task}.csv") if row["final"]]
 
 
-def _again(task: str, rows: Sequence[dict]) -> list[str]:
+def _again(folder: Path, task: str, rows: Sequence[dict]) -> list[str]:
     """Returns the lines of arms that `results/earlier` has rows of the same runs of, over the seeds in both."""
     lines = []
-    earlier = _final(f"earlier/{task}")
+    earlier = _final(folder, f"earlier/{task}")
     for name in dict.fromkeys(row["arm"] for row in earlier):
         runs = {run_of(row): row for row in rows if row["arm"] == name}
         pairs = [(row, runs[run_of(row)]) for row in earlier if run_of(row) in runs]

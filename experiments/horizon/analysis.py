@@ -11,7 +11,6 @@ from experiments.results import newest_of
 from experiments.sessions.checks import HORIZONS
 from experiments.statistics import interquartile_mean
 
-FOLDER = Path(__file__).parent
 _COLUMNS = (
     "task", "arm", "seeds", "real transitions", "success in its own chains: IQM [95 %]",
     *(f"{times} times as long; above what independent parts give" for times in HORIZONS),
@@ -34,7 +33,7 @@ _OF_CONDITIONING = (
 )  # fmt: skip
 
 
-def analyse() -> tuple[str, list[Path]]:
+def analyse(folder: Path) -> tuple[str, list[Path]]:
     """Returns the tables as Markdown and the figures drawn, each arm by its newest configuration.
 
     Tasks and arms without rows are left out. What has drifted before it is asked has a table of its own, and what one
@@ -43,7 +42,7 @@ def analyse() -> tuple[str, list[Path]]:
     tables, found = {_COLUMNS: [], _OF_DRIFT: [], _OF_CONDITIONING: []}, {}
     kinds = {DRIFTING: (_OF_DRIFT, _line_of_drift), CONDITIONED: (_OF_CONDITIONING, _line_of_conditioning)}
     for task, arms in ARMS.items():
-        rows = [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
+        rows = [row for row in newest_of(folder / "results" / f"{task}.csv") if row["final"]]
         for arm in arms:
             own = [row for row in rows if row["arm"] == arm]
             columns, line = kinds.get(task, (_COLUMNS, _line))
@@ -51,7 +50,7 @@ def analyse() -> tuple[str, list[Path]]:
                 tables[columns].append(line(task, arm, own))
             if own and task not in CHANGES:
                 found.setdefault(arm, {})[LENGTHS[task]] = own
-    figures = [_draw(found)] if found else []
+    figures = [_draw(found, folder / "figures" / "horizon.png")] if found else []
     told = [[*table.titled(columns), *lines] for columns, lines in tables.items() if lines]
     return "\n\n".join("\n".join(own) for own in told or [table.titled(_COLUMNS)]), figures
 
@@ -123,7 +122,7 @@ def _length(curves: list[list[tuple[int, float]]], level: float) -> str:
     return f"{said(lengths[(len(lengths) - 1) // 2])} [{said(lengths[0])}, {said(lengths[-1])}]"
 
 
-def _draw(found: dict[str, dict[int, list[dict]]]) -> Path:
+def _draw(found: dict[str, dict[int, list[dict]]], path: Path) -> Path:
     panels = {
         arm: {
             (length, keys): interquartile_mean([dict(_curve(row, length))[keys] for row in rows])[0]
@@ -134,6 +133,4 @@ def _draw(found: dict[str, dict[int, list[dict]]]) -> Path:
     }
     rows = [row for tasks in found.values() for own in tasks.values() for row in own]
     learned, asked = "keys of the chains that were learned in", "keys of the chains that are asked"
-    return heat_map.draw(
-        rows, FOLDER / "figures" / "horizon.png", panels=panels, y=learned, x=asked, what="success without memory, IQM"
-    )
+    return heat_map.draw(rows, path, panels=panels, y=learned, x=asked, what="success without memory, IQM")

@@ -9,7 +9,6 @@ from experiments.results import newest_of
 from experiments.sessions.failures import CUTS, STEPS
 from experiments.statistics import interquartile_mean
 
-FOLDER = Path(__file__).parent
 _OF_FAILURES = (
     "task", "arm", "the student before", "seeds",
     *(f"saved from {100 * cut:.0f} % on, of what can be saved" for cut in CUTS),
@@ -38,7 +37,7 @@ _FIGURES = {"recovery": (*DEADLY, IMITATED), "recovery-reading-on": tuple(READIN
 """Figure of failures -> its tasks."""
 
 
-def analyse() -> tuple[str, list[Path]]:
+def analyse(folder: Path) -> tuple[str, list[Path]]:
     """Returns the tables as Markdown and the figures drawn, each arm by its newest configuration.
 
     Tasks and arms without rows are left out.
@@ -46,7 +45,7 @@ def analyse() -> tuple[str, list[Path]]:
     failures, lines, ran = table.titled(_OF_FAILURES), table.titled(_OF_ARMS), {}
     regrets = []
     for task, configs in ARMS.items():
-        rows = newest_of(FOLDER / "results" / f"{task}.csv")
+        rows = newest_of(folder / "results" / f"{task}.csv")
         ran[task] = {arm: own for arm in configs if (own := [row for row in rows if row["arm"] == arm])}
         for arm, own in _failed(ran[task]).items():
             for night, real in (("the first night", _first(own)), ("the last night", _LATE)):
@@ -56,12 +55,12 @@ def analyse() -> tuple[str, list[Path]]:
                     regrets.append(_line_of_regret(task, arm, night, asked))
         raw, fresh = (ran[task].get(arm, []) for arm in (REFERENCE, FRESH))
         lines += [_line(task, arm, own, raw, fresh) for arm, own in ran[task].items()]
-    figures = []
+    drawn, figures = folder / "figures", []
     for name, tasks in _FIGURES.items():
         if shown := {task: failed for task in tasks if (failed := _failed(ran[task]))}:
-            figures.append(_draw_recovery(name, shown))
-    figures += [_draw_surprise(ran)] if regrets else []
-    figures += [path for task, own in ran.items() if (path := _draw_above(task, own))]
+            figures.append(_draw_recovery(shown, drawn / f"{name}.png"))
+    figures += [_draw_surprise(ran, drawn / "surprise.png")] if regrets else []
+    figures += [path for task, own in ran.items() if (path := _draw_above(task, own, drawn / f"{task}.png"))]
     parts = failures, [*table.titled(_OF_REGRET), *regrets] if regrets else [], lines
     return "\n\n".join("\n".join(part) for part in parts if part), figures
 
@@ -147,13 +146,13 @@ def _line(task: str, arm: str, rows: list[dict], raw: list[dict], fresh: list[di
     return table.joined([task, arm, str(len(final)), *cells])
 
 
-def _draw_recovery(name: str, failed: dict[str, dict[str, list[dict]]]) -> Path:
+def _draw_recovery(failed: dict[str, dict[str, list[dict]]], path: Path) -> Path:
     """Draws what share of its student's failures in the first night a teacher saves, and somebody who knows the job
     would, against how much of them has passed.
 
     Args:
-      name: of the figure.
       failed: task -> arm -> its rows.
+      path: of the figure.
     """
     asked = [(task, arm, "recovered") for task, arms_of in failed.items() for arm in arms_of]
     # What can be saved is the same of all arms, whose student is the first agent.
@@ -170,10 +169,10 @@ def _draw_recovery(name: str, failed: dict[str, dict[str, list[dict]]]) -> Path:
     rows = [row for arms_of in failed.values() for own in arms_of.values() for row in _after(own, _first(own))]
     x = "percent of a failed episode after which the teacher takes over"
     y = "share of the failed episodes that is saved"
-    return against.draw(rows, FOLDER / "figures" / f"{name}.png", lines=lines, x=x, y=y)
+    return against.draw(rows, path, lines=lines, x=x, y=y)
 
 
-def _draw_surprise(ran: dict[str, dict[str, list[dict]]]) -> Path:
+def _draw_surprise(ran: dict[str, dict[str, list[dict]]], path: Path) -> Path:
     """Draws how far the teacher of the last night is from who knows the job, in episodes that its student fails, by the
     decisions behind the first mistake; of arms in which it was measured."""
     lines, rows = {}, []
@@ -186,10 +185,10 @@ def _draw_surprise(ran: dict[str, dict[str, list[dict]]]) -> Path:
             rows += last if points else []
     x = "decisions behind the first mistake of a failed episode (0: that one and all before it)"
     y = "KL(who knows the job || teacher), bits"
-    return against.draw(rows, FOLDER / "figures" / "surprise.png", lines=lines, x=x, y=y)
+    return against.draw(rows, path, lines=lines, x=x, y=y)
 
 
-def _draw_above(task: str, ran: dict[str, list[dict]]) -> Path | None:
+def _draw_above(task: str, ran: dict[str, list[dict]], path: Path) -> Path | None:
     """Draws how far each arm of a task lies above raw, seed by seed, early and late; nothing where there is no raw."""
     raw = ran.get(REFERENCE, [])
     lines = {
@@ -202,4 +201,4 @@ def _draw_above(task: str, ran: dict[str, list[dict]]) -> Path | None:
     rows = [row for own in ran.values() for row in own]
     said = f"after {_EARLY} real transitions", f"after {_LATE}"
     x = f"success above raw, seed by seed; {_SAID[task]}"
-    return arms.draw_differences(rows, FOLDER / "figures" / f"{task}.png", lines=lines, said=said, x=x)
+    return arms.draw_differences(rows, path, lines=lines, said=said, x=x)

@@ -13,7 +13,6 @@ from experiments.replayability.runs import ARMS, FEW, MANY, MOST_ALLOWED, ONCE, 
 from experiments.results import newest_of
 from experiments.statistics import interquartile_mean, middle_mean
 
-FOLDER = Path(__file__).parent
 NUM_DRAWS = 2000
 """Bootstrap draws behind each interval of a share."""
 _COLUMNS = (
@@ -22,7 +21,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def analyse() -> tuple[str, list[Path]]:
+def analyse(folder: Path) -> tuple[str, list[Path]]:
     """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
 
     Worlds that lack rows of few or of many dreams are left out; where that which allows most does, all are.
@@ -30,7 +29,7 @@ def analyse() -> tuple[str, list[Path]]:
     lines = table.titled(_COLUMNS)
     figures = []
     for task in ARMS:
-        final = [row for row in newest_of(FOLDER / "results" / f"{task}.csv") if row["final"]]
+        final = [row for row in newest_of(folder / "results" / f"{task}.csv") if row["final"]]
         pairs = {world: (arm(world, FEW), arm(world, MANY)) for world in WORLDS}
         returns = {name: [row["student_return"] for row in final if row["arm"] == name] for name in ARMS[task]}
         pairs = {world: pair for world, pair in pairs.items() if all(map(returns.get, pair))}
@@ -43,7 +42,7 @@ def analyse() -> tuple[str, list[Path]]:
         ]
         shown = [row for row in final if any(row["arm"] in pair for pair in pairs.values())]
         said = (f"dream ratio {FEW}", f"dream ratio {MANY}")
-        path = FOLDER / "figures" / f"{task}.png"
+        path = folder / "figures" / f"{task}.png"
         figures.append(arms_figure.draw_pairs(shown, path, pairs=pairs, said=said, reference=MOST_ALLOWED))
     return "\n".join(lines), figures
 

@@ -7,7 +7,6 @@ from experiments.figures import learning_curve
 from experiments.results import newest_of
 from experiments.sample_efficiency.runs import ARMS, TASKS
 
-FOLDER = Path(__file__).parent
 SOLVED = {
     "cartpole": 475.0,
     "cartpole-5000": 475.0,
@@ -44,7 +43,7 @@ def transitions_to_hold(curve: list[tuple[int, float]], threshold: float) -> int
     return held
 
 
-def analyse() -> tuple[str, list[Path]]:
+def analyse(folder: Path) -> tuple[str, list[Path]]:
     """Returns the table as Markdown and the figures drawn, each arm by its newest configuration.
 
     Tasks without rows are left out.
@@ -53,11 +52,11 @@ def analyse() -> tuple[str, list[Path]]:
     figures = []
     for task in TASKS:
         order = list(ARMS[task])
-        rows = sorted(newest_of(FOLDER / "results" / f"{task}.csv"), key=lambda row: order.index(row["arm"]))
+        rows = sorted(newest_of(folder / "results" / f"{task}.csv"), key=lambda row: order.index(row["arm"]))
         if not rows:
             continue
         lines += [_line(task, arm, rows) for arm in dict.fromkeys(row["arm"] for row in rows)]
-        figures.append(learning_curve.draw(rows, FOLDER / "figures" / f"{task}.png", references=REFERENCES[task]))
+        figures.append(learning_curve.draw(rows, folder / "figures" / f"{task}.png", references=REFERENCES[task]))
     return "\n".join(lines), figures
 
 

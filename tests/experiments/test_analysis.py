@@ -31,7 +31,7 @@ from experiments.replayability import runs as replay_runs
 from experiments.results import newest_of, write_rows
 from experiments.sample_efficiency import analysis
 from experiments.sample_efficiency.runs import ARMS, TASKS
-from experiments.sweep import analyse, questions, runs_of
+from experiments.sweep import RECORD, analyse, made_again, questions, runs_of
 
 ROW = {
     "env_id": "CartPole-v1",
@@ -109,13 +109,12 @@ def test_published_scores_by_hand():
     assert published.minatar("CartPole-v1", most=10**9) == {}
 
 
-def test_the_table_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(analysis, "FOLDER", tmp_path)
+def test_the_table_by_hand(tmp_path):
     stale = rows("dreaming", {0: [1, 1]}, config_hash="of an older configuration")
     dreaming = rows("dreaming", {0: [10, 480, 490], 1: [480, 480, 500], 2: [10, 20, 480]})
     control = rows("no dreams", {0: [9, 9, 9], 1: [9, 9, 480], 2: [9, 9, 9]})
     write_rows(tmp_path / "results" / "cartpole.csv", stale + dreaming + control)
-    table, figures = analysis.analyse()
+    table, figures = analysis.analyse(tmp_path)
     _, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert [line[:4] for line in lines] == [["cartpole", "dreaming", "3", "300"], ["cartpole", "no dreams", "3", "300"]]
     assert lines[0][4].startswith("490.00 [480.00")
@@ -125,9 +124,8 @@ def test_the_table_by_hand(tmp_path, monkeypatch):
     assert figures[0].stat().st_size > 10_000
 
 
-def test_no_rows_no_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(analysis, "FOLDER", tmp_path)
-    table, figures = analysis.analyse()
+def test_no_rows_no_table(tmp_path):
+    table, figures = analysis.analyse(tmp_path)
     assert len(table.splitlines()) == 2
     assert figures == []
 
@@ -151,19 +149,16 @@ def test_no_arm_is_left_out(tmp_path, monkeypatch):
     assert labels == [f"{arm}: dream ratio 8 (1 seed)" for arm in arms]
 
 
-def test_components_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        components_runs, "__file__", str(tmp_path / "runs.py")
-    )  # a question without an analysis of its own
+def test_components_by_hand(tmp_path):
     task, reference = "minatar-breakout", components_runs.REFERENCE
     written = rows("no consistency", {0: [1, 2], 1: [1, 4]}) + rows(reference, {0: [3, 7], 1: [3, 7], 2: [3, 9]})
-    write_rows(tmp_path / "results" / f"{task}.csv", written)
-    table, figures = analyse("components")
+    write_rows(tmp_path / "components" / "results" / f"{task}.csv", written)
+    table, figures = analyse("components", tmp_path)
     _, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     # In the order of the arms, not of the rows; only final evaluations count.
     assert [line[1:4] for line in lines] == [[reference, "3", "200"], ["no consistency", "2", "200"]]
     assert [line[5:] for line in lines] == [["7.00", "9.00", "490.00", "0"], ["2.00", "4.00", "490.00", "0"]]
-    assert figures == [tmp_path / "figures" / f"{task}.png"]
+    assert figures == [tmp_path / "components" / "figures" / f"{task}.png"]
     assert figures[0].stat().st_size > 10_000
 
 
@@ -197,28 +192,40 @@ def test_each_ablation_changes_one_thing_of_what_it_is_held_against():
             assert arms[arm].loop.num_updates == reference.loop.num_updates
 
 
-def test_ablations_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablations_runs, "__file__", str(tmp_path / "runs.py"))
+def test_runs_made_again_are_held_against_the_recorded_ones(tmp_path):
+    file = Path("components", "results", "minatar-breakout.csv")
+    recorded = [row for row in newest_of(RECORD / file) if row["final"] and row["arm"] == components_runs.REFERENCE][:3]
+    changes = (0.0, 0.25, -1.0)
+    moved = [row | {"student_return": row["student_return"] + by} for row, by in zip(recorded, changes, strict=True)]
+    of_no_recorded_run = [row | {"seed": 1000} for row in moved]
+    write_rows(tmp_path / file, moved + of_no_recorded_run)
+    said = (
+        "1 of 3 runs deploy what they deployed when they were recorded; returns differ by -0.250 in the mean, by 1.000"
+    )
+    assert made_again("components", tmp_path) == [f"minatar-breakout: {said} at most"]
+    assert made_again("ablations", tmp_path) == []
+
+
+def test_ablations_by_hand(tmp_path):
     written = rows("one night", {0: [5], 1: [5]}) + rows(ablations_runs.REFERENCE, {0: [3], 1: [7], 2: [8], 3: [9]})
     written += rows("an arm of older code", {0: [1]})
-    write_rows(tmp_path / "results" / "ratio-16.csv", [row | {"searched": 1234} for row in written])
-    table, figures = analyse("ablations")
+    write_rows(tmp_path / "ablations" / "results" / "ratio-16.csv", [row | {"searched": 1234} for row in written])
+    table, figures = analyse("ablations", tmp_path)
     _, _, *lines = table.splitlines()
     assert len(lines) == 2  # arms in their order, none that is no longer asked for; a task without rows is left out
     assert lines[0].startswith("| ratio-16 | as reference | 4 | 100 | 7.50 [")
     assert lines[1] == "| ratio-16 | one night | 2 | 100 | 5.00 [5.00, 5.00] | 5.00 | 5.00 | 490.00 | 1,234 |"
-    assert figures == [tmp_path / "figures" / "ratio-16.png"] and figures[0].stat().st_size > 10_000
+    assert figures == [tmp_path / "ablations" / "figures" / "ratio-16.png"] and figures[0].stat().st_size > 10_000
 
 
-def test_jobs_in_sequence_by_hand(tmp_path, monkeypatch):
+def test_jobs_in_sequence_by_hand(tmp_path):
     """Two jobs of 200 transitions each; what is kept is measured where a job ends."""
-    monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
     written = rows(sessions_runs.REFERENCE, {0: [0.5, 1, 0, 0.8], 1: [0.5, 1, 0, 0.8]}, task="consolidation-sequence")
     ends = {200: {"other_session_return": 0.9, "old_kl": 0.1}}
     ends[400] = {"other_session_return": 0.4, "old_kl": 2.0, "earlier_return": 0.25}
     read = [row | ends.get(row["real"], {}) | {"session_return": 1.0 - row["real"] / 1000} for row in written]
     write_rows(tmp_path / "results" / "sequence.csv", read)
-    table, figures = sessions_analysis.analyse()
+    table, figures = sessions_analysis.analyse(tmp_path)
     line, first = [line for line in table.splitlines() if line.startswith("| sequence")]
     assert first == "| sequence | the first agent, by a session | 2 | - | - | - | 0.90 [0.90, 0.90] | 0 |"
     cells = [cell.replace(" [", "[").split("[")[0] for cell in line.split(" | ")[2:5]]
@@ -236,7 +243,6 @@ def test_jobs_in_sequence_by_hand(tmp_path, monkeypatch):
 
 def test_what_is_kept_of_jobs_is_drawn_as_each_ends(tmp_path, monkeypatch):
     """Three jobs of 200 transitions each, measured twice in each."""
-    monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
     told = {200: [None, None], 400: [0.25, 0.5], 600: [0.75, 1.0]}
     drawn, draw = [], several.against.draw
 
@@ -254,7 +260,7 @@ def test_what_is_kept_of_jobs_is_drawn_as_each_ends(tmp_path, monkeypatch):
         ]
         read = [row | {"earlier_return": told.get(row["real"], [None] * 2)[row["seed"]]} for row in read]
         write_rows(tmp_path / "results" / "apart.csv", read)
-    _, figures = sessions_analysis.analyse()
+    _, figures = sessions_analysis.analyse(tmp_path)
     line = [(2, [0.25, 0.5]), (3, [0.75, 1.0])]
     assert drawn == [{arms[0]: line, arms[1]: line}, {arms[2]: line}]
     assert [figure.name for figure in figures] == ["apart-earlier-1.png", "apart-earlier-2.png", "apart-1.png"]
@@ -291,14 +297,13 @@ def test_jobs_are_apart_or_of_one_block_and_all_else_is_the_same():
             assert sorted(keys) == list(range(20))
 
 
-def test_states_by_hand(tmp_path, monkeypatch):
+def test_states_by_hand(tmp_path):
     """Arms of one night each, after as many real transitions as they lived: none is read at another's."""
-    monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
     told = {"other_session_return": 0.5, "retained_bits": 3.0, "available_bits": 16.0}
     written = rows("64 dreamed", {0: [0.8], 1: [0.6]}) + rows("256 dreamed, 30% wrong", {0: [0.9]})
     written += [row | {"real": 128} for row in rows("64 real", {0: [0.4]})]
     write_rows(tmp_path / "results" / "dreams.csv", [row | told for row in written])
-    table, figures = sessions_analysis.analyse()
+    table, figures = sessions_analysis.analyse(tmp_path)
     real, dreamed, wrong = [line for line in table.splitlines() if line.startswith("| dreams")]
     assert real == "| dreams | 64 real | 1 | 64 | 128 | 0.40 [one seed] | 3.0 of 16.0 | 0.50 [one seed] |"
     assert dreamed.startswith("| dreams | 64 dreamed | 2 | 64 | 100 | 0.70 [0.60, 0.80] | 3.0 of 16.0 |")
@@ -315,9 +320,8 @@ def test_bits_left_open_by_hand(days, num_answers, left_open):
     assert several.bits_left_open(days, num_answers) == pytest.approx(left_open, abs=1e-12)
 
 
-def test_days_of_a_job_by_hand(tmp_path, monkeypatch):
+def test_days_of_a_job_by_hand(tmp_path):
     """Whoever can do all that yesterday's job asks, and nothing else, fails on the days that begin a job."""
-    monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
     written = []
     for arm, days in sessions_runs.PERIODS.items():
         lived = rows(arm, {seed: np.linspace(0.5, 0.04, 24) for seed in (0, 1)}, task="consolidation-period")
@@ -329,7 +333,7 @@ def test_days_of_a_job_by_hand(tmp_path, monkeypatch):
             row["student_return"] = row["student_return"] if days else 1.0
         written += lived
     write_rows(tmp_path / "results" / "period.csv", written)
-    table, figures = sessions_analysis.analyse()
+    table, figures = sessions_analysis.analyse(tmp_path)
     lines = {line.split(" | ")[1]: line.split(" | ")[3:] for line in table.splitlines() if line.startswith("| period")}
     for arm, days in sessions_runs.PERIODS.items():
         share, jobs = (1 - 1 / days, 24 // days) if days else (1.0, 1)
@@ -341,9 +345,8 @@ def test_days_of_a_job_by_hand(tmp_path, monkeypatch):
     assert figures == [tmp_path / "figures" / "period.png"] and figures[0].stat().st_size > 10_000
 
 
-def test_a_shared_student_by_hand(tmp_path, monkeypatch):
+def test_a_shared_student_by_hand(tmp_path):
     """What is held is held against the most that one policy can hold of the jobs, key by key counted here anew."""
-    monkeypatch.setattr(sessions_analysis, "FOLDER", tmp_path)
     told = {"session_return": 0.5, "other_session_return": 0.25, "available_bits": 16.0}
     written = []
     for arm, jobs in sessions_runs.SHARING.items():
@@ -352,7 +355,7 @@ def test_a_shared_student_by_hand(tmp_path, monkeypatch):
         own = rows(arm, {seed: [0.8 / jobs] for seed in (0, 1)}, task="consolidation-shared")
         written += [row | told | {"retained_bits": 16.0 / jobs} for row in own]
     write_rows(tmp_path / "results" / "shared.csv", written)
-    table, figures = sessions_analysis.analyse()
+    table, figures = sessions_analysis.analyse(tmp_path)
     lines = [line.split(" | ") for line in table.splitlines() if line.startswith("| shared")]
     assert [line[1] for line in lines] == list(sessions_runs.SHARING)
     books = np.array([codebook(config.env.jobworld, job) for job in config.jobs])
@@ -395,14 +398,13 @@ def test_rows_are_of_arms_as_they_are(question):
     """No sweep would make again what is recorded: a setting that is added changes no hash of what does without it."""
     module = runs_of(question)
     for task, arms in module.ARMS.items():
-        rows = newest_of(Path(module.__file__).parent / "results" / f"{task}.csv")
+        rows = newest_of(RECORD / question / "results" / f"{task}.csv")
         made = {row["arm"]: row["config_hash"] for row in rows}
         assert made == {arm: arms[arm].hash() for arm in made}, (question, task)
 
 
-def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(refinement_analysis, "FOLDER", tmp_path)
-    assert refinement_analysis.analyse()[1] == []
+def test_refined_trajectories_by_hand(tmp_path):
+    assert refinement_analysis.analyse(tmp_path)[1] == []
     told = {"retained_bits": 8.0, "available_bits": 16.0, "other_session_return": 0.5, "replayed": 120, "dreamed": 60}
     told |= {"updates": 30, "labels_right_before": 0.9, "labels_right_after": 0.6, "env_id": "JobWorld-v0"}
     saved = {"recovered_20": 0.7, "recovered_40": 0.5, "recovered_60": 0.25, "recovered_80": 0.0}
@@ -415,7 +417,7 @@ def test_refined_trajectories_by_hand(tmp_path, monkeypatch):
         written = raw + rows("rewritten", {0: [0.4, 0.8], 1: [0.4, 0.8]}, task=task)
         written = [row | told | {"real": reals[row["final"]]} for row in written]
         write_rows(tmp_path / "results" / f"{task}.csv", written)
-    text, figures = refinement_analysis.analyse()
+    text, figures = refinement_analysis.analyse(tmp_path)
     names = [path.name for path in figures]
     assert names == ["recovery.png", "surprise.png", "dead-ends-0.png", "dead-ends-100.png"]
     failures, regrets, arms = (
@@ -454,9 +456,8 @@ def test_each_cause_of_the_failure_is_brought_about_alone():
         assert all_but(learned_by, task, raw) == all_but({}, "reading-on", raw)
 
 
-def test_a_teacher_that_reads_on_by_hand(tmp_path, monkeypatch):
+def test_a_teacher_that_reads_on_by_hand(tmp_path):
     """Days half as long, so that there are two nights before the first comparison; the failure is that of the first."""
-    monkeypatch.setattr(refinement_analysis, "FOLDER", tmp_path)
     told = {"retained_bits": 8.0, "available_bits": 16.0, "other_session_return": 0.5, "updates": 30}
     told |= {"labels_right_before": 0.9, "labels_right_after": 0.6, "env_id": "JobWorld-v0"}
     written = []
@@ -468,7 +469,7 @@ def test_a_teacher_that_reads_on_by_hand(tmp_path, monkeypatch):
             shares |= {"told_right_before": 0.8 / night, "told_right_after": right, "real": (64, 128, 384)[night - 1]}
             written.append(row | told | shares)
     write_rows(tmp_path / "results" / "reading-on.csv", written)
-    text, figures = refinement_analysis.analyse()
+    text, figures = refinement_analysis.analyse(tmp_path)
     assert [path.name for path in figures] == ["recovery-reading-on.png", "reading-on.png"]
     assert all(path.stat().st_size > 10_000 for path in figures)
     failures = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.split("\n\n")[0].splitlines()]
@@ -495,8 +496,7 @@ def test_the_longest_chain_by_hand(curve, level, length):
 
 
 def test_horizons_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(horizon_analysis, "FOLDER", tmp_path)
-    assert horizon_analysis.analyse()[1] == []
+    assert horizon_analysis.analyse(tmp_path)[1] == []
     far = {"return_x2": 0.64, "return_x4": 0.4, "return_x8": 0.16, "return_x16": 0.0, "env_id": "JobWorld-v0"}
     far |= {f"independent_x{times}": 0.3 for times in (2, 4, 8, 16)}
     for task in ("trained-2", "trained-8"):
@@ -504,7 +504,7 @@ def test_horizons_by_hand(tmp_path, monkeypatch):
         write_rows(tmp_path / "results" / f"{task}.csv", [row | far for row in written])
     closed = []
     monkeypatch.setattr(learning_curve.plt, "close", closed.append)
-    text, figures = horizon_analysis.analyse()
+    text, figures = horizon_analysis.analyse(tmp_path)
     monkeypatch.undo()
     assert [path.name for path in figures] == ["horizon.png"]
     panel, _ = closed[0].axes  # one arm, and the colour bar
@@ -523,16 +523,14 @@ def test_horizons_by_hand(tmp_path, monkeypatch):
     assert last[9:] == ["8 [8, 8]", "24 [24, 24]"]
     older = {f"independent_x{times}": None for times in (2, 4, 8, 16)}
     write_rows(tmp_path / "results" / "ambiguous.csv", [row | far | older for row in written])
-    monkeypatch.setattr(horizon_analysis, "FOLDER", tmp_path)
-    assert "| 0.64 [0.64, 0.64] | 0.40 [0.40, 0.40] |" in horizon_analysis.analyse()[0]
+    assert "| 0.64 [0.64, 0.64] | 0.40 [0.40, 0.40] |" in horizon_analysis.analyse(tmp_path)[0]
     monkeypatch.undo()
     far |= {"return_x1": 0.5} | {f"adapted_x{times}": 1 / times for times in (1, 2, 4, 8, 16)}
     far |= {"wrong_alone": 0.125, "wrong_alone_after": 0.25}
     for task in ("delayed", "drifting", "self-conditioning"):
         written = rows(horizon_runs.REFERENCE, {0: [0.8]}, task=task)
         write_rows(tmp_path / "results" / f"{task}.csv", [row | far for row in written])
-    monkeypatch.setattr(horizon_analysis, "FOLDER", tmp_path)
-    text, _ = horizon_analysis.analyse()
+    text, _ = horizon_analysis.analyse(tmp_path)
     delayed, drifting, conditioned = (
         line for line in text.splitlines() if line.startswith(("| delayed", "| drifting", "| self-conditioning"))
     )
@@ -553,9 +551,8 @@ def test_horizons_by_hand(tmp_path, monkeypatch):
     assert [*lived.values()] == [768, 768, 768, 2048]
 
 
-def test_compression_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(compression_analysis, "FOLDER", tmp_path)
-    assert compression_analysis.analyse()[1] == []
+def test_compression_by_hand(tmp_path):
+    assert compression_analysis.analyse(tmp_path)[1] == []
     told = {"available_bits": 16.0, "other_session_return": 0.5, "env_id": "JobWorld-v0"}
     held = {"window 1": (1024, 0.2, 2.0), "cartridge 1": (1024, 0.8, 8.0), "weights": (400_000, 1.0, 15.0)}
     written = [
@@ -564,7 +561,7 @@ def test_compression_by_hand(tmp_path, monkeypatch):
         for row in rows(arm, {0: [success], 1: [success]}, task="jobworld")
     ]
     write_rows(tmp_path / "results" / "jobworld.csv", written)
-    text, figures = compression_analysis.analyse()
+    text, figures = compression_analysis.analyse(tmp_path)
     assert [path.name for path in figures] == ["jobworld-student_return.png", "jobworld-retained_bits.png"]
     weights, cartridge, window = ([c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()[2:])
     assert weights[:4] == ["jobworld", "weights", "2", "100"]
@@ -579,7 +576,7 @@ def test_compression_by_hand(tmp_path, monkeypatch):
     napped = rows("cartridge 2, then lora 4", {0: [0.7], 1: [0.9]})
     napped = [row | told | {"carried_bytes": 4000, "retained_bits": 8.0} for row in napped]
     write_rows(tmp_path / "results" / "naps.csv", napped)
-    text, again = compression_analysis.analyse()
+    text, again = compression_analysis.analyse(tmp_path)
     assert again == figures
     lora, short = ([c.strip() for c in line.strip("|").split("|")] for line in text.splitlines()[-2:])
     assert lora[:4] == ["coded", "lora 4", "1 of 2", "4,000"] and lora[5:] == [
@@ -590,7 +587,7 @@ def test_compression_by_hand(tmp_path, monkeypatch):
     jobs = rows("lora 4", {0: [0.9, 0.8, 0.7, 0.6]}, task="decay")
     jobs = [row | told | {"carried_bytes": 4000, "earlier_return": n / 10} for n, row in enumerate(jobs)]
     write_rows(tmp_path / "results" / "decay.csv", jobs)
-    decay = compression_analysis.analyse()[0].splitlines()[-1].replace(" [one seed]", "")
+    decay = compression_analysis.analyse(tmp_path)[0].splitlines()[-1].replace(" [one seed]", "")
     assert decay == "| decay | lora 4 | 1 | 4,000 | 0 | 0.90 | 0.60 | 0.10 | 0.20 | 0.30 | 0.50, 0.50 |"
 
 
@@ -612,9 +609,8 @@ def test_what_dreams_win_back_lies_in_its_interval_and_knows_no_scale():
     assert scaled == pytest.approx(share)
 
 
-def test_replayability_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(replay_analysis, "FOLDER", tmp_path)
-    assert replay_analysis.analyse()[1] == []
+def test_replayability_by_hand(tmp_path):
+    assert replay_analysis.analyse(tmp_path)[1] == []
     returns = {
         replay_runs.MOST_ALLOWED: (None, 0.5, 1.0),
         replay_runs.ONE_COPY: (-0.75, -0.5, 0.25),
@@ -627,7 +623,7 @@ def test_replayability_by_hand(tmp_path, monkeypatch):
             if score is not None:
                 written += rows(replay_runs.arm(world, ratio), {seed: [score] for seed in range(3)})
     write_rows(tmp_path / "results" / "cartpole.csv", written)
-    table, figures = replay_analysis.analyse()
+    table, figures = replay_analysis.analyse(tmp_path)
     _, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert [line[1] for line in lines] == [replay_runs.ONE_COPY, "one copy, restore", replay_runs.MOST_ALLOWED]
     assert lines[0][2:6] == ["3", "-0.75 [-0.75, -0.75]", "-0.50 [-0.50, -0.50]", "0.25 [0.25, 0.25]"]
@@ -681,9 +677,8 @@ def test_real_data_equivalence_by_hand(score, worth):
     assert scaling_analysis.equivalence(30.0, 1000, [(100, 30.0), (1000, 20.0)]) == 0.1
 
 
-def test_the_surface_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(scaling_analysis, "FOLDER", tmp_path)
-    assert scaling_analysis.analyse()[1] == []
+def test_the_surface_by_hand(tmp_path):
+    assert scaling_analysis.analyse(tmp_path)[1] == []
     for budget, gain in ((1000, 1), (3000, 2)):
         task = f"cartpole-{budget}"
         written = []
@@ -696,7 +691,7 @@ def test_the_surface_by_hand(tmp_path, monkeypatch):
         write_rows(tmp_path / "results" / f"{task}.csv", written)
     before = [row | {"student_return": row["student_return"] - 1} for row in written if row["arm"] == "ratio 4"]
     write_rows(tmp_path / "results" / "earlier" / "cartpole-3000.csv", before)
-    table, figures = scaling_analysis.analyse()
+    table, figures = scaling_analysis.analyse(tmp_path)
     assert [path.name for path in figures] == ["cartpole.png"] and figures[0].stat().st_size > 10_000
     lines, rises, again = (part.splitlines() for part in table.split("\n\n"))
     assert again[2:] == ["| cartpole-3000 | ratio 4 | 100.00 [99.00, 101.00] | 101.00 [100.00, 102.00] |"]
@@ -715,7 +710,6 @@ def test_the_surface_by_hand(tmp_path, monkeypatch):
 
 
 def test_a_sparse_task_has_no_multiples_and_no_equivalence(tmp_path, monkeypatch):
-    monkeypatch.setattr(scaling_analysis, "FOLDER", tmp_path)
     written = []
     for ratio, scores in ((0, (0.0, 0.0)), (1, (-0.01, 0.0)), (16, (0.99, 0.9))):
         curve = rows(f"ratio {ratio}", {seed: [score] for seed, score in enumerate(scores)}, task="deep-sea-12000")
@@ -723,7 +717,7 @@ def test_a_sparse_task_has_no_multiples_and_no_equivalence(tmp_path, monkeypatch
     write_rows(tmp_path / "results" / "deep-sea-12000.csv", written)
     closed = []
     monkeypatch.setattr(learning_curve.plt, "close", closed.append)
-    table, figures = scaling_analysis.analyse()
+    table, figures = scaling_analysis.analyse(tmp_path)
     monkeypatch.undo()
     assert [path.name for path in figures] == ["deep-sea.png"] and [len(figure.axes) for figure in closed] == [2]
     learning_curve.plt.close(closed[0])

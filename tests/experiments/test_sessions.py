@@ -468,19 +468,18 @@ def test_a_sweep_pretrains_once_distils_and_finds_both_again(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(question, "ARMS", {"jobworld": {question.REFERENCE: DISTIL}})
     monkeypatch.setattr(question, "PANELS", {"jobworld": ((question.REFERENCE,),)})
-    monkeypatch.setattr(question, "__file__", str(tmp_path / "runs.py"))
     heard = []
 
     def here(call, items, *, tell):
         for item in items:
             yield Ended(item, call(item, tell), None)
 
-    todo = sweep.jobs("consolidation", tasks=(), arms=(), seeds=range(1))
+    todo = sweep.jobs("consolidation", tasks=(), arms=(), seeds=range(1), root=tmp_path)
     sweep.sweep(todo, call_each=here, hear=heard.append)
-    rows = read_rows(tmp_path / "results" / "jobworld.csv")
+    rows = read_rows(tmp_path / "consolidation" / "results" / "jobworld.csv")
     assert [row["real"] for row in rows] == [24, 48]
     assert heard[-1].end.startswith("deployed return")
-    assert not sweep.jobs("consolidation", tasks=(), arms=(), seeds=range(1))
+    assert not sweep.jobs("consolidation", tasks=(), arms=(), seeds=range(1), root=tmp_path)
     made = set((tmp_path / "runs").iterdir())
     assert len(made) == 2
     assert run_or_resume(DISTIL, watch=ignore)[0].resolve() in made
@@ -488,8 +487,7 @@ def test_a_sweep_pretrains_once_distils_and_finds_both_again(tmp_path, monkeypat
     assert set((tmp_path / "runs").iterdir()) == made
     monkeypatch.setattr(analysis, "ARMS", question.ARMS)
     monkeypatch.setattr(analysis, "PANELS", question.PANELS)
-    monkeypatch.setattr(analysis, "FOLDER", tmp_path)
-    table, figures = analysis.analyse()
+    table, figures = analysis.analyse(tmp_path / "consolidation")
     assert "| jobworld | session, student's states | 1 | 48 |" in table
     assert [path.exists() for path in figures] == [True]
 

@@ -24,12 +24,12 @@ def one_task(tmp_path, monkeypatch):
     monkeypatch.setattr(
         question, "ARMS", {"tiny": {"dreaming": config, "other": dataclasses.replace(config, name="other")}}
     )
-    monkeypatch.setattr(question, "__file__", str(tmp_path / "runs.py"))
-    return tmp_path / "results" / "tiny.csv"
+    monkeypatch.chdir(tmp_path)
+    return Path("sample_efficiency/results/tiny.csv")
 
 
 def jobs(**changes):
-    return sweep.jobs("sample_efficiency", **(dict(tasks=(), arms=(), seeds=range(2)) | changes))
+    return sweep.jobs("sample_efficiency", **(dict(tasks=(), arms=(), seeds=range(2), root=Path()) | changes))
 
 
 def test_every_arm_and_seed(one_task):
@@ -75,9 +75,8 @@ def here(call, items, *, tell):
 
 
 @pytest.fixture
-def wired(tmp_path, monkeypatch):
-    """Makes runs in a folder of the test's own, of parts that are compiled once; they are of seed 0."""
-    monkeypatch.chdir(tmp_path)
+def wired(one_task, monkeypatch):
+    """Makes runs of parts that are compiled once; they are of seed 0."""
     monkeypatch.setattr(run_module, "build", lambda config, **_: runs.parts("gymnax")._replace(config=config))
     return jobs(arms=("dreaming",), seeds=range(1))
 

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 @contextlib.contextmanager
 def sweeping(folder):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
-    command = [sys.executable, "-m", "tests.sweeping", folder / "results"]
+    command = [sys.executable, "-m", "tests.sweeping", folder]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
         try:
@@ -62,7 +62,7 @@ def writer(folder, *, not_by=None):
 @pytest.mark.timeout(900)
 @pytest.mark.learn
 def test_whatever_is_killed_no_run_is_lost_and_none_repeated(tmp_path):
-    rows = tmp_path / "results" / "tiny.csv"
+    rows = tmp_path / "sample_efficiency" / "results" / "tiny.csv"
 
     with sweeping(tmp_path) as process:
         worker = until(lambda: writer(tmp_path))
@@ -156,7 +156,7 @@ def test_what_a_wandb_agent_types_is_understood(cli):
         ("components", dict(wandb_file="a.yaml"), "components has no SPACE to search"),
         ("sample_efficiency", dict(wandb_file="no/a.yaml"), "No such file or directory: 'no/a.yaml"),
         ("sample_efficiency", dict(study="sqlite:///a.db"), "--study is of a search: say how many --trials"),
-        ("sample_efficiency", dict(trials=1, arms=("a",)), "--tasks and --arms choose runs that make rows"),
+        ("sample_efficiency", dict(trials=1, arms=("a",)), "--tasks, --arms and --root are of runs that make rows"),
         ("sample_efficiency", dict(processes=0), "num_processes is 0: give 1 or more"),
         ("sample_efficiency", dict(trials=1), "pip install -r requirements-optuna.txt"),
         ("sample_efficiency", dict(ray=True), "pip install -r requirements-ray.txt"),
