@@ -57,7 +57,7 @@ of-extras: setup
 	@$(TEST) $(shell grep -rl --include='test_*.py' importorskip tests)
 	@$(RUN) -m scripts.train atari-smoke
 
-learn: setup  ## the slow tests: agents trained until a known number is reached, whole runs held against each other
+learn: setup  ## the slow tests: agents trained until a known number is reached, whole runs beside those of `make test`
 	@$(RUN) -m pytest -m learn
 
 check: setup  ## formatting and lint, without changing a file (to change: .venv/bin/ruff format .)

@@ -66,6 +66,7 @@ def test_where_nothing_matters_the_plan_is_the_policy():
     np.testing.assert_allclose(policy.max(axis=-1), 0.6, rtol=1e-5)
 
 
+@pytest.mark.learn
 def test_the_settings_as_they_are_suffice_for_a_chain_of_four():
     world = JobWorldConfig(slack=2)
     answers = jnp.arange(8, dtype=jnp.int32) % 4
@@ -113,7 +114,7 @@ def test_a_plan_does_not_depend_on_who_is_planned_for_beside():
     np.testing.assert_allclose(planned(agent, dream(), obs)[:2], planned(agent, dream(), obs[:2]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["search", "veteran"])
+@pytest.mark.parametrize("kind", [pytest.param("search", marks=pytest.mark.learn), "veteran"])
 def test_the_label_of_a_night_is_the_plan_with_the_session_in_memory_or_without(kind):
     env = dream().env
     slot = make_session_slot(env.spec, SessionSlotConfig(num_layers=1, width=8, num_heads=2, num_slots=8))

@@ -539,7 +539,10 @@ def test_what_independent_parts_give_is_estimated_without_bias():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"num_jobs": 4, "carrier": CarrierConfig("lora", 2), "nap.places": 2, "nap.num_updates": 2},
+        pytest.param(
+            {"num_jobs": 4, "carrier": CarrierConfig("lora", 2), "nap.places": 2, "nap.num_updates": 2},
+            marks=pytest.mark.learn,
+        ),
         {
             "num_jobs": 2,
             "distill.anchor_weight": 1.0,
@@ -632,7 +635,9 @@ def test_longer_chains_are_asked_of_a_job_that_stays_or_has_drifted(monkeypatch,
     assert asked == [(times * world.deadline, within) for times in lengths for within in whose]
 
 
-@pytest.mark.parametrize(("kind", "states"), [("search", "student"), ("veteran", "dream")])
+@pytest.mark.parametrize(
+    ("kind", "states"), [pytest.param("search", "student", marks=pytest.mark.learn), ("veteran", "dream")]
+)
 def test_a_teacher_that_plans_costs_model_calls_and_no_real_transitions(agent, tmp_path, kind, states):
     settings = {"teacher.kind": kind, "consolidation.states": states, "plan.search.num_simulations": 3}
     config = changed(DISTIL, settings | {"plan.num_rollouts": 1, "run.folder": str(tmp_path / "run")})
@@ -645,7 +650,15 @@ def test_a_teacher_that_plans_costs_model_calls_and_no_real_transitions(agent, t
     assert "plan" in changed(DISTIL, {"teacher.kind": kind}).identity() and "plan" not in DISTIL.identity()
 
 
-@pytest.mark.parametrize(("kind", "size"), [("lora", 2), ("cartridge", 3), ("window", 16), ("table", 16)])
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        ("lora", 2),
+        ("table", 16),
+        pytest.param("cartridge", 3, marks=pytest.mark.learn),
+        pytest.param("window", 16, marks=pytest.mark.learn),
+    ],
+)
 def test_what_is_carried_is_measured_and_deployed(agent, distilled, tmp_path, kind, size):
     night = {"consolidation.num_nights": 1, "consolidation.states": "session", "consolidation.states_length": 0}
     night |= {"update.learning_rate": 0.1}  # so that two updates move what is no change at first
@@ -663,6 +676,7 @@ def test_what_is_carried_is_measured_and_deployed(agent, distilled, tmp_path, ki
     assert evaluate(tmp_path / "run", num_episodes=3).shape == (3,)
 
 
+@pytest.mark.learn
 def test_fast_weights_are_pretrained_kept_and_deployed(tmp_path):
     settings = {"slot.memory": "fast_weights", "run.folder": str(tmp_path / "agent")}
     folder, _ = pretrain(changed(AGENT, settings), watch=ignore)
@@ -676,6 +690,7 @@ def test_fast_weights_are_pretrained_kept_and_deployed(tmp_path):
     assert evaluate(tmp_path / "run", num_episodes=3).shape == (3,)
 
 
+@pytest.mark.learn
 def test_a_nap_costs_updates_and_no_real_transitions(agent, tmp_path):
     settings = {"carrier": CarrierConfig("lora", 2), "nap": NapConfig(3, num_updates=5)}
     config = changed(DISTIL, settings | {"run.folder": str(tmp_path / "run")})
@@ -687,6 +702,7 @@ def test_a_nap_costs_updates_and_no_real_transitions(agent, tmp_path):
     assert restored.hash() == config.hash() and "nap" not in DISTIL.identity()
 
 
+@pytest.mark.learn
 def test_a_teacher_that_reads_on_is_measured_and_known(agent, tmp_path):
     settings = {"teacher.reads_on": True, "consolidation.session_length": 8, "recovery_episodes": 16}
     config = changed(DISTIL, settings | {"run.folder": str(tmp_path / "run")})
