@@ -57,7 +57,7 @@ of-extras: setup
 	@$(TEST) $(shell grep -rl --include='test_*.py' importorskip tests)
 	@$(RUN) -m scripts.train atari-smoke
 
-learn: setup  ## the slow tests: agents trained until a known number is reached, whole runs beside those of `make test`
+learn: setup  ## the slow tests: agents trained until a known number is reached, whole runs of further settings
 	@$(RUN) -m pytest -m learn
 
 check: setup  ## formatting and lint, without changing a file (to change: .venv/bin/ruff format .)
@@ -72,8 +72,11 @@ figures: setup  ## redraw every figure from the recorded rows
 
 reproduce: setup  ## make a question's runs anew in runs/reproduced, then its figures: make reproduce FIGURE=horizon TASKS=trained-4 SEEDS=5
 	@$(if $(FIGURE),,echo "error: name the question: make reproduce FIGURE=horizon, or another folder of experiments/ with a runs.py" >&2; exit 1)
-	@$(RUN) -m scripts.sweep $(FIGURE) --root runs/reproduced --seeds $(or $(SEEDS),1) $(if $(TASKS),--tasks $(TASKS))
-	@$(RUN) -m scripts.figures $(FIGURE) --root runs/reproduced
+	@# Runs that fail, as one that asks for an extra, do not take the others' figures.
+	@failed=0; \
+	$(RUN) -m scripts.sweep $(FIGURE) --root runs/reproduced --seeds $(or $(SEEDS),1) $(if $(TASKS),--tasks $(TASKS)) || failed=1; \
+	$(RUN) -m scripts.figures $(FIGURE) --root runs/reproduced; \
+	exit $$failed
 
 clean:  ## remove what make can make again (.venv, caches, build products); runs/ stays
 	@rm -rf $(VENV) .venv-extras .jax_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -85,37 +85,40 @@ def runs_of(question: str) -> ModuleType:
     return module
 
 
-def analyse(question: str, root: Path = RECORD) -> tuple[str, list[Path]]:
-    """Returns a question's table as Markdown, and the figures drawn: by its `analysis.py`, or by `one_change`; of the
-    rows below `root`."""
+def analyse(question: str, root: Path) -> tuple[str, list[Path]]:
+    """Returns the table as Markdown of the rows that a question has below `root`, and the figures drawn of them: by its
+    `analysis.py`, or by `one_change`."""
     module = runs_of(question)
-    if RECORD.joinpath(question, "analysis.py").exists():
+    if Path(module.__file__).with_name("analysis.py").exists():
         return importlib.import_module(f"experiments.{question}.analysis").analyse(root / question)
     return one_change.analyse(root / question, module.ARMS)
 
 
 def made_again(question: str, root: Path) -> list[str]:
-    """Returns, for each task, how the runs that have rows below `root` end beside the recorded ones: the same arm,
-    configuration and seed. Tasks without such pairs are left out."""
+    """Returns a line for each task that has rows below `root`: how its runs end beside the recorded runs of the same
+    arm, configuration and seed. None where `root` is the record itself."""
     lines = []
-    for task in runs_of(question).ARMS:
+    for task in runs_of(question).ARMS if root.resolve() != RECORD.resolve() else ():
         recorded, anew = (
             {run_of(row): row for row in newest_of(where / question / "results" / f"{task}.csv") if row["final"]}
             for where in (RECORD, root)
         )
-        apart = [
-            row["student_return"] - recorded[run]["student_return"] for run, row in anew.items() if run in recorded
-        ]
-        if apart:
-            mean, most = sum(apart) / len(apart), max(map(abs, apart))
-            end = f"{apart.count(0.0)} of {len(apart)} runs deploy what they deployed when they were recorded"
-            lines.append(f"{task}: {end}; returns differ by {mean:+.3f} in the mean, by {most:.3f} at most")
+        both = [run for run in anew if run in recorded]
+        apart = [anew[run]["student_return"] - recorded[run]["student_return"] for run in both]
+        said = [f"{apart.count(0.0)} of {len(both)} runs end at the recorded return, to the last digit"] if both else []
+        if any(apart):
+            said.append(
+                f"anew less recorded is {sum(apart) / len(both):+.3f} in the mean, {max(apart, key=abs):+.3f} at most"
+            )
+        if alone := len(anew) - len(both):
+            said.append(f"{alone} without a recorded run beside them")
+        if anew:
+            commits = ", ".join(sorted({row["commit"] for row in anew.values()}))
+            lines.append(f"{task}, by commit {commits}: {'; '.join(said)}")
     return lines
 
 
-def jobs(
-    question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds: range, root: Path = RECORD
-) -> list[Job]:
+def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds: range, root: Path) -> list[Job]:
     """Returns the runs of a question that have no rows yet.
 
     Args:

@@ -1,4 +1,4 @@
-"""Redraws figures and prints tables from the recorded rows: `python -m scripts.figures [QUESTION ...]`."""
+"""Redraws figures and prints tables from rows, the recorded or others: `python -m scripts.figures [QUESTION ...]`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +16,12 @@ def main(
 
     Args:
       chosen: folders of experiments/; none means all.
-      root: where rows lie, as of `scripts.sweep`; if elsewhere, how they end is held against the recorded ones.
+      root: where rows lie, as of `scripts.sweep`; of another folder than experiments/ it is also said how its runs end
+        beside the recorded ones.
     """
     with clear_errors():
+        if not root.is_dir():
+            raise ValueError(f"--root {root} is no folder: give one that scripts.sweep made rows below")
         for question in chosen:
             runs_of(question)
         for question in chosen or questions():
@@ -26,7 +29,7 @@ def main(
             say(f"{question}\n\n{table}\n")
             for path in figures:
                 say(f"drew {path}")
-            for line in made_again(question, root) if root != RECORD else ():
+            for line in made_again(question, root):
                 say(line)
 
 

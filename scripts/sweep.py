@@ -39,13 +39,12 @@ def main(
       trials: search the question's SPACE with Optuna, until its study has this many trials.
       study: database of the study, any that SQLAlchemy knows; without it a file in runs/studies/.
       wandb_file: only write the question's SPACE as a W&B sweep to this file.
-      root: where rows lie; in a folder of its own, all runs are made anew beside the recorded rows.
+      root: where rows lie; below a folder of its own a question is made again, beside its recorded rows.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with clear_errors():
-        _require_one_kind(
-            bool(tasks or arms or root != sweep.RECORD), study, searched=trials is not None or wandb_file is not None
-        )
+        chooses, searched = tasks or arms or root != sweep.RECORD, trials is not None or wandb_file is not None
+        _require_one_kind(chooses_rows=bool(chooses), study=study, searched=searched)
         if wandb_file is not None:
             write_atomically(Path(wandb_file), wandb_text(_space(question), seeds=range(seeds)).encode())
             say(f"wrote {wandb_file}; to go on: wandb sweep {wandb_file}")
@@ -58,8 +57,8 @@ def main(
                 sweep.sweep(todo, call_each=_call_each(processes, ray), hear=watch)
 
 
-def _require_one_kind(says_of_rows: bool, study: str | None, *, searched: bool) -> None:
-    if says_of_rows and searched:
+def _require_one_kind(*, chooses_rows: bool, study: str | None, searched: bool) -> None:
+    if chooses_rows and searched:
         raise ValueError(
             "--tasks, --arms and --root are of runs that make rows: leave them out to search the question's SPACE"
         )

@@ -114,7 +114,7 @@ def test_a_plan_does_not_depend_on_who_is_planned_for_beside():
     np.testing.assert_allclose(planned(agent, dream(), obs)[:2], planned(agent, dream(), obs[:2]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("search", marks=pytest.mark.learn), "veteran"])
+@pytest.mark.parametrize("kind", ["search", pytest.param("veteran", marks=pytest.mark.learn)])
 def test_the_label_of_a_night_is_the_plan_with_the_session_in_memory_or_without(kind):
     env = dream().env
     slot = make_session_slot(env.spec, SessionSlotConfig(num_layers=1, width=8, num_heads=2, num_slots=8))

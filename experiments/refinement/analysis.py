@@ -59,7 +59,7 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
     for name, tasks in _FIGURES.items():
         if shown := {task: failed for task in tasks if (failed := _failed(ran[task]))}:
             figures.append(_draw_recovery(shown, drawn / f"{name}.png"))
-    figures += [_draw_surprise(ran, drawn / "surprise.png")] if regrets else []
+    figures += [path] if (path := _draw_surprise(ran, drawn / "surprise.png")) else []
     figures += [path for task, own in ran.items() if (path := _draw_above(task, own, drawn / f"{task}.png"))]
     parts = failures, [*table.titled(_OF_REGRET), *regrets] if regrets else [], lines
     return "\n\n".join("\n".join(part) for part in parts if part), figures
@@ -172,9 +172,9 @@ def _draw_recovery(failed: dict[str, dict[str, list[dict]]], path: Path) -> Path
     return against.draw(rows, path, lines=lines, x=x, y=y)
 
 
-def _draw_surprise(ran: dict[str, dict[str, list[dict]]], path: Path) -> Path:
+def _draw_surprise(ran: dict[str, dict[str, list[dict]]], path: Path) -> Path | None:
     """Draws how far the teacher of the last night is from who knows the job, in episodes that its student fails, by the
-    decisions behind the first mistake; of arms in which it was measured."""
+    decisions behind the first mistake; of arms in which it was measured, nothing where in none."""
     lines, rows = {}, []
     for task, arms_of in ran.items():
         for arm, own in _failed(arms_of).items():
@@ -183,6 +183,8 @@ def _draw_surprise(ran: dict[str, dict[str, list[dict]]], path: Path) -> Path:
             reads = ", reading on" if arm == READS_ON else ""
             lines |= {f"{_SAID[task]}{reads}": points} if points else {}
             rows += last if points else []
+    if not lines:
+        return None
     x = "decisions behind the first mistake of a failed episode (0: that one and all before it)"
     y = "KL(who knows the job || teacher), bits"
     return against.draw(rows, path, lines=lines, x=x, y=y)

@@ -1,6 +1,5 @@
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ from experiments.replayability import runs as replay_runs
 from experiments.results import newest_of, write_rows
 from experiments.sample_efficiency import analysis
 from experiments.sample_efficiency.runs import ARMS, TASKS
-from experiments.sweep import RECORD, analyse, made_again, questions, runs_of
+from experiments.sweep import RECORD, analyse, questions, runs_of
 
 ROW = {
     "env_id": "CartPole-v1",
@@ -190,20 +189,6 @@ def test_each_ablation_changes_one_thing_of_what_it_is_held_against():
             assert arms[arm] == changed(arms[against], values) != arms[against]
             assert arms[arm].loop.real_transitions == 1000 and arms[arm].loop.dream_ratio == ratio
             assert arms[arm].loop.num_updates == reference.loop.num_updates
-
-
-def test_runs_made_again_are_held_against_the_recorded_ones(tmp_path):
-    file = Path("components", "results", "minatar-breakout.csv")
-    recorded = [row for row in newest_of(RECORD / file) if row["final"] and row["arm"] == components_runs.REFERENCE][:3]
-    changes = (0.0, 0.25, -1.0)
-    moved = [row | {"student_return": row["student_return"] + by} for row, by in zip(recorded, changes, strict=True)]
-    of_no_recorded_run = [row | {"seed": 1000} for row in moved]
-    write_rows(tmp_path / file, moved + of_no_recorded_run)
-    said = (
-        "1 of 3 runs deploy what they deployed when they were recorded; returns differ by -0.250 in the mean, by 1.000"
-    )
-    assert made_again("components", tmp_path) == [f"minatar-breakout: {said} at most"]
-    assert made_again("ablations", tmp_path) == []
 
 
 def test_ablations_by_hand(tmp_path):
@@ -467,6 +452,8 @@ def test_a_teacher_that_reads_on_by_hand(tmp_path):
             shares = {f"recovered_{percent}": right / night for percent in (20, 40, 60, 80)}
             shares |= {f"savable_{percent}": 1.0 for percent in (20, 40, 60, 80)}
             shares |= {"told_right_before": 0.8 / night, "told_right_after": right, "real": (64, 128, 384)[night - 1]}
+            if night == 1:  # in the last one nothing fails
+                shares |= {f"{what}_{step}": 0.5 for what in ("regret", "stake", "surprise") for step in range(6)}
             written.append(row | told | shares)
     write_rows(tmp_path / "results" / "reading-on.csv", written)
     text, figures = refinement_analysis.analyse(tmp_path)

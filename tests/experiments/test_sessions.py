@@ -698,8 +698,6 @@ def test_a_nap_costs_updates_and_no_real_transitions(agent, tmp_path):
     assert [(row["real"], row["updates"], row["replayed"]) for row in rows] == [(24, 7, 96), (48, 14, 192)]
     assert {row["dream_ratio"] for row in rows} == {4}
     assert "nap_kl" in read_log(tmp_path / "run" / "log.jsonl")[-1]
-    restored = sessions_from_dict(RunFolder.open(tmp_path / "run").config)
-    assert restored.hash() == config.hash() and "nap" not in DISTIL.identity()
 
 
 @pytest.mark.learn
@@ -709,14 +707,18 @@ def test_a_teacher_that_reads_on_is_measured_and_known(agent, tmp_path):
     rows = rows_of(distil(config, agent, watch=ignore), arm="read on")
     assert [row["real"] for row in rows] == [16, 32]
     assert all(0 <= row[name] <= 1 for row in rows for name in ("recovered_20", "told_right_before", "regret_1"))
-    restored = sessions_from_dict(RunFolder.open(tmp_path / "run").config)
-    assert restored.hash() == config.hash() != changed(config, {"teacher.reads_on": False}).hash()
-    assert "reads_on" not in DISTIL.identity()["teacher"] and config.identity()["teacher"]["reads_on"]
 
 
 def test_configs_are_what_was_written():
-    for config in (AGENT, DISTIL):
-        assert sessions_from_dict(sessions_to_dict(config)) == config
+    naps = changed(DISTIL, {"carrier": CarrierConfig("lora", 2), "nap": NapConfig(3, num_updates=5)})
+    reads_on = changed(DISTIL, {"teacher.reads_on": True, "consolidation.session_length": 8})
+    for config in (AGENT, DISTIL, naps, reads_on):
+        restored = sessions_from_dict(sessions_to_dict(config))
+        assert restored == config and restored.hash() == config.hash()
+    assert naps.hash() != changed(naps, {"nap": NapConfig(4, num_updates=5)}).hash()
+    assert reads_on.hash() != changed(reads_on, {"teacher.reads_on": False}).hash()
+    # What is off is in no identity, so that what was recorded before there was such a thing keeps its hash.
+    assert "nap" not in DISTIL.identity() and "reads_on" not in DISTIL.identity()["teacher"]
     assert dataclasses.replace(DISTIL, seed=3).hash() == DISTIL.hash()
     assert changed(DISTIL, {"agent.num_days": 9}).hash() != DISTIL.hash()
     assert changed(DISTIL, {"agent.seed": 9}).hash() == DISTIL.hash()

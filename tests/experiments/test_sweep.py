@@ -55,7 +55,7 @@ def test_what_has_rows_is_not_run_again(one_task):
         (lambda: jobs(tasks=("tinny",)), "no task 'tinny': choose from 'tiny'"),
         (lambda: jobs(arms=("awake",)), "no arm 'awake': choose from 'dreaming', 'other'"),
         (
-            lambda: sweep.jobs("why", tasks=(), arms=(), seeds=range(1)),
+            lambda: sweep.jobs("why", tasks=(), arms=(), seeds=range(1), root=Path()),
             "no question 'why': choose .* sample_efficiency",
         ),
     ],
@@ -63,6 +63,31 @@ def test_what_has_rows_is_not_run_again(one_task):
 def test_what_there_is_not(one_task, ask, message):
     with pytest.raises(ValueError, match=message):
         ask()
+
+
+def test_runs_made_again_are_held_against_the_recorded_ones(one_task, monkeypatch):
+    first = rows_of(runs.finished("gymnax").folder, arm="dreaming")  # two evaluations, of which one is final
+    monkeypatch.setattr(sweep, "RECORD", Path("record"))
+
+    def write(root, changes):
+        """Writes the run as that of seed 0, 1, ..., each with another return or hash."""
+        made = [row | {"seed": seed} | new for seed, new in enumerate(changes) for row in first]
+        write_rows(root / one_task, made)
+
+    write(Path("record"), [{"student_return": returned} for returned in (1.0, 2.0, 3.0)])
+    new_returns = [{"student_return": returned, "commit": "newer"} for returned in (1.0, 2.25, 2.0, 9.0)]
+    write(Path(), new_returns)
+    (said,) = sweep.made_again("sample_efficiency", Path())
+    assert said == (
+        "tiny, by commit newer: 1 of 3 runs end at the recorded return, to the last digit; anew less recorded is "
+        "-0.250 in the mean, -1.000 at most; 1 without a recorded run beside them"
+    )
+    assert sweep.made_again("sample_efficiency", Path("record")) == []  # itself
+    assert sweep.made_again("sample_efficiency", Path("nothing")) == []
+    one_task.unlink()
+    write(Path(), [{"config_hash": "another", "commit": "newer"}])
+    (said,) = sweep.made_again("sample_efficiency", Path())
+    assert said == "tiny, by commit newer: 1 without a recorded run beside them"
 
 
 def here(call, items, *, tell):

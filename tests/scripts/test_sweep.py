@@ -157,6 +157,11 @@ def test_what_a_wandb_agent_types_is_understood(cli):
         ("sample_efficiency", dict(wandb_file="no/a.yaml"), "No such file or directory: 'no/a.yaml"),
         ("sample_efficiency", dict(study="sqlite:///a.db"), "--study is of a search: say how many --trials"),
         ("sample_efficiency", dict(trials=1, arms=("a",)), "--tasks, --arms and --root are of runs that make rows"),
+        (
+            "sample_efficiency",
+            dict(trials=1, root=Path("again")),
+            "--tasks, --arms and --root are of runs that make rows",
+        ),
         ("sample_efficiency", dict(processes=0), "num_processes is 0: give 1 or more"),
         ("sample_efficiency", dict(trials=1), "pip install -r requirements-optuna.txt"),
         ("sample_efficiency", dict(ray=True), "pip install -r requirements-ray.txt"),
@@ -171,6 +176,19 @@ def test_bad_input_is_one_clear_error(cli, question, options, message):
     assert err.startswith("error: ") and message in err
     assert len(err.splitlines()) == 1
     assert not list(Path().rglob("*.csv"))
+
+
+def test_rows_go_where_they_are_to_lie(cli, monkeypatch):
+    asked = []
+
+    def call_each(call, items, *, tell):
+        asked.extend(items)
+        yield from ()
+
+    monkeypatch.setattr(sweep, "_call_each", lambda processes, ray: call_each)
+    code, out, err = cli("sample_efficiency", tasks=("cartpole",), arms=("dreaming",), seeds=2, root=Path("again"))
+    assert (code, out, err) == (0, "2 runs to make; the others have rows already\n", "")
+    assert {job.results for job in asked} == {Path("again/sample_efficiency/results/cartpole.csv")}
 
 
 def test_a_search_says_what_was_best(cli, monkeypatch):

@@ -1,5 +1,9 @@
+from pathlib import Path
+
 import pytest
 
+from experiments.results import newest_of, write_rows
+from experiments.sweep import RECORD
 from scripts import dream, evaluate, figures, sweep
 from tests import runs
 
@@ -66,8 +70,20 @@ def test_figures_without_rows(tmp_path, capfd):
     assert "drew" not in said
     assert outcome(figures.main, ("components",), root=tmp_path) == 0
     assert capfd.readouterr().out.startswith("components\n")
+    assert outcome(figures.main, root=tmp_path / "mistyped") == 1
+    assert "mistyped is no folder: give one that scripts.sweep made rows below" in capfd.readouterr().err
     assert outcome(figures.main, ("what",)) == 1
     assert capfd.readouterr().err.startswith("error: there is no question 'what'")
+
+
+def test_figures_of_rows_that_were_made_again(tmp_path, capfd):
+    file = Path("components", "results", "minatar-breakout.csv")
+    write_rows(tmp_path / file, newest_of(RECORD / file))
+    assert outcome(figures.main, ("components",), root=tmp_path) == 0
+    *_, drew, beside = capfd.readouterr().out.splitlines()
+    assert drew == f"drew {tmp_path / 'components' / 'figures' / 'minatar-breakout.png'}"
+    assert beside.startswith("minatar-breakout, by commit ")
+    assert beside.endswith(" runs end at the recorded return, to the last digit")
 
 
 def test_sweep_of_nothing(capfd):
