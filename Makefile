@@ -72,10 +72,10 @@ figures: setup  ## redraw every figure from the recorded rows
 
 reproduce: setup  ## make a question's runs anew in runs/reproduced, then its figures: make reproduce FIGURE=horizon TASKS=trained-4 SEEDS=5
 	@$(if $(FIGURE),,echo "error: name the question: make reproduce FIGURE=horizon, or another folder of experiments/ with a runs.py" >&2; exit 1)
-	@# Runs that fail, as one that asks for an extra, do not take the others' figures.
+	@# Runs that fail, as one that asks for an extra, do not take the others' figures; where none was made there are none.
 	@failed=0; \
 	$(RUN) -m scripts.sweep $(FIGURE) --root runs/reproduced --seeds $(or $(SEEDS),1) $(if $(TASKS),--tasks $(TASKS)) || failed=1; \
-	$(RUN) -m scripts.figures $(FIGURE) --root runs/reproduced; \
+	[ ! -d runs/reproduced/$(FIGURE) ] || $(RUN) -m scripts.figures $(FIGURE) --root runs/reproduced; \
 	exit $$failed
 
 clean:  ## remove what make can make again (.venv, caches, build products); runs/ stays

@@ -100,7 +100,7 @@ def made_again(question: str, root: Path) -> list[str]:
     lines = []
     for task in runs_of(question).ARMS if root.resolve() != RECORD.resolve() else ():
         recorded, anew = (
-            {run_of(row): row for row in newest_of(where / question / "results" / f"{task}.csv") if row["final"]}
+            {run_of(row): row for row in newest_of(_results(where, question, task)) if row["final"]}
             for where in (RECORD, root)
         )
         both = [run for run in anew if run in recorded]
@@ -139,7 +139,7 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
     for task, configs in module.ARMS.items():
         if tasks and task not in tasks:
             continue
-        results = root / question / "results" / f"{task}.csv"
+        results = _results(root, question, task)
         wanted = [
             Job(arm, dataclasses.replace(config, seed=seed), results)
             for seed in seeds
@@ -209,6 +209,11 @@ def _end(made: tuple[list[dict], list[str]] | None, error: str | None) -> str:
     last = rows[-1]
     what = f"deployed return {last['student_return']:.2f} after {last['real']:,} real transitions"
     return "; ".join([f"{what}, {last['seconds']:.0f} s", *messages])
+
+
+def _results(root: Path, question: str, task: str) -> Path:
+    """Returns the file of a task's rows."""
+    return root / question / "results" / f"{task}.csv"
 
 
 def _runs_in(results: Path) -> set[tuple[str, str, int]]:

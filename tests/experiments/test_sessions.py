@@ -719,6 +719,7 @@ def test_configs_are_what_was_written():
     assert reads_on.hash() != changed(reads_on, {"teacher.reads_on": False}).hash()
     # What is off is in no identity, so that what was recorded before there was such a thing keeps its hash.
     assert "nap" not in DISTIL.identity() and "reads_on" not in DISTIL.identity()["teacher"]
+    assert reads_on.identity()["teacher"]["reads_on"]
     assert dataclasses.replace(DISTIL, seed=3).hash() == DISTIL.hash()
     assert changed(DISTIL, {"agent.num_days": 9}).hash() != DISTIL.hash()
     assert changed(DISTIL, {"agent.seed": 9}).hash() == DISTIL.hash()
