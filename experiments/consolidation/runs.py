@@ -39,7 +39,7 @@ DAYS = 24
 PERIODS = {"a job a day": 1, **{f"{days} days a job": days for days in (2, 4, 8)}, "one job": None}
 """Arm of the tasks `period` and `period-first` -> days, each with a night, that a job lasts; None is all of them."""
 KEPT = "period-first"
-"""The task of the same periods in which the first agent teaches all along."""
+"""The task of two of these periods in which the first agent teaches all along."""
 LATE = 16
 """The last days of both, of which means are told: of every arm as many begin a job as its days a job say."""
 _PLANNERS, _WRONG = (("search in a dream", "search"), ("session and search", "veteran")), ", dream all wrong"
@@ -123,6 +123,8 @@ _BLOCKS = {
 """Jobs that each ask four of twenty keys, by their numbers in turn."""
 OVERLAP = {"apart": 8, "one-block": 5}
 """Task -> students, by which the five jobs of each are apart, or all of one block: they are as many numbers apart."""
+_BY_OVERLAP = {arm: _SEQUENCE[arm] for arm in _WHO_FORGETS} | _REHEARSING
+_ONE_BLOCK = (REFERENCE, BY_FIRST, "cloned successes", REWARDS, "the same, rehearsing", f"{BY_FIRST}, rehearsing")
 
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": _ARMS,
@@ -142,10 +144,10 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
     "sequence": {arm: changed(config, {"name": "consolidation-sequence"}) for arm, config in _SEQUENCE.items()},
     **{
         task: {
-            arm: changed(config, {"name": f"consolidation-{task}", "num_jobs": num_jobs} | _BLOCKS)
-            for arm, config in ({arm: _SEQUENCE[arm] for arm in _WHO_FORGETS} | _REHEARSING).items()
+            arm: changed(_BY_OVERLAP[arm], {"name": f"consolidation-{task}", "num_jobs": OVERLAP[task]} | _BLOCKS)
+            for arm in own
         }
-        for task, num_jobs in OVERLAP.items()
+        for task, own in (("apart", _BY_OVERLAP), ("one-block", _ONE_BLOCK))
     },
     **{
         task: {
@@ -155,8 +157,9 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
                 num_nights=days or DAYS,
             )
             for arm, days in PERIODS.items()
+            if arm in own
         }
-        for task, weights in (("period", "frozen"), (KEPT, "first"))
+        for task, weights, own in (("period", "frozen", PERIODS), (KEPT, "first", ("2 days a job", "one job")))
     },
     "shared": {
         arm: changed(_JOBWORLD, {"name": "consolidation-shared", "shared_by": jobs}) for arm, jobs in SHARING.items()

@@ -29,11 +29,10 @@ _EARLY, _LATE = REAL
 _SAID = {
     **{task: f"a wrong answer is fatal in {deadly:.0%}" for task, deadly in DEADLY.items()},
     IMITATED: "who imitated a reader's days",
-    "reading-on": "half as long days",
-    "reading-on-imitated": "half as long days, who imitated a reader's",
+    READING_ON: "half as long days",
 }
 """Task -> what a figure says of it."""
-_FIGURES = {"recovery": (*DEADLY, IMITATED), "recovery-reading-on": tuple(READING_ON)}
+_FIGURES = {"recovery": (*DEADLY, IMITATED), f"recovery-{READING_ON}": (READING_ON,)}
 """Figure of failures -> its tasks."""
 
 

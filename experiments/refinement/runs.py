@@ -21,8 +21,8 @@ DEADLY = {"dead-ends-0": 0.0, "dead-ends-50": 0.5, "dead-ends-100": 1.0}
 """Task -> probability that a wrong answer makes success impossible in its episode."""
 IMITATED = "imitated"
 """The task of agents that were pre-trained in a reader's states."""
-READING_ON = {"reading-on": "agent", "reading-on-imitated": "reader"}
-"""Tasks of a teacher that goes on reading -> who lived the sessions that the agent was pre-trained in."""
+READING_ON = "reading-on"
+"""The task of a teacher that goes on reading."""
 REFERENCE = "raw"
 """The arm that the others are held against, and by whose nights the failure itself is measured."""
 FRESH = "the teacher's, fresh"
@@ -81,6 +81,6 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
         task: _arms(task, _CHANGES | (_RANDOM if deadly == 1 else {}), deadly=deadly) for task, deadly in DEADLY.items()
     },
     IMITATED: _arms(IMITATED, {arm: _CHANGES[arm] for arm in _IMITATING}, deadly=0.0, lived_by="reader"),
-    **{task: _arms(task, _READING, deadly=0.0, lived_by=lived_by) for task, lived_by in READING_ON.items()},
+    READING_ON: _arms(READING_ON, _READING, deadly=0.0),
 }
 """Task -> arm -> config; `experiments.sweep` runs each over seeds into `results/<task>.csv`."""

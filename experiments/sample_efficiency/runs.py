@@ -41,19 +41,16 @@ A decision is three steps, so 100,000 real transitions are 300,000 steps. Chosen
 
 
 def _arms(task: str, config: Config) -> dict[str, Config]:
-    """Returns the arms of a task, whose first is the task's config itself; of MinAtar with each of what reads boards
-    and what draws rows taken away, and both; Freeway has one of its own."""
-    if not task.startswith("minatar"):
-        return {DREAMING: config, CONTROL: without_dreams(config)}
-    own = {"decisions held for 3 steps": changed(config, _HELD)} if config.env.id == "Freeway-MinAtar" else {}
-    return {
-        "by relations, half events": config,
-        **own,
-        "half events": changed(config, _BOARD),
-        "by relations": changed(config, _UNIFORM),
-        "dreaming, batches of 16": changed(config, _BOARD | _UNIFORM),
-        CONTROL: without_dreams(config),
-    }
+    """Returns the arms of a task, of which the last is the control of the first; of MinAtar also with what reads boards
+    and what draws rows taken away, and in Asterix the latter alone."""
+    arms = {DREAMING: config}
+    if task.startswith("minatar"):
+        held = config.env.id == "Freeway-MinAtar"
+        arms = {"decisions held for 3 steps": changed(config, _HELD)} if held else {"by relations, half events": config}
+        if config.env.id == "Asterix-MinAtar":
+            arms["by relations"] = changed(config, _UNIFORM)
+        arms["dreaming, batches of 16"] = changed(config, _BOARD | _UNIFORM)
+    return arms | {CONTROL: without_dreams(next(iter(arms.values())))}
 
 
 ARMS: dict[str, dict[str, Config]] = {task: _arms(task, config) for task, config in TASKS.items()}
