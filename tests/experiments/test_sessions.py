@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import types
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -279,51 +280,69 @@ def test_jobs_are_taught_in_themselves_but_for_the_control():
     assert not set(DISTIL.jobs) & set(envs.jobs.pool_jobs(pretrained))
 
 
-def test_jobs_follow_one_another(agent, tmp_path, monkeypatch):
-    """Two students in two jobs each, a night in each job; who only answers by the second has forgotten the first."""
-    beliefs = []
-    of = ledger.bits_of
-    monkeypatch.setattr(ledger, "bits_of", lambda *args: beliefs.append(args[1:]) or of(*args))
-    two = {"sequence": 2, "env.jobworld.job": 0, "consolidation.num_nights": 1}
-    config = changed(DISTIL, two | {"run.folder": str(tmp_path / "two")})
-    jobs = distillation.jobs_of(config)
-    np.testing.assert_array_equal(jobs.number.T.reshape(-1), config.jobs)  # (0, 2) and (1, 3)
-    first, last = rows_of(distil(config, agent, watch=ignore), arm="two")
-    assert (first["real"], last["real"], first["final"], last["final"]) == (24, 48, 0, 1)
-    assert first["earlier_return"] is None and 0 <= last["earlier_return"] <= 1
-    assert 0 <= first["next_return"] <= 1 and last["next_return"] is None
-    assert all(row["other_session_return"] is not None and row["old_kl"] > 0 for row in (first, last))
-    for stage, (belief, truth) in enumerate(beliefs):  # of a new job nothing is known that an earlier one told
-        np.testing.assert_array_equal(
-            truth, jax.vmap(lambda n: codebook(DISTIL.env.jobworld, n))(jobs.number[:, stage])
-        )
-        assert (np.take_along_axis(belief, truth[..., None], axis=-1) > 0).all()
+class InSequence(NamedTuple):
+    """A student in three jobs, two nights in each."""
+
+    config: DistillationConfig
+    log: list[dict]
+    rows: list[dict]
+    stood: list[Learner]
+    """After every night."""
+    told: list[tuple[np.ndarray, np.ndarray]]
+    """Beliefs and codebooks that each night's bits were reckoned by."""
 
 
-def rehearsing(weight, agent, path, monkeypatch):
-    """Returns the log of a student in three jobs, two nights in each, and where it stood after every night."""
-    stood, of = [], distillation.of_all
+def lived_in_sequence(weight, agent, path, monkeypatch):
+    """Returns what is seen of who rehearses by so much."""
+    stood, told, of, bits_of = [], [], distillation.of_all, ledger.bits_of
 
     def watched(turn, shared_by):
         turn = of(turn, shared_by)
 
-        def told(standing, *args):
+        def standing_told(standing, *args):
             standing, outcome = turn(standing, *args)
             jax.debug.callback(stood.append, jax.tree.map(lambda leaf: leaf[0], standing.learner), ordered=True)
             return standing, outcome
 
-        return told
+        return standing_told
 
     monkeypatch.setattr(distillation, "of_all", watched)
+    monkeypatch.setattr(ledger, "bits_of", lambda *args: told.append(args[1:]) or bits_of(*args))
     settings = {"distill.rehearsal_weight": weight, "sequence": 3, "num_jobs": 1, "update.learning_rate": 1e-2}
     settings |= {"consolidation.num_updates": 8, "env.jobworld.job": 0, "run.folder": str(path)}
-    distil(changed(DISTIL, settings), agent, watch=ignore)
+    config = changed(DISTIL, settings)
+    rows = rows_of(distil(config, agent, watch=ignore), arm="in sequence")
     jax.effects_barrier()
-    return read_log(path / "log.jsonl"), jax.tree.map(jnp.asarray, stood)
+    return InSequence(config, read_log(path / "log.jsonl"), rows, jax.tree.map(jnp.asarray, stood), told)
 
 
-def test_what_the_last_night_of_a_job_leaves_is_rehearsed_from_then_on(agent, monkeypatch, tmp_path):
-    log, stood = rehearsing(10.0, agent, tmp_path / "run", monkeypatch)
+@pytest.fixture(scope="module")
+def in_sequence(agent, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return lived_in_sequence(10.0, agent, tmp_path_factory.mktemp("sequence") / "run", monkeypatch)
+
+
+def test_jobs_follow_one_another(in_sequence):
+    """Who only answers by the present job has forgotten the first; of a new one nothing is known by an earlier one."""
+    two = changed(DISTIL, {"sequence": 2, "env.jobworld.job": 0})
+    np.testing.assert_array_equal(distillation.jobs_of(two).number.T.reshape(-1), two.jobs)  # (0, 2) and (1, 3)
+    rows, (numbers,) = in_sequence.rows, distillation.jobs_of(in_sequence.config).number
+    assert [(row["real"], row["final"]) for row in rows] == [(24 * night, int(night == 6)) for night in range(1, 7)]
+    assert [row["earlier_return"] is None for row in rows] == [True, True, False, False, False, False]
+    assert [row["next_return"] is None for row in rows] == [False, False, False, False, False, True]
+    assert all(
+        0 <= row[name] <= 1 for row in rows for name in ("earlier_return", "next_return") if row[name] is not None
+    )
+    ends = [row["other_session_return"] is not None and row["old_kl"] > 0 for row in rows]
+    assert ends == [False, True, False, True, False, True]
+    assert len(in_sequence.told) == 6
+    for night, (belief, truth) in enumerate(in_sequence.told):
+        np.testing.assert_array_equal(truth, [codebook(DISTIL.env.jobworld, numbers[night // 2])])
+        assert (np.take_along_axis(belief, truth[..., None], axis=-1) > 0).all()
+
+
+def test_what_the_last_night_of_a_job_leaves_is_rehearsed_from_then_on(in_sequence):
+    log, stood = in_sequence.log, in_sequence.stood
     assert [row["rehearsal_kl"] > 0 for row in log] == [False, False, True, True, True, True]
     kept = [learner.rehearsed for learner in stood]
     np.testing.assert_array_equal([now.num_ended for now in kept], [0, 1, 1, 2, 2, 3])
@@ -339,9 +358,9 @@ def test_what_the_last_night_of_a_job_leaves_is_rehearsed_from_then_on(agent, mo
 
 
 @pytest.mark.learn
-def test_who_rehearses_strays_less(agent, monkeypatch, tmp_path):
-    free, held = (rehearsing(weight, agent, tmp_path / f"{weight}", monkeypatch)[0] for weight in (1e-9, 10.0))
-    assert held[-1]["rehearsal_kl"] < 0.5 * free[-1]["rehearsal_kl"]
+def test_who_rehearses_strays_less(agent, in_sequence, monkeypatch, tmp_path):
+    free = lived_in_sequence(1e-9, agent, tmp_path / "free", monkeypatch).log
+    assert in_sequence.log[-1]["rehearsal_kl"] < 0.5 * free[-1]["rehearsal_kl"]
 
 
 def test_a_run_in_one_job_is_known_by_the_name_it_had():
