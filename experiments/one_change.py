@@ -20,7 +20,7 @@ def analyse(folder: Path, tasks: Mapping[str, Iterable[str]]) -> tuple[str, list
     lines = table.head("search calls")
     figures = []
     for task, arms in tasks.items():
-        final = [row for row in newest_of(folder / "results" / f"{task}.csv") if row["final"]]
+        final = [row for row in newest_of(folder, task) if row["final"]]
         ran = {arm: rows for arm in arms if (rows := [row for row in final if row["arm"] == arm])}
         if not ran:
             continue

@@ -138,9 +138,15 @@ def newest(rows: list[dict]) -> list[dict]:
     return [row for row in rows if row["config_hash"] == last[row["arm"]]]
 
 
-def newest_of(path: str | Path) -> list[dict]:
-    """Returns the `newest` rows of a file, none where no sweep has written it yet."""
-    return newest(read_rows(path)) if Path(path).exists() else []
+def results_of(folder: Path, task: str) -> Path:
+    """Returns the file of a task's rows in the folder of a question."""
+    return folder / "results" / f"{task}.csv"
+
+
+def newest_of(folder: Path, task: str) -> list[dict]:
+    """Returns the `newest` rows of a task of the question in `folder`, none where no sweep has written any yet."""
+    path = results_of(folder, task)
+    return newest(read_rows(path)) if path.exists() else []
 
 
 _TEXT = {"name", "arm", "env_id", "env_version", "config_hash", "commit", "actor"}

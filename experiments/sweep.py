@@ -13,7 +13,7 @@ from types import ModuleType
 from dreamer.io import BusyError
 from experiments import one_change
 from experiments.config import Config
-from experiments.results import newest_of, read_rows, rows_of, run_of, write_rows
+from experiments.results import newest_of, read_rows, results_of, rows_of, run_of, write_rows
 from experiments.run import Progress, run_or_resume
 from experiments.sessions import run as sessions
 from experiments.sessions.config import SessionsConfig
@@ -100,8 +100,7 @@ def made_again(question: str, root: Path) -> list[str]:
     lines = []
     for task in runs_of(question).ARMS if root.resolve() != RECORD.resolve() else ():
         recorded, anew = (
-            {run_of(row): row for row in newest_of(_results(where, question, task)) if row["final"]}
-            for where in (RECORD, root)
+            {run_of(row): row for row in newest_of(where / question, task) if row["final"]} for where in (RECORD, root)
         )
         both = [run for run in anew if run in recorded]
         apart = [anew[run]["student_return"] - recorded[run]["student_return"] for run in both]
@@ -139,7 +138,7 @@ def jobs(question: str, *, tasks: tuple[str, ...], arms: tuple[str, ...], seeds:
     for task, configs in module.ARMS.items():
         if tasks and task not in tasks:
             continue
-        results = _results(root, question, task)
+        results = results_of(root / question, task)
         wanted = [
             Job(arm, dataclasses.replace(config, seed=seed), results)
             for seed in seeds
@@ -209,11 +208,6 @@ def _end(made: tuple[list[dict], list[str]] | None, error: str | None) -> str:
     last = rows[-1]
     what = f"deployed return {last['student_return']:.2f} after {last['real']:,} real transitions"
     return "; ".join([f"{what}, {last['seconds']:.0f} s", *messages])
-
-
-def _results(root: Path, question: str, task: str) -> Path:
-    """Returns the file of a task's rows."""
-    return root / question / "results" / f"{task}.csv"
 
 
 def _runs_in(results: Path) -> set[tuple[str, str, int]]:

@@ -35,7 +35,7 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
     """
     tables, found = {_COLUMNS: [], _OF_CODES: [], _OF_DECAY: []}, {}
     for task, arms in ARMS.items():
-        rows = newest_of(folder / "results" / f"{task}.csv")
+        rows = newest_of(folder, task)
         found[task] = {name: own for name in arms if (own := [row for row in rows if row["arm"] == name])}
         for name, own in found[task].items():
             line = {CODED: _line_of_code, DECAY: _line_of_decay}.get(task, _line)

@@ -40,7 +40,7 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
     """
     tables, figures = {_COLUMNS: [], _OF_STATES: [], OF_SEQUENCES: [], OF_PERIODS: [], OF_SHARED: []}, []
     for task, arms in ARMS.items():
-        rows = newest_of(folder / "results" / f"{task}.csv")
+        rows = newest_of(folder, task)
         ran = {arm: own for arm in arms if (own := [row for row in rows if row["arm"] == arm])}
         if not ran:
             continue

@@ -88,7 +88,7 @@ def equivalence(score: float, budget: int, alone: Sequence[tuple[int, float]]) -
 
 
 def _final(folder: Path, task: str) -> list[dict]:
-    return [row for row in newest_of(folder / "results" / f"{task}.csv") if row["final"]]
+    return [row for row in newest_of(folder, task) if row["final"]]
 
 
 def _again(folder: Path, task: str, rows: Sequence[dict]) -> list[str]:

@@ -42,7 +42,7 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
     tables, found = {_COLUMNS: [], _OF_DRIFT: [], _OF_CONDITIONING: []}, {}
     kinds = {DRIFTING: (_OF_DRIFT, _line_of_drift), CONDITIONED: (_OF_CONDITIONING, _line_of_conditioning)}
     for task, arms in ARMS.items():
-        rows = [row for row in newest_of(folder / "results" / f"{task}.csv") if row["final"]]
+        rows = [row for row in newest_of(folder, task) if row["final"]]
         for arm in arms:
             own = [row for row in rows if row["arm"] == arm]
             columns, line = kinds.get(task, (_COLUMNS, _line))

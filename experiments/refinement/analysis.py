@@ -44,7 +44,7 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
     failures, lines, ran = table.titled(_OF_FAILURES), table.titled(_OF_ARMS), {}
     regrets = []
     for task, configs in ARMS.items():
-        rows = newest_of(folder / "results" / f"{task}.csv")
+        rows = newest_of(folder, task)
         ran[task] = {arm: own for arm in configs if (own := [row for row in rows if row["arm"] == arm])}
         for arm, own in _failed(ran[task]).items():
             for night, real in (("the first night", _first(own)), ("the last night", _LATE)):

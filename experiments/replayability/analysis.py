@@ -29,7 +29,7 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
     lines = table.titled(_COLUMNS)
     figures = []
     for task in ARMS:
-        final = [row for row in newest_of(folder / "results" / f"{task}.csv") if row["final"]]
+        final = [row for row in newest_of(folder, task) if row["final"]]
         pairs = {world: (arm(world, FEW), arm(world, MANY)) for world in WORLDS}
         returns = {name: [row["student_return"] for row in final if row["arm"] == name] for name in ARMS[task]}
         pairs = {world: pair for world, pair in pairs.items() if all(map(returns.get, pair))}

@@ -52,7 +52,7 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
     figures = []
     for task in TASKS:
         order = list(ARMS[task])
-        rows = sorted(newest_of(folder / "results" / f"{task}.csv"), key=lambda row: order.index(row["arm"]))
+        rows = sorted(newest_of(folder, task), key=lambda row: order.index(row["arm"]))
         if not rows:
             continue
         lines += [_line(task, arm, rows) for arm in dict.fromkeys(row["arm"] for row in rows)]

@@ -383,7 +383,7 @@ def test_rows_are_of_arms_as_they_are(question):
     """No sweep would make again what is recorded: a setting that is added changes no hash of what does without it."""
     module = runs_of(question)
     for task, arms in module.ARMS.items():
-        rows = newest_of(RECORD / question / "results" / f"{task}.csv")
+        rows = newest_of(RECORD / question, task)
         made = {row["arm"]: row["config_hash"] for row in rows}
         assert made == {arm: arms[arm].hash() for arm in made}, (question, task)
 

@@ -1,8 +1,6 @@
-from pathlib import Path
-
 import pytest
 
-from experiments.results import newest_of, write_rows
+from experiments.results import newest_of, results_of, write_rows
 from experiments.sweep import RECORD
 from scripts import dream, evaluate, figures, sweep
 from tests import runs
@@ -77,11 +75,11 @@ def test_figures_without_rows(tmp_path, capfd):
 
 
 def test_figures_of_rows_that_were_made_again(tmp_path, capfd):
-    file = Path("components", "results", "minatar-breakout.csv")
-    write_rows(tmp_path / file, newest_of(RECORD / file))
+    folder, task = tmp_path / "components", "minatar-breakout"
+    write_rows(results_of(folder, task), newest_of(RECORD / "components", task))
     assert outcome(figures.main, ("components",), root=tmp_path) == 0
     *_, drew, beside = capfd.readouterr().out.splitlines()
-    assert drew == f"drew {tmp_path / 'components' / 'figures' / 'minatar-breakout.png'}"
+    assert drew == f"drew {folder / 'figures' / 'minatar-breakout.png'}"
     assert beside.startswith("minatar-breakout, by commit ")
     assert beside.endswith(" runs end at the recorded return, to the last digit")
 
