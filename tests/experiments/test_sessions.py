@@ -1049,6 +1049,8 @@ def test_the_command_line_begins_from_its_agent(agent, capsys):
     assert (folder, config.consolidation.num_nights, config.seed) == (str(agent), 3, 0)
     assert config.consolidation.session_length == AGENT.session_length
     assert config.env.jobworld.num_keys == AGENT.env.jobworld.num_keys
+    _, config = distill_script._parse([str(agent), "--teacher", "veteran", "--states=dream"])
+    assert (config.teacher.kind, config.consolidation.states) == ("veteran", "dream")
     with pytest.raises(ValueError, match="settings of agent are those of"):
         distill_script._parse([str(agent), "--agent.num-days", "3"])
     with pytest.raises(SystemExit):
