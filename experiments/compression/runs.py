@@ -52,7 +52,6 @@ SIZES = {
         "lora": (1, 4),
         "cartridge": (1, 2, 4, 8, 16),
         "window": (4, 16, 64, 128),
-        "table": (2, 4, 8, 16, 32),
     },
 }
 """Task -> kind of carrier -> its sizes; the largest window is the whole session."""

@@ -1,11 +1,13 @@
 """A measure against a number that each condition has, one line a measure, with the interval over seeds."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.figures.learning_curve import COLOURS, plt, require_one_world, save
 from experiments.statistics import interquartile_mean
+
+_DASHES = "-", (0, (4, 2)), (0, (1, 1.5))
+"""Of lines, so that those which lie on one another show through."""
 
 
 def draw(
@@ -19,6 +21,7 @@ def draw(
     references: Mapping[str, float] | None = None,
     logarithmic: bool = False,
     least: float | None = None,
+    together: int = 1,
 ) -> Path:
     """Draws lines to a PNG and returns its path.
 
@@ -32,25 +35,17 @@ def draw(
       references: what is said of a number -> that number, each a dotted line.
       logarithmic: whether the horizontal axis is.
       least: where the vertical axis begins, which is then said beside it; None shows all.
+      together: lines, one after another, that share a colour.
 
     Raises:
       ValueError: no rows, or rows of several environments.
     """
     world = require_one_world(rows)
     figure, axes = plt.subplots(figsize=(7.2, 4.8), constrained_layout=True)
-    dashes = itertools.cycle(("-", (0, (4, 2)), (0, (1, 1.5))))  # lines that lie on one another show through
-    for (said, points), colour in zip(lines.items(), itertools.cycle(COLOURS), strict=False):
-        ordered = sorted(points)
-        places = [place for place, _ in ordered]
-        centre, low, high = zip(*(interquartile_mean(scores) for _, scores in ordered), strict=True)
-        num_seeds = min(len(scores) for _, scores in ordered)
-        label = f"{said} (IQM of {num_seeds} seeds, 95 % interval)"
-        look = {"color": colour, "linewidth": 1.8, "linestyle": next(dashes), "marker": "o", "markersize": 4}
-        axes.plot(places, centre, **look, label=label)
-        axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.vlines(places, low, high, color=colour, linewidth=1)
-        for place, scores in ordered:
-            axes.plot([place] * len(scores), scores, "o", color=colour, alpha=0.3, markersize=3)
+    for number, (said, points) in enumerate(lines.items()):
+        colour = COLOURS[number // together % len(COLOURS)]
+        dashes = _DASHES[number % (together if together > 1 else len(_DASHES))]
+        _draw_line(axes, said, points, color=colour, linestyle=dashes)
     for said, points in (exact or {}).items():
         axes.plot(*zip(*sorted(points), strict=True), color="0.3", linewidth=1.2, linestyle=":", label=said)
     for said, number in (references or {}).items():
@@ -67,3 +62,19 @@ def draw(
     axes.set_title(world, loc="left")
     figure.legend(frameon=False, loc="outside lower left", fontsize=8)
     return save(figure, path)
+
+
+def _draw_line(
+    axes: plt.Axes, said: str, points: Sequence[tuple[float, Sequence[float]]], *, color: str, linestyle: str | tuple
+) -> None:
+    """Draws one line, its seeds and its interval."""
+    ordered = sorted(points)
+    places = [place for place, _ in ordered]
+    centre, low, high = zip(*(interquartile_mean(scores) for _, scores in ordered), strict=True)
+    num_seeds = min(len(scores) for _, scores in ordered)
+    label = f"{said} (IQM of {num_seeds} seeds, 95 % interval)"
+    axes.plot(places, centre, color=color, linestyle=linestyle, linewidth=1.8, marker="o", markersize=4, label=label)
+    axes.fill_between(places, low, high, color=color, alpha=0.18, linewidth=0)
+    axes.vlines(places, low, high, color=color, linewidth=1)
+    for place, scores in ordered:
+        axes.plot([place] * len(scores), scores, "o", color=color, alpha=0.3, markersize=3)

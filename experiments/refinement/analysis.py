@@ -153,9 +153,11 @@ def _draw_recovery(failed: dict[str, dict[str, list[dict]]], path: Path) -> Path
       failed: task -> arm -> its rows.
       path: of the figure.
     """
-    asked = [(task, arm, "recovered") for task, arms_of in failed.items() for arm in arms_of]
-    # What can be saved is the same of all arms, whose student is the first agent.
-    asked += [(task, REFERENCE, "savable") for task, arms_of in failed.items() if REFERENCE in arms_of]
+    asked = []
+    for task, arms_of in failed.items():
+        asked += [(task, arm, "recovered") for arm in arms_of]
+        # What can be saved is the same of all arms, whose student is the first agent.
+        asked += [(task, REFERENCE, "savable")] if REFERENCE in arms_of else []
     lines = {}
     for task, arm, what in asked:
         own = failed[task][arm]
@@ -168,7 +170,8 @@ def _draw_recovery(failed: dict[str, dict[str, list[dict]]], path: Path) -> Path
     rows = [row for arms_of in failed.values() for own in arms_of.values() for row in _after(own, _first(own))]
     x = "percent of a failed episode after which the teacher takes over"
     y = "share of the failed episodes that is saved"
-    return against.draw(rows, path, lines=lines, x=x, y=y)
+    together = len(lines) // len(failed) if len(failed) > 1 else 1
+    return against.draw(rows, path, lines=lines, x=x, y=y, together=together)
 
 
 def _draw_surprise(ran: dict[str, dict[str, list[dict]]], path: Path) -> Path | None:
