@@ -139,7 +139,8 @@ def newest(rows: list[dict]) -> list[dict]:
 
 
 def results_of(folder: Path, task: str) -> Path:
-    """Returns the file of a task's rows in the folder of a question."""
+    """Returns the file of a task's rows in the folder of a question; those whose place newer ones took are of the task
+    `earlier/TASK`."""
     return folder / "results" / f"{task}.csv"
 
 

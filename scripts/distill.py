@@ -14,8 +14,8 @@ from experiments.sessions.pretraining_config import PretrainingConfig
 from experiments.sessions.run import distil, pretrained_config
 from scripts.display import INTERPRETER, ShareWatch, clear_errors, say, show_nights
 
-SHORT = {"--teacher": "--teacher.kind", "--states": "--consolidation.states"}
-"""What is asked most, by its short name."""
+_SHORT = {"--teacher": "--teacher.kind", "--states": "--consolidation.states"}
+"""What is asked most, by its short name; aliases of the parser's own would have to stand in `dreamer`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ def main() -> None:
         with ShareWatch(f"{config.name}, seed {config.seed}", said="deployed return") as watch:
             folder = distil(config, agent, watch=watch)
         show_nights(folder)
-        more = "--states dream        # learn in dreams of what the session taught"
+        more = "--states dream   # learn in dreams of what the session taught"
         if config.env.suite != "jobworld":
             more = "--teacher other_job   # the control: a session that says nothing of this job"
         say(
@@ -53,7 +53,7 @@ What to do next
 
 def _parse(words: list[str]) -> tuple[str, DistillationConfig]:
     """Returns the folder of the pre-trained agent and what is to be done with it; help is printed and ends it."""
-    words = ["=".join([SHORT.get(name, name), *value]) for name, *value in (word.split("=", 1) for word in words)]
+    words = [_SHORT.get(name, name) + equals + value for name, equals, value in (word.partition("=") for word in words)]
     program = "python -m scripts.distill RUN"
     if not words or words[0].startswith("-"):
         tyro.cli(Distillation, prog=program, args=words)  # help, or an error of usage

@@ -62,7 +62,8 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
             figures.append(_draw_states(ran, folder / "figures" / f"{task}.png"))
         elif task in ("period", KEPT):
             tables[OF_PERIODS] += [line_of_period(task, arm, own) for arm, own in ran.items()]
-            figures.append(draw_periods(ran, folder / "figures" / f"{task}.png"))
+            if task != KEPT:  # of two arms no figure shows more than the table
+                figures.append(draw_periods(ran, folder / "figures" / f"{task}.png"))
         elif task == "shared":
             tables[OF_SHARED] += [line_of_shared(task, arm, own) for arm, own in ran.items()]
             figures += draw_shared(ran, folder / "figures")

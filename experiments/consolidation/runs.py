@@ -37,7 +37,8 @@ SHARING = {"a student a job": 1, **{f"one for {jobs} jobs": jobs for jobs in (2,
 """Arm of the task `shared` -> jobs that share a student, each with a day of its own before every night."""
 DAYS = 24
 PERIODS = {"a job a day": 1, **{f"{days} days a job": days for days in (2, 4, 8)}, "one job": None}
-"""Arm of the tasks `period` and `period-first` -> days, each with a night, that a job lasts; None is all of them."""
+"""Arm of the task `period` -> days, each with a night, that a job lasts; None is all of them."""
+_KEPT = {arm: PERIODS[arm] for arm in ("2 days a job", "one job")}
 KEPT = "period-first"
 """The task of two of these periods in which the first agent teaches all along."""
 LATE = 16
@@ -121,10 +122,12 @@ _BLOCKS = {
     for name, value in (("num_keys", 4 * BLOCKS), ("blocks", BLOCKS))
 }
 """Jobs that each ask four of twenty keys, by their numbers in turn."""
-OVERLAP = {"apart": 8, "one-block": 5}
-"""Task -> students, by which the five jobs of each are apart, or all of one block: they are as many numbers apart."""
 _BY_OVERLAP = {arm: _SEQUENCE[arm] for arm in _WHO_FORGETS} | _REHEARSING
+# What the others are held against: an arm of each way to learn, of which those that sessions teach rehearse, too.
 _ONE_BLOCK = (REFERENCE, BY_FIRST, "cloned successes", REWARDS, "the same, rehearsing", f"{BY_FIRST}, rehearsing")
+OVERLAP = {"apart": (8, tuple(_BY_OVERLAP)), "one-block": (5, _ONE_BLOCK)}
+"""Task -> students, by which the five jobs of each are apart, or all of one block: they are as many numbers apart; and
+its arms."""
 
 ARMS: dict[str, dict[str, DistillationConfig]] = {
     "jobworld": _ARMS,
@@ -144,10 +147,10 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
     "sequence": {arm: changed(config, {"name": "consolidation-sequence"}) for arm, config in _SEQUENCE.items()},
     **{
         task: {
-            arm: changed(_BY_OVERLAP[arm], {"name": f"consolidation-{task}", "num_jobs": OVERLAP[task]} | _BLOCKS)
+            arm: changed(_BY_OVERLAP[arm], {"name": f"consolidation-{task}", "num_jobs": num_jobs} | _BLOCKS)
             for arm in own
         }
-        for task, own in (("apart", _BY_OVERLAP), ("one-block", _ONE_BLOCK))
+        for task, (num_jobs, own) in OVERLAP.items()
     },
     **{
         task: {
@@ -156,10 +159,9 @@ ARMS: dict[str, dict[str, DistillationConfig]] = {
                 {"sequence": DAYS // (days or DAYS), "distill.anchor_weight": 1.0, "teacher.weights": weights},
                 num_nights=days or DAYS,
             )
-            for arm, days in PERIODS.items()
-            if arm in own
+            for arm, days in own.items()
         }
-        for task, weights, own in (("period", "frozen", PERIODS), (KEPT, "first", ("2 days a job", "one job")))
+        for task, weights, own in (("period", "frozen", PERIODS), (KEPT, "first", _KEPT))
     },
     "shared": {
         arm: changed(_JOBWORLD, {"name": "consolidation-shared", "shared_by": jobs}) for arm, jobs in SHARING.items()

@@ -8,7 +8,7 @@ import numpy as np
 
 from dreamer.wake.envs.jobs import codebook
 from experiments import table
-from experiments.consolidation.runs import ARMS, DAYS, LATE, PERIODS, SHARING
+from experiments.consolidation.runs import ARMS, DAYS, LATE, PERIODS, REFERENCE, SHARING
 from experiments.figures import against
 from experiments.measures import bits
 from experiments.statistics import interquartile_mean
@@ -94,8 +94,10 @@ def draw_earlier(ran: dict[str, list[dict]], path: Path) -> Path:
         ]
         for arm, rows in ran.items()
     }
-    rows = [row for own in ran.values() for row in own]
-    return against.draw(rows, path, lines=lines, x="jobs lived in so far", y="mean return in all but the last of them")
+    alone = {arm: arm.removesuffix(", anchored").removesuffix(", rehearsing") for arm in ran}
+    kin = {arm: REFERENCE if same == "the same" else same for arm, same in alone.items()}
+    rows, y = [row for own in ran.values() for row in own], "mean return in all but the last of them"
+    return against.draw(rows, path, lines=lines, kin=kin, x="jobs lived in so far", y=y)
 
 
 def _left(rows: list[dict], ends: list[int]) -> list[float]:

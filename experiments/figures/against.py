@@ -1,5 +1,6 @@
 """A measure against a number that each condition has, one line a measure, with the interval over seeds."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def draw(
     references: Mapping[str, float] | None = None,
     logarithmic: bool = False,
     least: float | None = None,
-    together: int = 1,
+    kin: Mapping[str, str] | None = None,
 ) -> Path:
     """Draws lines to a PNG and returns its path.
 
@@ -35,16 +36,15 @@ def draw(
       references: what is said of a number -> that number, each a dotted line.
       logarithmic: whether the horizontal axis is.
       least: where the vertical axis begins, which is then said beside it; None shows all.
-      together: lines, one after another, that share a colour.
+      kin: what the legend says of a line -> what it has in common with those that share its colour, which dashes tell
+        apart; None gives each a colour of its own.
 
     Raises:
       ValueError: no rows, or rows of several environments.
     """
     world = require_one_world(rows)
     figure, axes = plt.subplots(figsize=(7.2, 4.8), constrained_layout=True)
-    for number, (said, points) in enumerate(lines.items()):
-        colour = COLOURS[number // together % len(COLOURS)]
-        dashes = _DASHES[number % (together if together > 1 else len(_DASHES))]
+    for (said, points), (colour, dashes) in zip(lines.items(), _looks(list(lines), kin), strict=True):
         _draw_line(axes, said, points, color=colour, linestyle=dashes)
     for said, points in (exact or {}).items():
         axes.plot(*zip(*sorted(points), strict=True), color="0.3", linewidth=1.2, linestyle=":", label=said)
@@ -60,8 +60,16 @@ def draw(
     axes.set_ylabel(y if least is None else f"{y} (what is below {least:g} is not shown)")
     axes.set_ylim(bottom=least)
     axes.set_title(world, loc="left")
-    figure.legend(frameon=False, loc="outside lower left", fontsize=8)
+    figure.legend(frameon=False, loc="outside lower left", fontsize=8, handlelength=3.5)
     return save(figure, path)
+
+
+def _looks(lines: list[str], kin: Mapping[str, str] | None) -> list[tuple[str, str | tuple]]:
+    """Returns the colour and the dashes of each line."""
+    families = [kin[said] for said in lines] if kin else lines
+    colours = dict(zip(dict.fromkeys(families), itertools.cycle(COLOURS), strict=False))
+    places = [families[:number].count(family) if kin else number for number, family in enumerate(families)]
+    return [(colours[family], _DASHES[place % len(_DASHES)]) for family, place in zip(families, places, strict=True)]
 
 
 def _draw_line(

@@ -158,20 +158,20 @@ def _draw_recovery(failed: dict[str, dict[str, list[dict]]], path: Path) -> Path
         asked += [(task, arm, "recovered") for arm in arms_of]
         # What can be saved is the same of all arms, whose student is the first agent.
         asked += [(task, REFERENCE, "savable")] if REFERENCE in arms_of else []
-    lines = {}
+    lines, kin = {}, {}
     for task, arm, what in asked:
         own = failed[task][arm]
         first = _after(own, _first(own))
         named = zip(CUTS, _names(what), strict=True)
         points = [(100 * cut, values) for cut, one in named if (values := _values(first, one))]
         reader = "the session's reader" + (", reading on" if arm == READS_ON else "")
-        who = reader if what == "recovered" else "who knows the job"
-        lines |= {f"{who}; {_SAID[task]}": points} if points else {}
+        said = f"{reader if what == 'recovered' else 'who knows the job'}; {_SAID[task]}"
+        lines |= {said: points} if points else {}
+        kin[said] = f"{task}, {arm}"
     rows = [row for arms_of in failed.values() for own in arms_of.values() for row in _after(own, _first(own))]
     x = "percent of a failed episode after which the teacher takes over"
     y = "share of the failed episodes that is saved"
-    together = len(lines) // len(failed) if len(failed) > 1 else 1
-    return against.draw(rows, path, lines=lines, x=x, y=y, together=together)
+    return against.draw(rows, path, lines=lines, kin=kin, x=x, y=y)
 
 
 def _draw_surprise(ran: dict[str, dict[str, list[dict]]], path: Path) -> Path | None:

@@ -40,16 +40,20 @@ _HELD = {
 A decision is three steps, so 100,000 real transitions are 300,000 steps. Chosen on seed 0 (docs/lab-notes.md)."""
 
 
+_FIRST = {"Freeway-MinAtar": {"decisions held for 3 steps": _HELD}}
+"""Game -> its first arm, where that is not the preset."""
+_MORE = {"Asterix-MinAtar": {"by relations": _UNIFORM}}
+"""Game -> further arms."""
+
+
 def _arms(task: str, config: Config) -> dict[str, Config]:
-    """Returns the arms of a task, of which the last is the control of the first; of MinAtar also with what reads boards
-    and what draws rows taken away, and in Asterix the latter alone."""
-    arms = {DREAMING: config}
+    """Returns the arms of a task, of which the last is the control of the first; of MinAtar also the preset with the
+    board laid out and rows drawn uniformly."""
+    changes = {DREAMING: {}}
     if task.startswith("minatar"):
-        held = config.env.id == "Freeway-MinAtar"
-        arms = {"decisions held for 3 steps": changed(config, _HELD)} if held else {"by relations, half events": config}
-        if config.env.id == "Asterix-MinAtar":
-            arms["by relations"] = changed(config, _UNIFORM)
-        arms["dreaming, batches of 16"] = changed(config, _BOARD | _UNIFORM)
+        changes = _FIRST.get(config.env.id, {"by relations, half events": {}}) | _MORE.get(config.env.id, {})
+        changes |= {"dreaming, batches of 16": _BOARD | _UNIFORM}
+    arms = {arm: changed(config, own) for arm, own in changes.items()}
     return arms | {CONTROL: without_dreams(next(iter(arms.values())))}
 
 

@@ -18,8 +18,8 @@ from experiments.dream_scaling import analysis as scaling_analysis
 from experiments.dream_scaling import fit as scaling_fit
 from experiments.dream_scaling import runs as scaling_runs
 from experiments.fields import changed
+from experiments.figures import against, learning_curve, surface
 from experiments.figures import arms as arms_figure
-from experiments.figures import learning_curve, surface
 from experiments.horizon import analysis as horizon_analysis
 from experiments.horizon import runs as horizon_runs
 from experiments.presets import PRESETS
@@ -184,9 +184,9 @@ def test_each_ablation_changes_one_thing_of_what_it_is_held_against():
         reference = arms[ablations_runs.REFERENCE]
         assert reference.imagine == dataclasses.replace(PRESETS["cartpole-jax"].imagine, real_share=0.5)
         assert list(arms) == [ablations_runs.REFERENCE, *ablations_runs.CHANGES]
-        for arm, (against, values) in ablations_runs.CHANGES.items():
+        for arm, (of, values) in ablations_runs.CHANGES.items():
             assert len(values) == 1 + (arm == ablations_runs.HELD_BACK)
-            assert arms[arm] == changed(arms[against], values) != arms[against]
+            assert arms[arm] == changed(arms[of], values) != arms[of]
             assert arms[arm].loop.real_transitions == 1000 and arms[arm].loop.dream_ratio == ratio
             assert arms[arm].loop.num_updates == reference.loop.num_updates
 
@@ -231,9 +231,9 @@ def test_what_is_kept_of_jobs_is_drawn_as_each_ends(tmp_path, monkeypatch):
     told = {200: [None, None], 400: [0.25, 0.5], 600: [0.75, 1.0]}
     drawn, draw = [], several.against.draw
 
-    def watched(rows, path, *, lines, **said):
-        drawn.append(lines)
-        return draw(rows, path, lines=lines, **said)
+    def watched(rows, path, *, lines, kin, **said):
+        drawn.append((lines, [colour for colour, _ in against._looks(list(lines), kin)]))
+        return draw(rows, path, lines=lines, kin=kin, **said)
 
     monkeypatch.setattr(several.against, "draw", watched)
     arms = [sessions_runs.REFERENCE, "the same, rehearsing", sessions_runs.REWARDS]
@@ -247,8 +247,21 @@ def test_what_is_kept_of_jobs_is_drawn_as_each_ends(tmp_path, monkeypatch):
         write_rows(tmp_path / "results" / "apart.csv", read)
     _, figures = sessions_analysis.analyse(tmp_path)
     line = [(2, [0.25, 0.5]), (3, [0.75, 1.0])]
-    assert drawn == [{arms[0]: line, arms[1]: line}, {arms[2]: line}]
+    (first, *_), own = learning_curve.COLOURS, [lines for lines, _ in drawn]
+    assert own == [{arms[0]: line, arms[1]: line}, {arms[2]: line}]
+    assert [colours for _, colours in drawn] == [
+        [first, first],
+        [first],
+    ]  # who rehearses has the colour of who does not
     assert [figure.name for figure in figures] == ["apart-earlier-1.png", "apart-earlier-2.png", "apart-1.png"]
+
+
+def test_kin_share_a_colour_and_no_two_lines_a_look():
+    alone, of_two = against._looks(list("abcd"), None), against._looks(list("abcd"), dict(a="x", b="y", c="x", d="y"))
+    assert len({colour for colour, _ in alone}) == 4
+    (a, b, c, d), dashes = zip(*of_two, strict=True)
+    assert a == c != b == d
+    assert dashes[0] == dashes[1] != dashes[2] == dashes[3]
 
 
 def test_students_in_sequence_live_as_much_but_for_rewards():
@@ -263,11 +276,6 @@ def test_students_in_sequence_live_as_much_but_for_rewards():
 
 def test_jobs_are_apart_or_of_one_block_and_all_else_is_the_same():
     for arm, config in sessions_runs.ARMS["apart"].items():
-        other = changed(config, {"name": "consolidation-one-block", "num_jobs": 5})
-        assert sessions_runs.ARMS["one-block"].get(arm, other) == other
-        world, numbers = other.env.jobworld, np.array(other.jobs).reshape(other.sequence, 5)
-        for student in numbers.T:
-            assert len({tuple(np.asarray(keys_asked(world, number))) for number in student}) == 1
         alone = arm.removesuffix(", anchored").removesuffix(", rehearsing") if "rehearsing" in arm else arm
         of = sessions_runs.ARMS["sequence"][sessions_runs.REFERENCE if alone == "the same" else alone]
         if arm != alone:
@@ -280,6 +288,11 @@ def test_jobs_are_apart_or_of_one_block_and_all_else_is_the_same():
         for student in numbers.T:
             keys = np.concatenate([keys_asked(config.env.jobworld, number) for number in student])
             assert sorted(keys) == list(range(20))
+    for arm, config in sessions_runs.ARMS["one-block"].items():
+        same = {"name": "consolidation-one-block", "num_jobs": 5}
+        assert config == changed(sessions_runs.ARMS["apart"][arm], same)
+        for student in np.array(config.jobs).reshape(config.sequence, config.num_jobs).T:
+            assert len({tuple(np.asarray(keys_asked(config.env.jobworld, number))) for number in student}) == 1
 
 
 def test_states_by_hand(tmp_path):

@@ -323,9 +323,7 @@ def in_sequence(agent, tmp_path_factory):
 
 
 def test_jobs_follow_one_another(in_sequence):
-    """Who only answers by the present job has forgotten the first; of a new one nothing is known by an earlier one."""
-    two = changed(DISTIL, {"sequence": 2, "env.jobworld.job": 0})
-    np.testing.assert_array_equal(distillation.jobs_of(two).number.T.reshape(-1), two.jobs)  # (0, 2) and (1, 3)
+    """Of a new job nothing is known by what an earlier one told."""
     rows, (numbers,) = in_sequence.rows, distillation.jobs_of(in_sequence.config).number
     assert [(row["real"], row["final"]) for row in rows] == [(24 * night, int(night == 6)) for night in range(1, 7)]
     assert [row["earlier_return"] is None for row in rows] == [True, True, False, False, False, False]
@@ -339,6 +337,17 @@ def test_jobs_follow_one_another(in_sequence):
     for night, (belief, truth) in enumerate(in_sequence.told):
         np.testing.assert_array_equal(truth, [codebook(DISTIL.env.jobworld, numbers[night // 2])])
         assert (np.take_along_axis(belief, truth[..., None], axis=-1) > 0).all()
+
+
+def test_each_student_is_held_against_its_own_job():
+    config = changed(DISTIL, {"sequence": 2, "env.jobworld.job": 0})
+    numbers = distillation.jobs_of(config).number
+    np.testing.assert_array_equal(numbers.T.reshape(-1), config.jobs)  # two students: of jobs 0 and 2, and of 1 and 3
+    own, world = ledger.make_ledger(config, None, numbers), config.env.jobworld
+    for stage in range(2):
+        knows = np.eye(2)[[codebook(world, number) for number in numbers[:, stage]]]
+        assert own.row(30 * knows, knows, stage) == pytest.approx({"retained_bits": 4, "available_bits": 4})
+        assert own.row(30 * knows[::-1], knows, stage)["retained_bits"] < 0  # the other student's job
 
 
 def test_what_the_last_night_of_a_job_leaves_is_rehearsed_from_then_on(in_sequence):
