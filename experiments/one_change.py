@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments import table
 from experiments.figures import arms as arms_figure
-from experiments.results import newest_of
+from experiments.results import final_of
 
 
 def analyse(folder: Path, tasks: Mapping[str, Iterable[str]]) -> tuple[str, list[Path]]:
@@ -20,7 +20,7 @@ def analyse(folder: Path, tasks: Mapping[str, Iterable[str]]) -> tuple[str, list
     lines = table.head("search calls")
     figures = []
     for task, arms in tasks.items():
-        final = [row for row in newest_of(folder, task) if row["final"]]
+        final = final_of(folder, task)
         ran = {arm: rows for arm in arms if (rows := [row for row in final if row["arm"] == arm])}
         if not ran:
             continue

@@ -150,6 +150,11 @@ def newest_of(folder: Path, task: str) -> list[dict]:
     return newest(read_rows(path)) if path.exists() else []
 
 
+def final_of(folder: Path, task: str) -> list[dict]:
+    """Returns those of `newest_of` that end their runs: one a run."""
+    return [row for row in newest_of(folder, task) if row["final"]]
+
+
 _TEXT = {"name", "arm", "env_id", "env_version", "config_hash", "commit", "actor"}
 _EXACT = {"seed", "dream_ratio", "episodes", "real", "replayed", "dreamed", "searched", "updates", "final"}
 

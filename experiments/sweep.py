@@ -13,7 +13,7 @@ from types import ModuleType
 from dreamer.io import BusyError
 from experiments import one_change
 from experiments.config import Config
-from experiments.results import newest_of, read_rows, results_of, rows_of, run_of, write_rows
+from experiments.results import final_of, read_rows, results_of, rows_of, run_of, write_rows
 from experiments.run import Progress, run_or_resume
 from experiments.sessions import run as sessions
 from experiments.sessions.config import SessionsConfig
@@ -99,9 +99,7 @@ def made_again(question: str, root: Path) -> list[str]:
     arm, configuration and seed. None where `root` is the record itself."""
     lines = []
     for task in runs_of(question).ARMS if root.resolve() != RECORD.resolve() else ():
-        recorded, anew = (
-            {run_of(row): row for row in newest_of(where / question, task) if row["final"]} for where in (RECORD, root)
-        )
+        recorded, anew = ({run_of(row): row for row in final_of(where / question, task)} for where in (RECORD, root))
         both = [run for run in anew if run in recorded]
         apart = [anew[run]["student_return"] - recorded[run]["student_return"] for run in both]
         said = [f"{apart.count(0.0)} of {len(both)} runs end at the recorded return, to the last digit"] if both else []

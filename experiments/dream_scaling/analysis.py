@@ -11,7 +11,7 @@ from experiments import table
 from experiments.dream_scaling import fit
 from experiments.dream_scaling.runs import ARMS, FAMILIES, arm
 from experiments.figures import surface
-from experiments.results import newest_of, run_of
+from experiments.results import final_of, run_of
 from experiments.statistics import Summary, interquartile_mean, middle_mean
 
 SOLVED = {"cartpole": 475.0, "deep-sea": 0.98, "sliding-tile": 0.8}
@@ -39,7 +39,7 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
     lines, rises, again = (table.titled(columns) for columns in (_COLUMNS, _FIT_COLUMNS, _AGAIN_COLUMNS))
     figures = []
     for family, runs in FAMILIES.items():
-        finals = {budget: _final(folder, f"{family}-{budget}") for budget in runs.plain}
+        finals = {budget: final_of(folder, f"{family}-{budget}") for budget in runs.plain}
         finals = {budget: rows for budget, rows in finals.items() if rows}
         if not finals:
             continue
@@ -87,14 +87,10 @@ def equivalence(score: float, budget: int, alone: Sequence[tuple[int, float]]) -
     return needed / budget
 
 
-def _final(folder: Path, task: str) -> list[dict]:
-    return [row for row in newest_of(folder, task) if row["final"]]
-
-
 def _again(folder: Path, task: str, rows: Sequence[dict]) -> list[str]:
     """Returns the lines of arms that `results/earlier` has rows of the same runs of, over the seeds in both."""
     lines = []
-    earlier = _final(folder, f"earlier/{task}")
+    earlier = final_of(folder, f"earlier/{task}")
     for name in dict.fromkeys(row["arm"] for row in earlier):
         runs = {run_of(row): row for row in rows if row["arm"] == name}
         pairs = [(row, runs[run_of(row)]) for row in earlier if run_of(row) in runs]

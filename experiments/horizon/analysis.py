@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments import table
 from experiments.figures import heat_map
 from experiments.horizon.runs import ARMS, CHANGES, CONDITIONED, DRIFTING, LENGTHS
-from experiments.results import newest_of
+from experiments.results import final_of
 from experiments.sessions.checks import HORIZONS
 from experiments.statistics import interquartile_mean
 
@@ -42,7 +42,7 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
     tables, found = {_COLUMNS: [], _OF_DRIFT: [], _OF_CONDITIONING: []}, {}
     kinds = {DRIFTING: (_OF_DRIFT, _line_of_drift), CONDITIONED: (_OF_CONDITIONING, _line_of_conditioning)}
     for task, arms in ARMS.items():
-        rows = [row for row in newest_of(folder, task) if row["final"]]
+        rows = final_of(folder, task)
         for arm in arms:
             own = [row for row in rows if row["arm"] == arm]
             columns, line = kinds.get(task, (_COLUMNS, _line))

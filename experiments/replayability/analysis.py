@@ -10,7 +10,7 @@ import numpy as np
 from experiments import table
 from experiments.figures import arms as arms_figure
 from experiments.replayability.runs import ARMS, FEW, MANY, MOST_ALLOWED, ONCE, WORLDS, arm
-from experiments.results import newest_of
+from experiments.results import final_of
 from experiments.statistics import interquartile_mean, middle_mean
 
 NUM_DRAWS = 2000
@@ -29,7 +29,7 @@ def analyse(folder: Path) -> tuple[str, list[Path]]:
     lines = table.titled(_COLUMNS)
     figures = []
     for task in ARMS:
-        final = [row for row in newest_of(folder, task) if row["final"]]
+        final = final_of(folder, task)
         pairs = {world: (arm(world, FEW), arm(world, MANY)) for world in WORLDS}
         returns = {name: [row["student_return"] for row in final if row["arm"] == name] for name in ARMS[task]}
         pairs = {world: pair for world, pair in pairs.items() if all(map(returns.get, pair))}

@@ -249,10 +249,8 @@ def test_what_is_kept_of_jobs_is_drawn_as_each_ends(tmp_path, monkeypatch):
     line = [(2, [0.25, 0.5]), (3, [0.75, 1.0])]
     (first, *_), own = learning_curve.COLOURS, [lines for lines, _ in drawn]
     assert own == [{arms[0]: line, arms[1]: line}, {arms[2]: line}]
-    assert [colours for _, colours in drawn] == [
-        [first, first],
-        [first],
-    ]  # who rehearses has the colour of who does not
+    # Who rehearses has the colour of who does not.
+    assert [colours for _, colours in drawn] == [[first, first], [first]]
     assert [figure.name for figure in figures] == ["apart-earlier-1.png", "apart-earlier-2.png", "apart-1.png"]
 
 
