@@ -15,6 +15,10 @@ SOLVED = {
     "minatar-100k-asterix": 2.5,
     "minatar-100k-spaceinvaders": 25.0,
     "minatar-100k-freeway": 30.0,
+    "minatar-1m-breakout": 99.0,
+    "minatar-1m-asterix": 50.0,
+    "minatar-1m-spaceinvaders": 189.0,
+    "minatar-1m-freeway": 71.0,
 }
 """Mean return over the evaluation episodes from which a task counts as solved."""
 REFERENCES = {
@@ -22,7 +26,7 @@ REFERENCES = {
     "cartpole-5000": {"best possible": 500.0},
     "deep-sea": {"best possible": 0.99},
     **{
-        task: published.minatar(config.env.id, most=320_000)
+        task: published.minatar(config.env.id, most=max(320_000, config.loop.real_transitions))
         for task, config in TASKS.items()
         if task.startswith("minatar")
     },

@@ -10,7 +10,6 @@ from experiments.presets import PRESETS
 from experiments.space import Range, Space
 
 _CARTPOLE = PRESETS["cartpole"]
-_MINATAR = PRESETS["minatar-100k"]
 _GAMES = ("Breakout", "Asterix", "SpaceInvaders", "Freeway")
 
 TASKS: dict[str, Config] = {
@@ -20,9 +19,8 @@ TASKS: dict[str, Config] = {
     ),
     "deep-sea": PRESETS["deep-sea"],
     **{
-        (name := f"minatar-100k-{game.lower()}"): dataclasses.replace(
-            _MINATAR, name=name, env=dataclasses.replace(_MINATAR.env, id=f"{game}-MinAtar")
-        )
+        (name := f"{preset}-{game.lower()}"): changed(PRESETS[preset], {"name": name, "env.id": f"{game}-MinAtar"})
+        for preset in ("minatar-100k", "minatar-1m")
         for game in _GAMES
     },
 }
@@ -47,12 +45,13 @@ _MORE = {"Asterix-MinAtar": {"by relations": _UNIFORM}}
 
 
 def _arms(task: str, config: Config) -> dict[str, Config]:
-    """Returns the arms of a task, of which the last is the control of the first; of MinAtar also the preset with the
-    board laid out and rows drawn uniformly."""
+    """Returns the arms of a task, of which the last is the control of the first; of MinAtar's small budget also the
+    preset with the board laid out and rows drawn uniformly."""
     changes = {DREAMING: {}}
     if task.startswith("minatar"):
-        changes = _FIRST.get(config.env.id, {"by relations, half events": {}}) | _MORE.get(config.env.id, {})
-        changes |= {"dreaming, batches of 16": _BOARD | _UNIFORM}
+        changes = _FIRST.get(config.env.id, {"by relations, half events": {}})
+    if task.startswith("minatar-100k"):
+        changes = changes | _MORE.get(config.env.id, {}) | {"dreaming, batches of 16": _BOARD | _UNIFORM}
     arms = {arm: changed(config, own) for arm, own in changes.items()}
     return arms | {CONTROL: without_dreams(next(iter(arms.values())))}
 
