@@ -64,7 +64,7 @@ JOBWORLD = dataclasses.replace(
 """One job, fixed: what an agent without memory learns in its weights."""
 
 
-def _minatar(name: str, *, real_transitions: int) -> Config:
+def _minatar(name: str, *, real_transitions: int, dream_ratio: int) -> Config:
     """Returns a preset of MinAtar; what `PAPERS` says of it holds of all."""
     return Config(
         name=name,
@@ -72,7 +72,7 @@ def _minatar(name: str, *, real_transitions: int) -> Config:
         loop=LoopConfig(
             real_transitions=real_transitions,
             steps_per_day=10,
-            dream_ratio=16,
+            dream_ratio=dream_ratio,
             batch_size=16,
             learn_after=1000,
         ),
@@ -179,8 +179,8 @@ _ALL = (
     CATCH,
     DEEP_SEA,
     JOBWORLD,
-    _minatar("minatar-100k", real_transitions=100_000),
-    _minatar("minatar-1m", real_transitions=1_000_000),
+    _minatar("minatar-100k", real_transitions=100_000, dream_ratio=16),
+    _minatar("minatar-1m", real_transitions=1_000_000, dream_ratio=4),
     ATARI_V1,
     ATARI_V2,
     ATARI_SMOKE,
