@@ -98,6 +98,15 @@ def test_of_several_frames_is_told_for_how_long_something_has_been_there():
     np.testing.assert_allclose(rows, [1, 1, 1, 2 / 3], rtol=1e-6)
 
 
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_a_full_board_is_counted_whole(num_frames):
+    told = np.asarray(relations(jnp.ones((10, 10, 2 * num_frames), bool), 1, num_frames=num_frames))
+    features = 2 if num_frames == 1 else 4
+    around, sums = np.split(told, [2 * 9 * (features + 1)])
+    np.testing.assert_array_equal(around.reshape(2, 3, 3, -1)[:, 1, 1, :-1], np.ones((2, features)))
+    np.testing.assert_array_equal(sums, np.full(features * 20, 10.0))
+
+
 def test_relations_do_not_ask_where_on_the_board_or_in_the_batch():
     board = np.zeros((2, 3, 9, 8, 2), bool)
     board[:, :, 3:6, 3:5] = np.random.default_rng(0).random((2, 3, 3, 2, 2)) < 0.5

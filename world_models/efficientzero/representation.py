@@ -6,6 +6,7 @@ Letters: D latent size, h x w cells, C channels; leading axes [...] of any shape
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dreamer.core import supports, trees
 from world_models.efficientzero.config import EfficientZeroConfig
@@ -143,25 +144,31 @@ def relations(board: jax.Array, radius: int, *, num_frames: int = 1) -> jax.Arra
     """
     *lead, height, width, num_channels = board.shape
     # Boards last: every number below is a vector over boards, added up cell by cell, where XLA's small products crawl.
-    frames = jnp.moveaxis(board.reshape(-1, height, width, num_channels), 0, -1).astype(jnp.float32)
+    # As the smallest whole numbers that hold all counts: what is moved between cache and core is what takes the time.
+    most = height * width * num_frames
+    whole = next(kind for kind in (jnp.uint8, jnp.uint16, jnp.uint32) if most <= jnp.iinfo(kind).max)
+    frames = jnp.moveaxis(board.reshape(-1, height, width, num_channels), 0, -1).astype(whole)
     frames = frames.reshape(height, width, num_frames, -1, frames.shape[-1])
     now = frames[:, :, -1]
-    cells = now if num_frames == 1 else jnp.concatenate([now, frames.mean(2)], axis=2)
+    cells = now if num_frames == 1 else jnp.concatenate([now, frames.sum(2, dtype=whole)], axis=2)
     frame = ((radius, radius), (radius, radius), (0, 0), (0, 0))
-    beside = jnp.pad(jnp.zeros_like(cells[:, :, :1]), frame, constant_values=1.0)
+    beside = jnp.pad(jnp.zeros_like(cells[:, :, :1]), frame, constant_values=1)
     framed = jnp.concatenate([jnp.pad(cells, frame), beside], axis=2)
     patch = (2 * radius + 1, 2 * radius + 1, *framed.shape[2:])
+    mask = now * jnp.iinfo(whole).max  # all bits where a cell is of the channel
 
     def add(total: jax.Array, cell: jax.Array) -> tuple[jax.Array, None]:
         down, across = cell
         around = jax.lax.dynamic_slice(framed, (down, across, 0, 0), patch)
-        return total + now[down, across][:, None, None, None] * around[None], None
+        return total + (mask[down, across][:, None, None, None] & around[None]), None
 
     # Counted beforehand: for a few boards, the two divisions that find a cell cost more than its sums.
     places = jnp.indices((height, width)).reshape(2, -1).T
-    total, _ = jax.lax.scan(add, jnp.zeros((now.shape[2], *patch)), places, unroll=5)
-    shares = total / jnp.maximum(now.sum((0, 1)), 1.0)[:, None, None, None]
-    parts = (shares, cells.sum(0), cells.sum(1))
+    total, _ = jax.lax.scan(add, jnp.zeros((now.shape[2], *patch), whole), places, unroll=5)
+    seen_in = np.ones((framed.shape[2], 1), np.float32)  # frames that a feature is counted in
+    seen_in[now.shape[2] : -1] = num_frames
+    shares = total / jnp.maximum(now.sum((0, 1)), 1)[:, None, None, None] / seen_in[None, None, None]
+    parts = (shares, *(cells.sum(axis) / seen_in[None, :-1] for axis in (0, 1)))
     return jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in parts]).T.reshape(*lead, -1)
 
 
