@@ -65,7 +65,7 @@ check: setup  ## formatting and lint, without changing a file (to change: .venv/
 	@$(RUN) -m ruff check .
 
 bench: setup  ## speed of each part, as ratios measured in one run
-	@$(RUN) -m scripts.bench
+	@$(RUN) -m scripts.bench cartpole-jax
 
 figures: setup  ## redraw every figure from the recorded rows
 	@$(RUN) -m scripts.figures

@@ -1,35 +1,41 @@
-"""Prints how fast each part is, as ratios measured in one run: `python -m scripts.bench [PRESET]`."""
+"""Prints how fast each part is, as ratios measured in one run: `python -m scripts.bench PRESET --field value ...`."""
 
-from typing import Annotated, Literal
+import dataclasses
+import sys
+from typing import Annotated
 
 import tyro
 from rich.table import Table
 
-from experiments import PRESETS
+from experiments import Config
 from experiments.bench import bench
+from scripts.command import of_preset
 from scripts.display import clear_errors, console
 
 
-def main(
-    preset: Annotated[Literal[tuple(PRESETS)], tyro.conf.Positional] = "cartpole-jax",
-    repeats: int = 7,
-    num_seeds: int = 4,
-) -> None:
-    """Measures one preset's sizes; medians, after a call that is not counted. All is compiled afresh.
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Measures an experiment's sizes; medians, after a call that is not counted. All is compiled afresh."""
 
-    Args:
-      preset: whose sizes.
-      repeats: timed calls of each part.
-      num_seeds: seeds to run in one program, against one of them alone.
-    """
-    table = Table(title=f"bench: {preset}", title_justify="left")
-    for name in ("what", "figure", "remark"):
-        table.add_column(name)
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    """The experiment."""
+    repeats: int = 7
+    """Timed calls of each part."""
+    num_seeds: int = 4
+    """Seeds to run in one program, against one of them alone."""
+
+
+def main() -> None:
+    """Parses the command line, measures, and prints a table; exits with 1 and one message on bad input."""
     with clear_errors():
-        for line in bench(PRESETS[preset], repeats=repeats, num_seeds=num_seeds):
+        preset, asked = of_preset(Bench, sys.argv[1:], program="python -m scripts.bench")
+        table = Table(title=f"bench: {preset}", title_justify="left")
+        for name in ("what", "figure", "remark"):
+            table.add_column(name)
+        for line in bench(asked.config, repeats=asked.repeats, num_seeds=asked.num_seeds):
             table.add_row(*line)
     console.print(table)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, prog="python -m scripts.bench")
+    main()

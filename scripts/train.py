@@ -9,13 +9,12 @@ import tyro
 
 from dreamer.core import mesh
 from dreamer.io import RunFolder
-from dreamer.wake.envs.base import unknown
 from experiments import PRESETS, Config, Result, resume, run_seeds
 from experiments.config import from_dict
 from experiments.control import SUFFIX, without_dreams
 from experiments.figures import learning_curve
-from experiments.presets import PAPERS
 from experiments.results import rows_of
+from scripts.command import of_preset
 from scripts.display import INTERPRETER, Watch, clear_errors, say, show_results
 
 
@@ -46,26 +45,10 @@ class Train:
 def main() -> None:
     """Parses the command line, runs, and shows what came of it; exits with 1 and one message on bad input."""
     with clear_errors():
-        preset, train = _parse(sys.argv[1:])
+        preset, train = of_preset(Train, sys.argv[1:], program="python -m scripts.train")
         results = _resume(train, preset) if train.resume else _run(train, preset)
         if mesh.writes():
             _show(results, preset)
-
-
-def _parse(words: list[str]) -> tuple[str, Train]:
-    """Returns the preset and what the command line made of it; help and errors of usage are printed and end it."""
-    if words and words[0] in PRESETS:
-        preset, default = words[0], Train(PRESETS[words[0]])
-        program = f"python -m scripts.train {preset}"
-        told = f"{Train.__doc__} {PAPERS.get(preset, '')}".strip()
-        return preset, tyro.cli(Train, prog=program, description=told, default=default, args=words[1:])
-    if words and not words[0].startswith("-"):
-        raise unknown("preset", words[0], PRESETS)
-    if words and not {"-h", "--help"} & set(words):
-        raise ValueError(f"name a preset first, then options: one of {', '.join(PRESETS)}")
-    choices = {name: (f"{config.env.suite} {config.env.id}", Train(config)) for name, config in PRESETS.items()}
-    train = tyro.extras.overridable_config_cli(choices, prog="python -m scripts.train", args=words)
-    return next(word for word in words if word in PRESETS), train
 
 
 def _run(train: Train, preset: str) -> dict[str, list[Result]]:

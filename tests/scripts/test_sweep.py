@@ -23,6 +23,7 @@ from experiments.sample_efficiency import runs as sample_efficiency
 from experiments.space import flags
 from experiments.sweep import runs_of
 from scripts import sweep, train
+from scripts.command import of_preset
 from tests import runs
 from tests.experiments import test_study
 from tests.experiments.test_sweep import here
@@ -124,7 +125,7 @@ def cli(monkeypatch, tmp_path, capfd):
     ids=lambda config: config.name,
 )
 def test_the_words_of_a_config_make_it_again(config):
-    assert train._parse(flags(config))[1].config == config
+    assert of_preset(train.Train, flags(config), program="train")[1].config == config
 
 
 def test_what_a_wandb_agent_types_is_understood(cli):
@@ -139,7 +140,7 @@ def test_what_a_wandb_agent_types_is_understood(cli):
     words = definition["command"][definition["command"].index("scripts.train") + 1 :]
     assert words.pop() == "${args}"
     words += [f"--{name}={value}" for name, value in drawn.items()]  # as its agents do
-    config = train._parse(words)[1].config
+    config = of_preset(train.Train, words, program="train")[1].config
     seed = drawn.pop("seed")
     assert seed == 2
     assert dataclasses.replace(config, run=PRESETS["cartpole-jax"].run) == sample_efficiency.SPACE.config(
@@ -208,7 +209,7 @@ def test_a_search_says_what_was_best(cli, monkeypatch):
     assert best.startswith("best of 1: trial 0, deployed return ")
     _, _, module, *words = shlex.split(command)
     assert (module, words[0]) == ("scripts.train", "tiny")
-    assert train._parse(words)[1].config.update.learning_rate != base.update.learning_rate
+    assert of_preset(train.Train, words, program="train")[1].config.update.learning_rate != base.update.learning_rate
     assert Path("runs/studies/sample_efficiency.db").exists()
     code, out, err = cli("sample_efficiency", trials=1)
     assert out.splitlines()[0].startswith("0 of 1 trials to begin and 0 to go on with")

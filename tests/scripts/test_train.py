@@ -13,6 +13,7 @@ from dreamer.io import Checkpoints, RunFolder
 from experiments import PRESETS, resume, run_seeds
 from experiments.config import from_dict
 from scripts import train
+from scripts.command import of_preset
 from scripts.display import INTERPRETER
 from tests import runs
 
@@ -221,7 +222,8 @@ def test_help_explains_every_field(cli):
 
 
 def test_constructor_arguments_from_the_command_line():
-    preset, parsed = train._parse(["deep-sea", "--env.kwargs", "size", "10", "mapping", "x", "--seed", "3"])
+    words = ["deep-sea", "--env.kwargs", "size", "10", "mapping", "x", "--seed", "3"]
+    preset, parsed = of_preset(train.Train, words, program="train")
     assert preset == "deep-sea"
     assert parsed.config.env.kwargs == (("size", 10), ("mapping", "x"))
     assert parsed.config.seed == 3
