@@ -65,7 +65,7 @@ JOBWORLD = dataclasses.replace(
 
 
 def _minatar(name: str, *, real_transitions: int, dream_ratio: int) -> Config:
-    """Returns a preset of MinAtar; what `PAPERS` says of it holds of all."""
+    """Returns a preset of MinAtar; what `_MINATAR` says of it holds of all."""
     return Config(
         name=name,
         env=EnvConfig("Breakout-MinAtar", "gymnax", num_envs=10),
@@ -180,6 +180,7 @@ _ALL = (
     DEEP_SEA,
     JOBWORLD,
     _minatar("minatar-100k", real_transitions=100_000, dream_ratio=16),
+    # A quarter of the dreams for each of ten times the transitions: on a CPU a run is hours with as many.
     _minatar("minatar-1m", real_transitions=1_000_000, dream_ratio=4),
     ATARI_V1,
     ATARI_V2,

@@ -25,7 +25,7 @@ def config(folder: str | None = None) -> Config:
         loop=dict(real_transitions=64, steps_per_day=2, dream_ratio=5, batch_size=16, actor="student"),
         targets=dict(unroll_steps=1, td_steps=1, research_fraction=1.0),
         imagine=dict(real_share=0.5, horizon=1),
-        replay=dict(priority_exponent=0.6, importance_exponent=0.4, event_share=0.25),
+        replay=dict(priority_exponent=0.6, importance_exponent=0.4),
         search=dict(num_simulations=2),
         evaluation=dict(episodes=2, max_steps=5),
         run=dict(folder=folder, wandb="disabled"),

@@ -14,18 +14,19 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 
 
-def minatar(env_id: str, *, most: int) -> dict[str, float]:
-    """Returns label -> score of the best entry at each published budget of at most `most` transitions.
+def minatar(env_id: str, *, least: int = 0, most: int) -> dict[str, float]:
+    """Returns label -> score of the best entry at each published budget from `least` to `most` transitions.
 
     Args:
       env_id: as in rows, e.g. `Breakout-MinAtar`.
+      least: real transitions.
       most: real transitions.
     """
     best: dict[int, tuple[float, str]] = {}
     with (FOLDER / "minatar.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             real, score = int(row["real"]), float(row["score"])
-            if row["env_id"] == env_id and real <= most and score > best.get(real, (float("-inf"), ""))[0]:
+            if row["env_id"] == env_id and least <= real <= most and score > best.get(real, (float("-inf"), ""))[0]:
                 best[real] = score, row["method"]
     return {f"{method}, {real:,} transitions": score for real, (score, method) in sorted(best.items())}
 

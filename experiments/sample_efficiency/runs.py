@@ -35,13 +35,14 @@ _HELD = {
     "loop.spell": 10,
 }
 """Freeway's way: a chicken moves in every third step of the world at most, and nothing is paid before it has crossed.
-A decision is three steps, so 100,000 real transitions are 300,000 steps. Chosen on seed 0 (docs/lab-notes.md)."""
+A decision is three steps, so there are three times as many steps as real transitions. Chosen on seed 0
+(docs/lab-notes.md)."""
 
 
 _FIRST = {"Freeway-MinAtar": {"decisions held for 3 steps": _HELD}}
 """Game -> its first arm, where that is not the preset."""
 _MORE = {"Asterix-MinAtar": {"by relations": _UNIFORM}}
-"""Game -> further arms."""
+"""Game -> further arms of the small budget."""
 
 
 def _arms(task: str, config: Config) -> dict[str, Config]:

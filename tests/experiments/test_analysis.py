@@ -105,6 +105,7 @@ def test_published_scores_by_hand():
     assert near == {"PPO (gymnax-blines, lr 1e-3), 319,936 transitions": 10.695}  # the better of two learning rates
     far = published.minatar("Breakout-MinAtar", most=1_000_000)
     assert list(far.values()) == [10.695, 20.299, 99.53]
+    assert list(published.minatar("Breakout-MinAtar", least=900_000, most=1_000_000).values()) == [20.299, 99.53]
     assert published.minatar("CartPole-v1", most=10**9) == {}
 
 

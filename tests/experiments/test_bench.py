@@ -2,12 +2,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import PRESETS
 from experiments import bench as bench_module
 from experiments.bench import bench, matmul_flops
-from experiments.fields import changed
-from scripts.bench import Bench
-from scripts.command import of_preset
 from tests import runs
 
 A, B = jnp.ones((3, 5)), jnp.ones((5, 7))
@@ -71,15 +67,6 @@ def test_the_speed_of_dreams(monkeypatch):
     (searched, _), (free, _) = timed
     assert searched.action.shape == free.action.shape == (256, horizon)
     assert float(searched.targets.policy_weight.sum()) > 0 == float(free.targets.policy_weight.sum())
-
-
-def test_sizes_are_those_of_a_preset_as_changed():
-    words = ["minatar-100k", "--num-seeds", "1", "--loop.batch-size", "64"]
-    preset, asked = of_preset(Bench, words, program="bench")
-    assert (preset, asked.num_seeds, asked.repeats) == ("minatar-100k", 1, 7)
-    assert asked.config == changed(PRESETS["minatar-100k"], {"loop.batch_size": 64})
-    with pytest.raises(ValueError, match="name a preset first, then options: one of cartpole,"):
-        of_preset(Bench, ["--num-seeds", "1"], program="bench")
 
 
 def test_nothing_to_time():

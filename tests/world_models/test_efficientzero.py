@@ -98,7 +98,7 @@ def test_of_several_frames_is_told_for_how_long_something_has_been_there():
     np.testing.assert_allclose(rows, [1, 1, 1, 2 / 3], rtol=1e-6)
 
 
-@pytest.mark.parametrize("num_frames", [1, 3])
+@pytest.mark.parametrize("num_frames", [1, 3, 700])  # counted in 8, 16 and 32 bits
 def test_a_full_board_is_counted_whole(num_frames):
     told = np.asarray(relations(jnp.ones((10, 10, 2 * num_frames), bool), 1, num_frames=num_frames))
     features = 2 if num_frames == 1 else 4

@@ -135,12 +135,12 @@ def relations(board: jax.Array, radius: int, *, num_frames: int = 1) -> jax.Arra
     1988): sums within one channel there, means between channels here.
 
     Args:
-      board: [..., h, w, k * C] where 1 is a cell's being of a channel, 0 its not being.
+      board: [..., h, w, k * C] bool, is a cell of a channel?
       radius: r, in cells.
       num_frames: k, that lie side by side along the last axis, the newest last.
 
     Returns:
-      n = C * (2r + 1)^2 * (F + 1) + F * (w + h) numbers, with F = C of one frame, 2C of several.
+      n = C * (2r + 1)^2 * (F + 1) + F * (w + h) numbers, float32, with F = C of one frame, 2C of several.
     """
     *lead, height, width, num_channels = board.shape
     # Boards last: every number below is a vector over boards, added up cell by cell, where XLA's small products crawl.
@@ -155,7 +155,7 @@ def relations(board: jax.Array, radius: int, *, num_frames: int = 1) -> jax.Arra
     beside = jnp.pad(jnp.zeros_like(cells[:, :, :1]), frame, constant_values=1)
     framed = jnp.concatenate([jnp.pad(cells, frame), beside], axis=2)
     patch = (2 * radius + 1, 2 * radius + 1, *framed.shape[2:])
-    mask = now * jnp.iinfo(whole).max  # all bits where a cell is of the channel
+    mask = -now  # all bits where a cell is of the channel
 
     def add(total: jax.Array, cell: jax.Array) -> tuple[jax.Array, None]:
         down, across = cell
@@ -165,10 +165,10 @@ def relations(board: jax.Array, radius: int, *, num_frames: int = 1) -> jax.Arra
     # Counted beforehand: for a few boards, the two divisions that find a cell cost more than its sums.
     places = jnp.indices((height, width)).reshape(2, -1).T
     total, _ = jax.lax.scan(add, jnp.zeros((now.shape[2], *patch), whole), places, unroll=5)
-    seen_in = np.ones((framed.shape[2], 1), np.float32)  # frames that a feature is counted in
-    seen_in[now.shape[2] : -1] = num_frames
-    shares = total / jnp.maximum(now.sum((0, 1)), 1)[:, None, None, None] / seen_in[None, None, None]
-    parts = (shares, *(cells.sum(axis) / seen_in[None, :-1] for axis in (0, 1)))
+    seen_in = np.ones((1, 1, 1, framed.shape[2], 1), np.uint32)  # frames that a feature is counted in
+    seen_in[..., now.shape[2] : -1, :] = num_frames
+    shares = total / (jnp.maximum(now.sum((0, 1)), 1)[:, None, None, None] * seen_in)
+    parts = (shares, *(cells.sum(axis) / seen_in[0, 0, :, :-1] for axis in (0, 1)))
     return jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in parts]).T.reshape(*lead, -1)
 
 
