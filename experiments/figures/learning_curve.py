@@ -47,9 +47,9 @@ def draw(
     axes.set_title(world, loc="left")
     if log_transitions:
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
     else:
         axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     figure.legend(frameon=False, loc="outside lower left", fontsize=8)
     return save(figure, path)
 
