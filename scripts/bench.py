@@ -28,8 +28,9 @@ class Bench:
 def main() -> None:
     """Parses the command line, measures, and prints a table; exits with 1 and one message on bad input."""
     with clear_errors():
-        _, asked = of_preset(Bench, sys.argv[1:], program="python -m scripts.bench")
-        table = Table(title=f"bench: {' '.join(sys.argv[1:])}", title_justify="left")
+        words = sys.argv[1:]
+        _, asked = of_preset(Bench, words, program="python -m scripts.bench")
+        table = Table(title=f"bench: {' '.join(words)}", title_justify="left")
         for name in ("what", "figure", "remark"):
             table.add_column(name)
         for line in bench(asked.config, repeats=asked.repeats, num_seeds=asked.num_seeds):
